@@ -1,0 +1,9 @@
+"""Networks: the prior's UNet and the diffused estimators."""
+
+from .estimator import DiffusedEstimator
+from .srcnn import SRCNNEstimator
+from .swinir import SwinIREstimator
+from .unet import DifFaceUNet2DModel
+
+
+__all__ = ["DifFaceUNet2DModel", "DiffusedEstimator", "SRCNNEstimator", "SwinIREstimator"]

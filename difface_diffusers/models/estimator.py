@@ -1,0 +1,54 @@
+"""The contract of every diffused estimator: a degraded face in, a guess of the clean face and its noised state out."""
+
+import torch
+from diffusers import SchedulerMixin
+from diffusers.configuration_utils import ConfigMixin
+from diffusers.models.modeling_utils import ModelMixin
+from diffusers.utils.torch_utils import randn_tensor
+
+
+def diffuse(
+    estimate: torch.Tensor,
+    scheduler: SchedulerMixin,
+    timestep: int | torch.Tensor,
+    generator: torch.Generator | list[torch.Generator] | None = None,
+) -> torch.Tensor:
+    """Noise an estimate of the clean face to x_N, a draw from p(x_N | y0) (DifFace, section 3.1).
+
+    Args:
+        estimate: `[B,3,H,W]`, RGB; values outside [0,1] are clamped before they are mapped to [-1,1].
+        scheduler: owns the noise level; one whose `add_noise` looks timesteps up must have had `set_timesteps` called.
+        timestep: noise level of x_N on the scheduler's training scale.
+        generator: source of the noise, one or one per image; `None` reads torch's global stream.
+
+    Returns:
+        x_N, float32 `[B,3,H,W]`, on the scale the scheduler samples on.
+    """
+    clean = estimate.float().clamp(0, 1) * 2 - 1
+    noise = randn_tensor(clean.shape, generator=generator, device=clean.device, dtype=clean.dtype)
+    timesteps = torch.as_tensor(timestep, device=clean.device).expand(clean.shape[0])
+    return scheduler.add_noise(clean, noise, timesteps)
+
+
+class DiffusedEstimator(ModelMixin, ConfigMixin):
+    """Base of the estimators f(y0; w): `forward(image [B,3,H,W] in [0,1])` answers on the same scale, any H and W."""
+
+    def sample_x_n(
+        self,
+        image: torch.Tensor,
+        scheduler: SchedulerMixin,
+        timestep: int | torch.Tensor,
+        generator: torch.Generator | list[torch.Generator] | None = None,
+    ) -> torch.Tensor:
+        """Draw x_N for a degraded face: `diffuse` applied to this estimator's answer.
+
+        Args:
+            image: degraded face `[B,3,H,W]`, RGB, [0,1].
+            scheduler: see `diffuse`.
+            timestep: see `diffuse`.
+            generator: see `diffuse`.
+
+        Returns:
+            x_N, float32, of the answer's shape.
+        """
+        return diffuse(self(image), scheduler, timestep, generator)
