@@ -1,0 +1,8 @@
+"""Checkpoints of the original DifFace to this package's models."""
+
+from .prior import convert_prior
+from .srcnn import convert_srcnn
+from .swinir import convert_swinir
+
+
+__all__ = ["convert_prior", "convert_srcnn", "convert_swinir"]
