@@ -1,0 +1,248 @@
+import math
+import sys
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+from difface_diffusers.evaluation import gradient_energy_ratio, identity_distance, metrics, psnr, ssim
+
+
+ASTRONAUT = Path(__file__).parents[2] / "examples" / "astronaut_clean.png"
+ALL = (psnr, ssim, gradient_energy_ratio, identity_distance)
+
+
+def batch(*shape, seed=0):
+    return torch.rand(*shape, generator=torch.Generator().manual_seed(seed))
+
+
+def constant(*values, size=16):
+    return torch.tensor(values).view(-1, 1, 1, 1).expand(-1, 3, size, size)
+
+
+class FakeNetwork:
+    """Keeps the chips it is shown; their mean colours are the embeddings."""
+
+    def __init__(self):
+        self.calls = []
+
+    def compute_face_descriptor(self, chips):
+        self.calls.append(chips)
+        return [chip.reshape(-1, 3).mean(axis=0) for chip in chips]
+
+
+@pytest.fixture
+def network(monkeypatch):
+    network = FakeNetwork()
+    monkeypatch.setattr(metrics, "load_identity_network", lambda: network)
+    return network
+
+
+# Numbers: PSNR and SSIM
+
+
+def test_psnr_of_a_constant_offset():
+    pytest.importorskip("torchmetrics")
+    values = psnr(constant(0.5, 0.25, 1.0), constant(0.4, 0.5, 0.0))
+    assert values.dtype == torch.float64
+    assert values.tolist() == pytest.approx([20.0, -20 * math.log10(0.25), 0.0], abs=1e-5)
+
+
+def test_psnr_of_equal_images_is_infinite():
+    pytest.importorskip("torchmetrics")
+    image = batch(1, 3, 8, 8)
+    assert psnr(image, image).tolist() == [math.inf]
+
+
+def test_ssim_of_flat_images_is_the_luminance_term():
+    pytest.importorskip("torchmetrics")
+    a, b, c1 = np.array([0.5, 0.2, 0.7]), np.array([0.4, 0.8, 0.7]), 0.01**2
+    values = ssim(constant(*a), constant(*b))
+    assert values.dtype == torch.float64
+    assert values.tolist() == pytest.approx((2 * a * b + c1) / (a**2 + b**2 + c1), abs=1e-9)
+
+
+def test_ssim_by_hand():
+    pytest.importorskip("torchmetrics")
+    images = batch(2, 3, 7, 9).double()
+    bell = torch.exp(-0.5 * (torch.arange(-5, 6).double() / 1.5) ** 2)
+    weights = (torch.outer(bell, bell) / bell.sum() ** 2).flatten()
+    mirrored = torch.nn.functional.pad(images, (5, 5, 5, 5), mode="reflect")
+    x, y = mirrored.unfold(2, 11, 1).unfold(3, 11, 1).flatten(4)  # [3,7,9,121], one window a pixel
+
+    mean_x, mean_y = x @ weights, y @ weights
+    variance_x, variance_y = (x * x) @ weights - mean_x**2, (y * y) @ weights - mean_y**2
+    covariance = (x * y) @ weights - mean_x * mean_y
+    c1, c2 = 0.01**2, 0.03**2
+    values = (2 * mean_x * mean_y + c1) * (2 * covariance + c2)
+    values /= (mean_x**2 + mean_y**2 + c1) * (variance_x + variance_y + c2)
+    assert ssim(images[:1], images[1:]).item() == pytest.approx(values.mean().item(), abs=1e-9)
+
+
+# Numbers: gradient energy
+
+
+def test_gradient_energy_ratio_is_quadratic_in_contrast():
+    reference = batch(2, 3, 9, 12)
+    image = torch.stack([reference[0] * 0.5 + 0.25, reference[1] * 0.1])
+    values = gradient_energy_ratio(image, reference)
+    assert values.dtype == torch.float64
+    assert values.tolist() == pytest.approx([0.25, 0.01], rel=1e-5)
+
+
+def test_gradient_energy_ratio_by_hand():
+    """One step of 0.6 between rows against one of 0.3 between columns, on 2 x 3 pixels."""
+    image, reference = torch.zeros(1, 3, 2, 3), torch.zeros(1, 3, 2, 3)
+    image[:, :, 1] = 0.6  # every vertical difference
+    reference[:, :, :, 2] = 0.3  # every second horizontal difference
+    assert gradient_energy_ratio(image, reference).item() == pytest.approx(0.36 / (0.09 / 2), rel=1e-5)
+
+
+def test_gradient_energy_falls_with_blur_and_rises_with_noise():
+    face = read_astronaut(128)
+    blurred = torch.nn.functional.avg_pool2d(face, 3, stride=1, padding=1, count_include_pad=False)
+    noisy = (face + 0.1 * torch.randn(face.shape, generator=torch.Generator().manual_seed(0))).clamp(0, 1)
+    assert gradient_energy_ratio(blurred, face) < 0.7
+    assert gradient_energy_ratio(noisy, face) > 1.3
+
+
+# Numbers: identity
+
+
+def read_astronaut(size):
+    face = cv2.cvtColor(cv2.imread(str(ASTRONAUT)), cv2.COLOR_BGR2RGB)
+    face = cv2.resize(face, (size, size), interpolation=cv2.INTER_AREA)
+    return torch.from_numpy(face).permute(2, 0, 1)[None] / 255
+
+
+@pytest.mark.parametrize("size", [128, 256, 512])
+def test_chip_puts_eyes_and_nose_where_dlib_expects_them(network, size):
+    """Dots at the five mean points of an FFHQ-aligned face come out at dlib's mean shape, padded by a quarter."""
+    points = [(0.6705, 0.4755), (0.5712, 0.4798), (0.3257, 0.4754), (0.4244, 0.4800), (0.4957, 0.6640)]
+    dlib_points = [(0.8596, 0.2135), (0.6461, 0.2290), (0.1206, 0.2137), (0.3341, 0.2291), (0.4901, 0.6278)]
+    y, x = torch.meshgrid(*[(torch.arange(size) + 0.5) / size] * 2, indexing="ij")
+    for (point_x, point_y), (dlib_x, dlib_y) in zip(points, dlib_points, strict=True):
+        dot = torch.exp(-((x - point_x) ** 2 + (y - point_y) ** 2) / (2 * 0.015**2)).expand(1, 3, -1, -1)
+        identity_distance(dot, dot)
+        chip = network.calls[-1][0][..., 0]
+        assert chip.shape == (150, 150)
+        row, column = np.unravel_index(chip.argmax(), chip.shape)
+        assert (column, row) == pytest.approx(((dlib_x + 0.25) * 100, (dlib_y + 0.25) * 100), abs=2.5)
+
+
+def test_network_sees_rgb_bytes(network):
+    colour = torch.tensor([1.0, 0.5, 0.0]).view(1, 3, 1, 1).expand(1, 3, 64, 64)
+    identity_distance(colour, colour)
+    chip = network.calls[0][0]
+    assert chip.dtype == np.uint8 and chip.flags.c_contiguous
+    assert (chip == [255, 128, 0]).all()
+
+
+def test_distance_is_euclidean_and_pairs_by_position(network):
+    reference = constant(0.0, 0.0, size=64)
+    image = torch.zeros(2, 3, 64, 64)
+    image[1, 0], image[1, 2] = 3 / 255, 4 / 255
+    values = identity_distance(image, reference)
+    assert values.dtype == torch.float64
+    assert values.tolist() == pytest.approx([0, 5])
+
+
+def test_identity_of_a_real_face():
+    pytest.importorskip("dlib")
+    pytest.importorskip("face_recognition_models")
+    face = read_astronaut(128)
+    noise = torch.randn(face.shape, generator=torch.Generator().manual_seed(0))
+    faces = torch.cat([face, (face + 0.05 * noise).clamp(0, 1), face.flip(2)])
+    same, noisy, upside_down = identity_distance(faces, face.expand(3, -1, -1, -1)).tolist()
+    assert same == 0
+    assert 0.05 < noisy < 0.5
+    assert upside_down > 0.6
+    assert metrics.load_identity_network() is metrics.load_identity_network()
+
+
+def test_embedding_agrees_with_dlib_own_crop():
+    """dlib crops by five landmarks given as integers, so it is shown them on a large face."""
+    dlib = pytest.importorskip("dlib")
+    pytest.importorskip("face_recognition_models")
+    points = [(0.6705, 0.4755), (0.5712, 0.4798), (0.3257, 0.4754), (0.4244, 0.4800), (0.4957, 0.6640)]
+    face = cv2.resize(cv2.cvtColor(cv2.imread(str(ASTRONAUT)), cv2.COLOR_BGR2RGB), (512, 512))
+    landmarks = [dlib.point(round(x * 512 - 0.5), round(y * 512 - 0.5)) for x, y in points]
+    detection = dlib.full_object_detection(dlib.rectangle(0, 0, 511, 511), landmarks)
+    network = metrics.load_identity_network()
+
+    def dlib_embedding(image):
+        return np.array(network.compute_face_descriptor(np.ascontiguousarray(image), detection))
+
+    softened = cv2.GaussianBlur(face, (0, 0), 10)
+    expected = np.linalg.norm(dlib_embedding(softened) - dlib_embedding(face))
+    tensors = [torch.from_numpy(image).permute(2, 0, 1)[None] / 255 for image in (softened, face)]
+    assert identity_distance(*tensors).item() == pytest.approx(expected, abs=0.03)
+
+
+# Errors
+
+
+@pytest.mark.parametrize("metric", ALL)
+@pytest.mark.parametrize(
+    ("image", "reference", "error", "message"),
+    [
+        (
+            batch(2, 3, 16, 16),
+            batch(1, 3, 16, 16),
+            ValueError,
+            r"same shape, got .*\[2, 3, 16, 16\].*\[1, 3, 16, 16\]",
+        ),
+        (batch(3, 16, 16), batch(3, 16, 16), ValueError, r"`image` must have the shape \[B,3,H,W\].*\[3, 16, 16\]"),
+        (batch(1, 3, 16, 16), batch(1, 1, 16, 16), ValueError, r"`reference` must have the shape"),
+        (batch(0, 3, 16, 16), batch(0, 3, 16, 16), ValueError, r"not empty, got \[0, 3, 16, 16\]"),
+        (batch(1, 3, 16, 16) + 0.5, batch(1, 3, 16, 16), ValueError, r"`image` must lie in \[0, 1\], got \["),
+        (batch(1, 3, 16, 16), batch(1, 3, 16, 16) - 0.5, ValueError, r"`reference` must lie in \[0, 1\]"),
+        (constant(math.nan), constant(0.0), ValueError, r"`image` must lie in \[0, 1\], got \[nan"),
+        (constant(1), constant(1), TypeError, r"`image` must be a floating-point tensor, got torch.int64"),
+        (np.zeros((1, 3, 16, 16)), constant(1.0), TypeError, r"`image` must be a floating-point tensor, got ndarray"),
+    ],
+)
+def test_refuses_bad_images(metric, image, reference, error, message):
+    with pytest.raises(error, match=message):
+        metric(image, reference)
+
+
+def test_refuses_images_too_small_for_the_window():
+    pytest.importorskip("torchmetrics")
+    with pytest.raises(ValueError, match=r"at least 6 pixels a side, got \[1, 3, 5, 40\]"):
+        ssim(batch(1, 3, 5, 40), batch(1, 3, 5, 40))
+    assert ssim(batch(1, 3, 6, 40), batch(1, 3, 6, 40)).isfinite().all()
+
+
+def test_refuses_a_single_row():
+    with pytest.raises(ValueError, match="at least 2 pixels"):
+        gradient_energy_ratio(batch(1, 3, 1, 8), batch(1, 3, 1, 8))
+
+
+def test_refuses_a_flat_reference():
+    reference = batch(3, 3, 8, 8)
+    reference[1] = 0.3
+    with pytest.raises(ValueError, match=r"`reference` must have some detail.*images \[1\]"):
+        gradient_energy_ratio(batch(3, 3, 8, 8), reference)
+
+
+def test_refuses_faces_that_are_not_square():
+    with pytest.raises(ValueError, match=r"square faces \[B,3,S,S\], got \[1, 3, 16, 32\]"):
+        identity_distance(batch(1, 3, 16, 32), batch(1, 3, 16, 32))
+
+
+@pytest.mark.parametrize(
+    ("metric", "module"),
+    [
+        (psnr, "torchmetrics.functional.image"),
+        (ssim, "torchmetrics.functional.image"),
+        (identity_distance, "face_recognition_models"),
+    ],
+)
+def test_missing_extra_names_the_install_line(monkeypatch, metric, module):
+    metrics.load_identity_network.cache_clear()
+    monkeypatch.setitem(sys.modules, module, None)
+    with pytest.raises(ImportError, match=rf'needs `{module}`.*pip install "difface-diffusers\[metrics\]"'):
+        metric(batch(1, 3, 16, 16), batch(1, 3, 16, 16))
