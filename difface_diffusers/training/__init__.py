@@ -1,0 +1,24 @@
+"""Training of priors and estimators; needs the extra `train`."""
+
+from pathlib import Path
+
+from .config import EstimatorConfig, PriorConfig, build_config, load_config
+from .estimator import train_estimator
+from .prior import train_prior
+
+
+def shipped_config(name: str) -> Path | None:
+    """Return the path of a config that ships with the package (`mini_prior`, say), or `None`."""
+    path = Path(__file__).parent / "configs" / f"{name}.yaml"
+    return path if path.is_file() else None
+
+
+__all__ = [
+    "EstimatorConfig",
+    "PriorConfig",
+    "build_config",
+    "load_config",
+    "shipped_config",
+    "train_estimator",
+    "train_prior",
+]

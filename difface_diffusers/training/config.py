@@ -1,0 +1,180 @@
+"""Typed settings of the two trainings; a YAML file states only what differs from the defaults."""
+
+import dataclasses
+import typing
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from .degradation import DegradationRanges
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """Which faces are seen, and how.
+
+    Attributes:
+        image_size: side of the square training images, pixels.
+        horizontal_flip: mirror every second face.
+        group_pattern: regular expression on the file's stem; files with the same match form a group (one identity,
+            say). `None`: every file stands alone.
+        max_per_group: how many files of a group an epoch draws.
+    """
+
+    image_size: int = 128
+    horizontal_flip: bool = True
+    group_pattern: str | None = None
+    max_per_group: int = 1
+
+
+@dataclass(frozen=True)
+class LoopConfig:
+    """How the optimisation runs; one step is one update of the weights.
+
+    Attributes:
+        max_steps: updates in all.
+        batch_size: images per process and forward pass.
+        gradient_accumulation_steps: forward passes per update.
+        learning_rate: of AdamW, after the warm-up.
+        final_learning_rate: reached by a cosine at `max_steps`.
+        warmup_steps: linear rise of the learning rate from zero.
+        weight_decay: of AdamW.
+        max_grad_norm: gradients are clipped to this norm.
+        ema_decay: of the averaged weights, which are the ones that are saved.
+        mixed_precision: "no" or "bf16".
+        seed: of the initial weights, the data order and all noise.
+        num_workers: processes that load data; 0 loads in the training process.
+        log_every: steps between two lines of log.jsonl.
+        sheet_every: steps between two sample sheets.
+        checkpoint_every: steps between two checkpoints.
+        checkpoints_kept: older checkpoints are deleted.
+    """
+
+    max_steps: int = 10_000
+    batch_size: int = 16
+    gradient_accumulation_steps: int = 1
+    learning_rate: float = 1e-4
+    final_learning_rate: float = 1e-5
+    warmup_steps: int = 500
+    weight_decay: float = 0.0
+    max_grad_norm: float = 1.0
+    ema_decay: float = 0.999
+    mixed_precision: str = "no"
+    seed: int = 0
+    num_workers: int = 0
+    log_every: int = 50
+    sheet_every: int = 1000
+    checkpoint_every: int = 500
+    checkpoints_kept: int = 2
+
+    def __post_init__(self) -> None:
+        for name in ("max_steps", "batch_size", "gradient_accumulation_steps", "log_every", "sheet_every"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"`{name}` is {getattr(self, name)}; it must be at least 1.")
+        if self.checkpoint_every < 1 or self.checkpoints_kept < 1:
+            raise ValueError("`checkpoint_every` and `checkpoints_kept` must be at least 1.")
+        if self.mixed_precision not in ("no", "bf16"):
+            raise ValueError(f'`mixed_precision` is "{self.mixed_precision}"; it must be "no" or "bf16".')
+        if not 0 <= self.ema_decay < 1:
+            raise ValueError(f"`ema_decay` is {self.ema_decay}; it must be within [0, 1).")
+
+
+@dataclass(frozen=True)
+class PriorConfig:
+    """Training of the unconditional diffusion prior.
+
+    Attributes:
+        model: arguments of `DifFaceUNet2DModel`; six output channels switch the learned variance on.
+        scheduler: arguments of `DDPMScheduler`, which noises the images.
+        initial_weights: folder of a saved UNet to start from, of the same architecture but any `sample_size`.
+        focus_timestep: timesteps below it are drawn with `focus_probability`, the others share the rest.
+        focus_probability: see `focus_timestep`; `None` draws all timesteps alike.
+    """
+
+    model: dict[str, Any] = field(default_factory=dict)
+    scheduler: dict[str, Any] = field(default_factory=dict)
+    initial_weights: str | None = None
+    focus_timestep: int = 450
+    focus_probability: float | None = None
+    data: DataConfig = field(default_factory=DataConfig)
+    loop: LoopConfig = field(default_factory=LoopConfig)
+
+    def __post_init__(self) -> None:
+        if self.focus_probability is not None and not 0 <= self.focus_probability <= 1:
+            raise ValueError(f"`focus_probability` is {self.focus_probability}; it must be within 0 .. 1 or null.")
+
+
+@dataclass(frozen=True)
+class EstimatorConfig:
+    """Training of a diffused estimator with nothing but an L1 loss.
+
+    Attributes:
+        architecture: "swinir" or "srcnn".
+        model: arguments of the architecture's class.
+        initial_weights: folder of a saved estimator of the same architecture to start from.
+        degradation: ranges of the blind degradation.
+    """
+
+    architecture: str = "swinir"
+    model: dict[str, Any] = field(default_factory=dict)
+    initial_weights: str | None = None
+    degradation: DegradationRanges = field(default_factory=DegradationRanges)
+    data: DataConfig = field(default_factory=DataConfig)
+    loop: LoopConfig = field(default_factory=LoopConfig)
+
+
+ConfigT = typing.TypeVar("ConfigT", PriorConfig, EstimatorConfig)
+
+
+def build_config(config_class: type[ConfigT], values: dict[str, Any]) -> ConfigT:
+    """Build a config from nested dictionaries; unknown keys and wrong types raise a `ValueError` that names them."""
+    return _build(config_class, values, "")
+
+
+def load_config(config_class: type[ConfigT], path: str | Path) -> ConfigT:
+    """Read a config from a YAML file.
+
+    Raises:
+        ValueError: the file is not a YAML mapping, or `build_config` refuses what it says.
+    """
+    import yaml
+
+    try:
+        values = yaml.safe_load(Path(path).read_text()) or {}
+    except yaml.YAMLError as error:
+        raise ValueError(f"{path} is not valid YAML: {error}") from error
+    if not isinstance(values, dict):
+        raise ValueError(f"{path} holds a {type(values).__name__}; it must be a mapping of settings.")
+    try:
+        return build_config(config_class, values)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
+
+
+def _build(config_class: type, values: dict[str, Any], prefix: str) -> Any:
+    types = typing.get_type_hints(config_class)
+    unknown = sorted(set(values) - set(types))
+    if unknown:
+        names = ", ".join(f"`{prefix}{name}`" for name in unknown)
+        raise ValueError(f"unknown setting {names}; known are {', '.join(types)}.")
+    return config_class(**{name: _convert(types[name], value, f"{prefix}{name}") for name, value in values.items()})
+
+
+def _convert(expected: Any, value: Any, name: str) -> Any:
+    if dataclasses.is_dataclass(expected) and isinstance(value, dict):
+        return _build(expected, value, f"{name}.")
+    accepted = typing.get_args(expected) if not isinstance(expected, type) else (expected,)
+    if typing.get_origin(expected) is tuple:
+        item = accepted[0]
+        if isinstance(value, list | tuple) and len(value) == len(accepted):
+            return tuple(_convert(item, entry, name) for entry in value)
+    elif typing.get_origin(expected) is dict:
+        if isinstance(value, dict):
+            return {key: tuple(entry) if isinstance(entry, list) else entry for key, entry in value.items()}
+    elif type(value) in accepted:
+        return value
+    elif float in accepted and type(value) is int:
+        return float(value)
+    raise ValueError(
+        f"`{name}` is {value!r}; it must be {expected.__name__ if isinstance(expected, type) else expected}."
+    )

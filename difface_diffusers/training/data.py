@@ -1,0 +1,114 @@
+"""A folder of clean faces as an endless, seekable stream of training samples."""
+
+import re
+from collections import defaultdict
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+from torch.utils.data import Dataset
+
+from .config import DataConfig
+from .degradation import DegradationRanges, degrade, to_gray
+
+
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
+
+
+def read_face(path: Path, size: int) -> np.ndarray:
+    """Read an image as `[size,size,3]`, RGB, float32 in [0,1]; shrunk by area, enlarged by a cubic.
+
+    Raises:
+        ValueError: the file cannot be decoded.
+    """
+    bgr = cv2.imread(str(path), cv2.IMREAD_COLOR)
+    if bgr is None:
+        raise ValueError(f"{path} cannot be read as an image.")
+    if bgr.shape[:2] != (size, size):
+        shrinks = min(bgr.shape[:2]) >= size
+        bgr = cv2.resize(bgr, (size, size), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_CUBIC)
+    return bgr[..., ::-1].astype(np.float32) / 255
+
+
+class FaceDataset(Dataset):
+    """Clean faces, or (degraded, clean) pairs, addressed by their position in an endless stream.
+
+    The item at a position is a function of the seed and the position alone, so a training resumes exactly by asking
+    for the next position, whatever the number of processes or workers. An epoch is a fresh shuffle in which each
+    group of files (see `DataConfig`) shows at most `max_per_group` of its members.
+
+    Args:
+        folder: searched recursively for images.
+        config: size, flips and groups.
+        seed: of the order, the flips and the degradations.
+        degradation: ranges of the degradation; `None` yields clean faces alone.
+
+    Raises:
+        ValueError: the folder does not exist or holds no image.
+    """
+
+    def __init__(
+        self, folder: str | Path, config: DataConfig, seed: int, degradation: DegradationRanges | None = None
+    ) -> None:
+        paths = sorted(path for path in Path(folder).rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES)
+        if not paths:
+            raise ValueError(f"`data` is {folder}: no image ({', '.join(IMAGE_SUFFIXES)}) was found there.")
+        self.config = config
+        self.seed = seed
+        self.degradation = degradation
+        self.groups = list(self._group(paths).values())
+        self.epoch_length = sum(min(len(group), config.max_per_group) for group in self.groups)
+        self._epoch: tuple[int, list[Path]] = (-1, [])
+
+    def _group(self, paths: list[Path]) -> dict[str, list[Path]]:
+        groups = defaultdict(list)
+        for path in paths:
+            match = re.search(self.config.group_pattern, path.stem) if self.config.group_pattern else None
+            groups[match.group() if match else str(path)].append(path)
+        return groups
+
+    def _path(self, position: int) -> Path:
+        epoch, index = divmod(position, self.epoch_length)
+        if self._epoch[0] != epoch:
+            rng = np.random.default_rng([self.seed, epoch])
+            paths = []
+            for group in self.groups:
+                chosen = rng.permutation(len(group))[: self.config.max_per_group]
+                paths += [group[member] for member in chosen]
+            self._epoch = epoch, [paths[place] for place in rng.permutation(len(paths))]
+        return self._epoch[1][index]
+
+    def __getitem__(self, position: int) -> dict[str, torch.Tensor]:
+        """Return `clean`, and `degraded` if asked for: `[3,S,S]`, RGB, float32 in [0,1]."""
+        rng = np.random.default_rng([self.seed, position, 1])
+        clean = read_face(self._path(position), self.config.image_size)
+        if self.config.horizontal_flip and rng.random() < 0.5:
+            clean = np.ascontiguousarray(clean[:, ::-1])
+        images = {"clean": clean}
+        if self.degradation is not None:
+            images["degraded"] = degrade(clean, self.degradation, rng)
+            if rng.random() < self.degradation.gray_probability:
+                images = {name: to_gray(image) for name, image in images.items()}
+        return {name: torch.from_numpy(image.transpose(2, 0, 1).copy()) for name, image in images.items()}
+
+
+class PositionSampler:
+    """Positions in the stream that one process reads, batch by batch, from `start` to `stop` batches.
+
+    Batch b of process r of P covers the positions from (b*P + r) * batch_size on.
+    """
+
+    def __init__(self, start: int, stop: int, batch_size: int, process: int = 0, processes: int = 1) -> None:
+        self.batches = range(start, stop)
+        self.batch_size = batch_size
+        self.process = process
+        self.processes = processes
+
+    def __iter__(self):
+        for batch in self.batches:
+            first = (batch * self.processes + self.process) * self.batch_size
+            yield list(range(first, first + self.batch_size))
+
+    def __len__(self) -> int:
+        return len(self.batches)

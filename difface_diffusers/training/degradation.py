@@ -1,0 +1,103 @@
+"""The blind degradation y0 = { [ (x * k) down_s + n ]_JPEG } up_s that training faces go through (DifFace, eq. 12).
+
+Images are `[H,W,3]`, RGB, float32 in [0,1]. All randomness comes from the NumPy generator that is passed in.
+"""
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+
+REFERENCE_SIZE = 512
+
+
+@dataclass(frozen=True)
+class DegradationRanges:
+    """Uniform ranges of the degradation, stated for a face of 512 x 512 pixels.
+
+    For other sizes `blur_sigma` and `downscale` change in proportion, so that a face loses the same detail at every
+    size (a shrinking factor stays one: it is not taken below 1); noise and JPEG quality have no length and stay.
+
+    Attributes:
+        blur_sigma: standard deviation of the Gaussian blur, pixels.
+        downscale: factor s by which the face is shrunk before noise and compression; below 1 it is enlarged.
+        noise_sigma: standard deviation of the white noise, in 8-bit levels (0 to 255).
+        jpeg_quality: quality of the JPEG round trip, 1 to 100.
+        gray_probability: share of pairs of which both sides become gray.
+    """
+
+    blur_sigma: tuple[float, float] = (0.1, 15.0)
+    downscale: tuple[float, float] = (0.8, 32.0)
+    noise_sigma: tuple[float, float] = (0.0, 20.0)
+    jpeg_quality: tuple[float, float] = (30.0, 100.0)
+    gray_probability: float = 0.01
+
+    def __post_init__(self) -> None:
+        limits = {
+            "blur_sigma": (1e-3, np.inf),
+            "downscale": (0.1, np.inf),
+            "noise_sigma": (0.0, 255.0),
+            "jpeg_quality": (1.0, 100.0),
+        }
+        for name, (lowest, highest) in limits.items():
+            low, high = getattr(self, name)
+            if not lowest <= low <= high <= highest:
+                raise ValueError(f"`{name}` is ({low}, {high}); it must be (low, high) within {lowest} .. {highest}.")
+        if not 0 <= self.gray_probability <= 1:
+            raise ValueError(f"`gray_probability` is {self.gray_probability}; it must be within 0 .. 1.")
+
+
+def gaussian_kernel(radius: int, sigma_x: float, sigma_y: float, angle: float) -> np.ndarray:
+    """Return a normalised `[2*radius+1, 2*radius+1]` Gaussian whose x axis is turned by `angle` radians."""
+    y, x = np.mgrid[-radius : radius + 1, -radius : radius + 1].astype(np.float64)
+    along = np.cos(angle) * x + np.sin(angle) * y
+    across = np.cos(angle) * y - np.sin(angle) * x
+    kernel = np.exp(-0.5 * ((along / sigma_x) ** 2 + (across / sigma_y) ** 2))
+    return (kernel / kernel.sum()).astype(np.float32)
+
+
+def jpeg(image: np.ndarray, quality: int) -> np.ndarray:
+    """Round to 8 bits, pass through a JPEG of `quality` and return float32 in [0,1]."""
+    bgr = np.rint(image[..., ::-1] * 255).clip(0, 255).astype(np.uint8)
+    _, buffer = cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, quality])
+    return cv2.imdecode(buffer, cv2.IMREAD_COLOR)[..., ::-1].astype(np.float32) / 255
+
+
+def degrade(image: np.ndarray, ranges: DegradationRanges, rng: np.random.Generator) -> np.ndarray:
+    """Degrade one face: blur, shrink, noise, JPEG, back to size, 8-bit rounding.
+
+    Args:
+        image: clean face `[H,W,3]`, RGB, float32 in [0,1].
+        ranges: where each parameter is drawn from.
+        rng: draws every parameter and the noise.
+
+    Returns:
+        The degraded face, same shape, float32, on the 8-bit levels k/255.
+    """
+    height, width = image.shape[:2]
+    relative_size = min(height, width) / REFERENCE_SIZE
+
+    low, high = (sigma * relative_size for sigma in ranges.blur_sigma)
+    sigma_x = sigma_y = rng.uniform(low, high)
+    angle = 0.0
+    if rng.random() < 0.5:
+        sigma_y, angle = rng.uniform(low, high), rng.uniform(-np.pi, np.pi)
+    radius = max(3, round(20 * relative_size))
+    degraded = cv2.filter2D(image, -1, gaussian_kernel(radius, sigma_x, sigma_y, angle))
+
+    scale = rng.uniform(*(max(factor * relative_size, min(factor, 1.0)) for factor in ranges.downscale))
+    small = (max(1, int(width / scale)), max(1, int(height / scale)))
+    degraded = cv2.resize(degraded, small, interpolation=cv2.INTER_LINEAR)
+
+    noise = rng.standard_normal(degraded.shape, dtype=np.float32)
+    degraded = (degraded + noise * np.float32(rng.uniform(*ranges.noise_sigma) / 255)).clip(0, 1)
+
+    degraded = jpeg(degraded, int(rng.uniform(*ranges.jpeg_quality)))
+    degraded = cv2.resize(degraded, (width, height), interpolation=cv2.INTER_LINEAR)
+    return (np.rint(degraded * 255).clip(0, 255) / 255).astype(np.float32)
+
+
+def to_gray(image: np.ndarray) -> np.ndarray:
+    """Return the face as three equal channels of its luma (ITU-R BT.601)."""
+    return np.repeat(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)[..., None], 3, axis=-1)

@@ -1,0 +1,47 @@
+"""Training of a diffused estimator with nothing but an L1 loss (DifFace, section 3.2)."""
+
+from pathlib import Path
+
+import torch
+from diffusers.models.modeling_utils import ModelMixin
+from PIL import Image
+
+from ..evaluation.sheets import sheet
+from ..models.srcnn import SRCNNEstimator
+from ..models.swinir import SwinIREstimator
+from .config import EstimatorConfig
+from .data import FaceDataset
+from .loop import TrainingResult, train
+
+
+ARCHITECTURES = {"swinir": SwinIREstimator, "srcnn": SRCNNEstimator}
+
+
+class EstimatorTask:
+    """Teaches an estimator to undo the blind degradation."""
+
+    name = "estimator"
+
+    def __init__(self, config: EstimatorConfig) -> None:
+        if config.architecture not in ARCHITECTURES:
+            raise ValueError(f"`architecture` is {config.architecture!r}; it must be one of {list(ARCHITECTURES)}.")
+        architecture = ARCHITECTURES[config.architecture]
+        self.model = architecture(**config.model)
+        if config.initial_weights is not None:
+            self.model.load_state_dict(architecture.from_pretrained(config.initial_weights).state_dict())
+
+    def loss(self, model: torch.nn.Module, batch: dict[str, torch.Tensor]) -> torch.Tensor:
+        """Return the mean absolute error of the unclamped estimate; images are `[B,3,S,S]` in [0,1]."""
+        return torch.nn.functional.l1_loss(model(batch["degraded"]).float(), batch["clean"])
+
+    def sheet(self, model: ModelMixin, batch: dict[str, torch.Tensor]) -> Image.Image:
+        """Show input, estimate and clean face."""
+        estimate = model(batch["degraded"]).clamp(0, 1)
+        return sheet({"input": batch["degraded"], "estimate": estimate, "clean": batch["clean"]})
+
+
+def train_estimator(config: EstimatorConfig, data: str | Path, output: str | Path) -> TrainingResult:
+    """Train an estimator on a folder of clean aligned faces; see `loop.train` for what `output` receives."""
+    torch.manual_seed(config.loop.seed)
+    dataset = FaceDataset(data, config.data, config.loop.seed, config.degradation)
+    return train(EstimatorTask(config), dataset, config.loop, output)

@@ -1,0 +1,115 @@
+"""Losses of the prior, and the timesteps they are taken at (Ho et al. 2020; Nichol and Dhariwal 2021)."""
+
+import math
+
+import torch
+from diffusers import DDPMScheduler
+
+
+def sample_timesteps(
+    count: int, num_train_timesteps: int, focus_timestep: int, focus_probability: float | None
+) -> torch.Tensor:
+    """Draw training timesteps: below `focus_timestep` with `focus_probability`, else from it up; uniform in each part.
+
+    Args:
+        count: how many.
+        num_train_timesteps: T; timesteps are 0 .. T-1.
+        focus_timestep: 1 .. T-1.
+        focus_probability: 0 .. 1; `None` draws uniformly from all timesteps.
+
+    Returns:
+        int64 `[count]`.
+    """
+    if focus_probability is None:
+        return torch.randint(num_train_timesteps, (count,))
+    below = torch.randint(focus_timestep, (count,))
+    above = torch.randint(focus_timestep, num_train_timesteps, (count,))
+    return torch.where(torch.rand(count) < focus_probability, below, above)
+
+
+def prior_loss(
+    model_output: torch.Tensor,
+    clean: torch.Tensor,
+    noise: torch.Tensor,
+    noisy: torch.Tensor,
+    timesteps: torch.Tensor,
+    scheduler: DDPMScheduler,
+) -> torch.Tensor:
+    """Mean squared error of epsilon, plus the variational bound when the model also answers the variance.
+
+    Args:
+        model_output: `[B,3,H,W]`, epsilon; or `[B,6,H,W]`, epsilon and the variance's place in its range, -1 .. 1.
+        clean: x_0, `[B,3,H,W]` in [-1,1].
+        noise: the epsilon that was added.
+        noisy: x_t.
+        timesteps: int64 `[B]`.
+        scheduler: holds the betas.
+
+    Returns:
+        Scalar. The bound reaches the variance half alone: epsilon enters it detached.
+    """
+    model_output = model_output.float()
+    epsilon = model_output[:, :3]
+    loss = torch.nn.functional.mse_loss(epsilon, noise)
+    if model_output.shape[1] == 6:
+        loss = loss + variational_bound(epsilon.detach(), model_output[:, 3:], clean, noisy, timesteps, scheduler)
+    return loss
+
+
+def variational_bound(
+    epsilon: torch.Tensor,
+    variance: torch.Tensor,
+    clean: torch.Tensor,
+    noisy: torch.Tensor,
+    timesteps: torch.Tensor,
+    scheduler: DDPMScheduler,
+) -> torch.Tensor:
+    """Variational bound of one step in bits per dimension, with a learned-range variance.
+
+    The KL divergence between the true posterior q(x_{t-1} | x_t, x_0) and the model's; at t = 0 the negative
+    log-likelihood of the 8-bit image under the model's discretised Gaussian.
+    """
+    alphas_cumprod = scheduler.alphas_cumprod.to(clean.device, torch.float64)
+    previous = torch.cat([alphas_cumprod.new_ones(1), alphas_cumprod[:-1]])
+    betas = scheduler.betas.to(clean.device, torch.float64)
+    posterior_variance = betas * (1 - previous) / (1 - alphas_cumprod)
+    posterior_variance[0] = posterior_variance[1]
+
+    def at(coefficients: torch.Tensor) -> torch.Tensor:
+        return coefficients[timesteps].float()[:, None, None, None]
+
+    weight_clean = at(betas * previous.sqrt() / (1 - alphas_cumprod))
+    weight_noisy = at((1 - previous) * (1 - betas).sqrt() / (1 - alphas_cumprod))
+    predicted_clean = at(alphas_cumprod.rsqrt()) * noisy - at((1 / alphas_cumprod - 1).sqrt()) * epsilon
+    true_mean = weight_clean * clean + weight_noisy * noisy
+    mean = weight_clean * predicted_clean + weight_noisy * noisy
+
+    share = (variance + 1) / 2
+    true_log_variance = at(posterior_variance.log())
+    log_variance = share * at(betas.log()) + (1 - share) * true_log_variance
+
+    divergence = 0.5 * (
+        log_variance
+        - true_log_variance
+        + (true_log_variance - log_variance).exp()
+        + (true_mean - mean) ** 2 * (-log_variance).exp()
+        - 1
+    )
+    likelihood = discretized_gaussian_log_likelihood(clean, mean, 0.5 * log_variance)
+    nats = torch.where(timesteps[:, None, None, None] == 0, -likelihood, divergence)
+    return nats.mean() / math.log(2)
+
+
+def discretized_gaussian_log_likelihood(
+    pixels: torch.Tensor, mean: torch.Tensor, log_std: torch.Tensor
+) -> torch.Tensor:
+    """Log-likelihood of 8-bit pixels in [-1,1] under a Gaussian, per element; the outermost bins hold the tails."""
+
+    def cdf(value: torch.Tensor) -> torch.Tensor:
+        return 0.5 * (1 + torch.tanh(math.sqrt(2 / math.pi) * (value + 0.044715 * value**3)))
+
+    inverse_std = (-log_std).exp()
+    above = cdf((pixels - mean + 1 / 255) * inverse_std)
+    below = cdf((pixels - mean - 1 / 255) * inverse_std)
+    probability = torch.where(pixels < -0.999, above, torch.where(pixels > 0.999, 1 - below, above - below))
+    return probability.clamp(min=1e-12).log()
