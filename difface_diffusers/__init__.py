@@ -1,0 +1,25 @@
+"""DifFace face restoration as a diffusers plugin."""
+
+from pathlib import Path
+
+from diffusers.models.modeling_utils import ModelMixin  # the loader looks this name up in the package
+from diffusers.pipelines.pipeline_loading_utils import LOADABLE_CLASSES
+
+from .models import DifFaceUNet2DModel, SRCNNEstimator, SwinIREstimator
+from .pipeline_difface import DifFacePipeline, DifFacePipelineOutput
+
+
+# Lets diffusers' loader accept ["difface_diffusers", "SwinIREstimator"] in a model_index.json, local or on the Hub.
+LOADABLE_CLASSES["difface_diffusers"] = {"ModelMixin": ["save_pretrained", "from_pretrained"]}
+
+BUNDLED_MODEL = str(Path(__file__).parent / "mini")
+
+__all__ = [
+    "BUNDLED_MODEL",
+    "DifFacePipeline",
+    "DifFacePipelineOutput",
+    "DifFaceUNet2DModel",
+    "ModelMixin",
+    "SRCNNEstimator",
+    "SwinIREstimator",
+]

@@ -1,0 +1,126 @@
+"""The only place for conversion between pictures and tensors: PIL, arrays, ranges, EXIF, layout and size.
+
+Inside the package an image is RGB, float32, `[3,H,W]` or `[B,3,H,W]`, in [0,1].
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from PIL import Image, ImageOps
+
+
+ACCEPTED = (
+    "a PIL image, a NumPy array [H,W,3] or [N,H,W,3], a tensor [3,H,W] or [N,3,H,W], or a list of these;"
+    " uint8 or float in [0,1]"
+)
+OUTPUT_TYPES = ("pil", "np", "pt")
+
+
+def load_image(path: str | Path) -> Image.Image:
+    """Read an image file completely, upright.
+
+    Raises:
+        OSError: the file is missing, not an image, or cut short; the message names it.
+    """
+    try:
+        with Image.open(path) as file:
+            file.load()
+            return ImageOps.exif_transpose(file)
+    except FileNotFoundError:
+        raise
+    except (OSError, SyntaxError, Image.DecompressionBombError) as error:
+        raise OSError(f"{path} cannot be read as an image: {error}") from error
+
+
+def pil_to_tensor(image: Image.Image) -> torch.Tensor:
+    """Convert a PIL image of any mode but `F` to `[3,H,W]`.
+
+    EXIF orientation is applied, gray becomes three equal channels, 16-bit gray keeps its precision, alpha is dropped.
+    """
+    if 0 in image.size:
+        raise ValueError(f"`image` has size {image.size}; both sides must be at least 1 pixel.")
+    image = ImageOps.exif_transpose(image)
+    if image.mode.startswith("I"):  # 16-bit gray; Pillow widens some of it to 32 bits
+        gray = np.asarray(image).astype(np.float32) / 65535
+        pixels = np.repeat(gray[..., None], 3, axis=-1)
+        if pixels.min() < 0 or pixels.max() > 1:
+            raise ValueError("`image` has integer levels outside 0 .. 65535; 8-bit and 16-bit images are accepted.")
+    elif image.mode == "F":
+        raise ValueError("`image` has the PIL mode F, whose range is undefined; convert it to 8 or 16 bits.")
+    else:
+        if "transparency" in image.info:
+            image = image.convert("RGBA")
+        pixels = np.asarray(image.convert("RGB")).astype(np.float32) / 255
+    return torch.from_numpy(np.ascontiguousarray(pixels.transpose(2, 0, 1)))
+
+
+def to_tensors(image: Any) -> list[torch.Tensor]:
+    """Convert whatever the pipeline accepts to a list of `[3,H,W]`, float32 in [0,1], one per picture.
+
+    Raises:
+        TypeError: not one of the accepted types.
+        ValueError: wrong rank or channel count, an empty picture or list, NaN, or values outside [0,1].
+    """
+    if isinstance(image, Image.Image):
+        return [pil_to_tensor(image)]
+    if isinstance(image, np.ndarray):
+        return _array_to_tensors(image)
+    if isinstance(image, torch.Tensor):
+        return _check_tensor(image)
+    if isinstance(image, Sequence) and not isinstance(image, str | bytes):
+        if not image:
+            raise ValueError(f"`image` is an empty list; accepted is {ACCEPTED}.")
+        return [tensor for entry in image for tensor in to_tensors(entry)]
+    raise TypeError(f"`image` is a {type(image).__name__}; accepted is {ACCEPTED}.")
+
+
+def _array_to_tensors(array: np.ndarray) -> list[torch.Tensor]:
+    if array.ndim not in (3, 4) or array.shape[-1] != 3:
+        raise ValueError(f"`image` is an array of shape {list(array.shape)}; accepted is [H,W,3] or [N,H,W,3].")
+    if array.dtype != np.uint8 and array.dtype.kind != "f":
+        raise ValueError(f"`image` is an array of {array.dtype}; accepted is uint8, or float in [0,1].")
+    tensor = torch.from_numpy(np.ascontiguousarray(np.moveaxis(array, -1, -3)))
+    return _check_tensor(tensor)
+
+
+def _check_tensor(tensor: torch.Tensor) -> list[torch.Tensor]:
+    if tensor.ndim not in (3, 4) or tensor.shape[-3] != 3:
+        raise ValueError(f"`image` is a tensor of shape {list(tensor.shape)}; accepted is [3,H,W] or [N,3,H,W].")
+    if tensor.numel() == 0:
+        raise ValueError(f"`image` is empty, of shape {list(tensor.shape)}; every side must be at least 1.")
+    if tensor.dtype == torch.uint8:
+        tensor = tensor.float() / 255
+    elif not tensor.is_floating_point():
+        raise ValueError(f"`image` is a tensor of {tensor.dtype}; accepted is uint8, or float in [0,1].")
+    tensor = tensor.detach().float()
+    low, high = (value.item() for value in tensor.aminmax())
+    if not (low >= 0 and high <= 1):  # false for NaN too
+        raise ValueError(f"`image` has values from {low:.4g} to {high:.4g}; float images must lie in [0,1].")
+    return list(tensor if tensor.ndim == 4 else tensor[None])
+
+
+def resize(image: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
+    """Resize `[B,C,H,W]` to `size` (height, width) by an antialiased bicubic, which may overshoot [0,1]."""
+    if image.shape[-2:] == size:
+        return image
+    return F.interpolate(image.float(), size, mode="bicubic", antialias=True, align_corners=False)
+
+
+def from_tensors(images: list[torch.Tensor], output_type: str) -> Any:
+    """Convert `[3,H,W]` in [0,1] to a list of PIL images, or to arrays or tensors.
+
+    Args:
+        images: one tensor per picture; the sizes may differ.
+        output_type: "pil"; "np" for `[N,H,W,3]` float32; "pt" for `[N,3,H,W]`. Pictures of several sizes cannot be
+            stacked: they come as a list of `[H,W,3]` or `[3,H,W]`.
+    """
+    if output_type == "pt":
+        return torch.stack(images) if len({image.shape for image in images}) == 1 else images
+    arrays = [image.permute(1, 2, 0).cpu().numpy() for image in images]
+    if output_type == "np":
+        return np.stack(arrays) if len({array.shape for array in arrays}) == 1 else arrays
+    return [Image.fromarray(np.rint(array * 255).astype(np.uint8)) for array in arrays]

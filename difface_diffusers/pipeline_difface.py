@@ -1,0 +1,312 @@
+"""DifFace: aligned degraded faces in, restored faces out (Yue and Loy, TPAMI 2024, arXiv 2212.06512)."""
+
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from diffusers import DDPMScheduler, SchedulerMixin, UNet2DModel
+from diffusers.callbacks import MultiPipelineCallbacks, PipelineCallback
+from diffusers.pipelines.pipeline_utils import DiffusionPipeline
+from diffusers.utils.outputs import BaseOutput
+from PIL import Image
+
+from .image_processing import OUTPUT_TYPES, from_tensors, resize, to_tensors
+from .models.estimator import DiffusedEstimator, diffuse
+from .timesteps import check_scheduler, predict_clean, set_timesteps
+
+
+LMS_ORDER = 4
+
+
+@dataclass
+class DifFacePipelineOutput(BaseOutput):
+    """Restored faces.
+
+    Attributes:
+        images: one picture per input and sample, the samples of an input next to each other, at the size of the input.
+            A list of PIL images; or float32 in [0,1], `[N,H,W,3]` arrays or `[N,3,H,W]` tensors, in a list where the
+            sizes differ.
+        estimates: what the estimator alone answered, picture by picture, in the same form.
+    """
+
+    images: list[Image.Image] | np.ndarray | torch.Tensor | list[np.ndarray] | list[torch.Tensor]
+    estimates: list[Image.Image] | np.ndarray | torch.Tensor | list[np.ndarray] | list[torch.Tensor]
+
+
+def one_generator_per_image(
+    generator: torch.Generator | list[torch.Generator] | None, count: int
+) -> torch.Generator | list[torch.Generator] | None:
+    """Split one generator into one per image, so that a picture does not depend on the pictures after it.
+
+    The first image reads `generator` itself; the others read generators that are seeded from a copy of its stream.
+    A list, and `None` (torch's global stream), stay as they are.
+    """
+    if generator is None or isinstance(generator, list):
+        return generator
+    seeder = torch.Generator(generator.device)
+    seeder.set_state(generator.get_state())
+    seeds = torch.randint(2**63 - 1, (count - 1,), generator=seeder, device=generator.device).tolist()
+    return [generator, *(torch.Generator(generator.device).manual_seed(seed) for seed in seeds)]
+
+
+class DifFacePipeline(DiffusionPipeline):
+    """Blind restoration of aligned faces.
+
+    The estimator guesses the clean face; the guess is noised to an intermediate state x_N; the unconditional prior
+    walks back from there. The noise contracts the estimator's error, so unknown degradations are survived.
+
+    Args:
+        unet: prior that predicts epsilon; 3 output channels, or 6 of which the last 3 are the learned variance.
+        estimator: answers a clean face in [0,1] for a degraded one.
+        scheduler: any variance-preserving scheduler that can start in the middle of the chain; swap it with
+            `pipe.scheduler = OtherScheduler.from_config(pipe.scheduler.config)`.
+        default_num_inference_steps: used where `__call__` gets `None`, as are the next two.
+        default_start_timestep: see `__call__`.
+        default_eta: see `__call__`.
+    """
+
+    model_cpu_offload_seq = "estimator->unet"
+    _callback_tensor_inputs = ["latents", "pred_original_sample"]  # noqa: RUF012  diffusers reads a plain list here
+
+    def __init__(
+        self,
+        unet: UNet2DModel,
+        estimator: DiffusedEstimator,
+        scheduler: SchedulerMixin,
+        default_num_inference_steps: int = 100,
+        default_start_timestep: int = 400,
+        default_eta: float = 0.5,
+    ) -> None:
+        super().__init__()
+        self.register_modules(unet=unet, estimator=estimator, scheduler=scheduler)
+        self.register_to_config(
+            default_num_inference_steps=default_num_inference_steps,
+            default_start_timestep=default_start_timestep,
+            default_eta=default_eta,
+        )
+
+    @property
+    def model_size(self) -> tuple[int, int]:
+        """Height and width of the faces that the prior was trained on, pixels."""
+        size = self.unet.config.sample_size
+        return (size, size) if isinstance(size, int) else tuple(size)
+
+    @property
+    def num_timesteps(self) -> int:
+        """Network calls of the running or the last restoration."""
+        return self._num_timesteps
+
+    @property
+    def interrupt(self) -> bool:
+        """Whether the running restoration was told to stop; a callback does so by `pipe._interrupt = True`."""
+        return self._interrupt
+
+    @torch.no_grad()
+    def __call__(
+        self,
+        image: Image.Image | np.ndarray | torch.Tensor | list,
+        num_inference_steps: int | None = None,
+        start_timestep: int | None = None,
+        eta: float | None = None,
+        num_samples: int = 1,
+        generator: torch.Generator | list[torch.Generator] | None = None,
+        latents: torch.Tensor | None = None,
+        output_type: str = "pil",
+        return_dict: bool = True,
+        callback_on_step_end: Callable[..., dict] | PipelineCallback | MultiPipelineCallbacks | None = None,
+        callback_on_step_end_tensor_inputs: list[str] | None = None,
+    ) -> DifFacePipelineOutput | tuple:
+        """Restore aligned faces.
+
+        Args:
+            image: PIL image, array `[H,W,3]` or `[N,H,W,3]`, tensor `[3,H,W]` or `[N,3,H,W]`, or a list of these;
+                RGB, uint8 or float in [0,1]. Any size: resized to the model's and back (bicubic, antialias).
+            num_inference_steps: network calls K, 1 .. N. `None` means the default saved with the pipeline, here and in
+                the next two.
+            start_timestep: N, where the chain begins on the prior's own scale of 1 .. 1000. A larger N survives worse
+                degradations and keeps less of the input.
+            eta: share of fresh noise in each step, 0 (deterministic) .. 1; for DDIM (Song et al. 2021, eq. 16), other
+                schedulers ignore it.
+            num_samples: restorations per input image.
+            generator: source of all noise, one or one per output image. The same input with the same generator gives
+                the same picture, alone or in a batch.
+            latents: a ready x_N, `[N*num_samples,3,S,S]`, on the scheduler's own scale; exclusive with `generator`.
+            output_type: "pil", "np" or "pt".
+            return_dict: `False` returns the tuple (images, estimates).
+            callback_on_step_end: called as `callback(pipe, step, timestep, tensors)` after each call of the prior; may
+                return changed `latents`. Setting `pipe._interrupt = True` ends the chain with what it has.
+            callback_on_step_end_tensor_inputs: what `tensors` holds, `["latents"]` unless given: `latents` is x_t,
+                `pred_original_sample` the clean face the prior believes in now, `[N*num_samples,3,S,S]` in [-1,1].
+
+        Returns:
+            `DifFacePipelineOutput`.
+
+        Raises:
+            TypeError: `image`, `generator` or `latents` is of the wrong type.
+            ValueError: an argument is out of range, or contradicts another; the message names it.
+        """
+        # 0. Defaults: K calls from N on, with eta; pictures as a list of [3,H,W] in [0,1]
+        config = self.config
+        num_inference_steps = (
+            config.default_num_inference_steps if num_inference_steps is None else num_inference_steps
+        )
+        start_timestep = config.default_start_timestep if start_timestep is None else start_timestep
+        eta = config.default_eta if eta is None else eta
+        if isinstance(callback_on_step_end, PipelineCallback | MultiPipelineCallbacks):
+            callback_on_step_end_tensor_inputs = callback_on_step_end.tensor_inputs
+        elif callback_on_step_end_tensor_inputs is None:
+            callback_on_step_end_tensor_inputs = ["latents"]
+
+        # 1. Check everything once
+        pictures = to_tensors(image)
+        self.check_inputs(
+            num_images=len(pictures),
+            num_inference_steps=num_inference_steps,
+            start_timestep=start_timestep,
+            eta=eta,
+            num_samples=num_samples,
+            generator=generator,
+            latents=latents,
+            output_type=output_type,
+            callback_on_step_end_tensor_inputs=callback_on_step_end_tensor_inputs,
+        )
+        device = self._execution_device
+        generator = one_generator_per_image(generator, len(pictures) * num_samples)
+        self._interrupt = False
+
+        # 2. The degraded faces at the model's size, and the estimator's guess of the clean ones: [N,3,S,S] in [0,1]
+        degraded = torch.cat([resize(picture[None].to(device), self.model_size) for picture in pictures])
+        estimates = self.estimate(degraded).repeat_interleave(num_samples, dim=0)  # from here on one row per sample
+
+        # 3. The guess noised to the state the chain starts from: [N*num_samples,3,S,S] float32
+        schedule = set_timesteps(self.scheduler, num_inference_steps, start_timestep, device)
+        self._num_timesteps = len(schedule.timesteps)
+        if latents is None:
+            latents = diffuse(estimates, self.scheduler, schedule.noise_timestep, generator)
+        latents = latents.to(device, torch.float32)
+
+        # 4. The walk back: the prior predicts the noise, the scheduler takes it away
+        with self.progress_bar(total=len(schedule.timesteps)) as progress_bar:
+            for step, timestep in enumerate(schedule.timesteps):
+                if self.interrupt:
+                    break
+                scaled = self.scheduler.scale_model_input(latents, timestep)
+                model_output = self.predict_noise(scaled, timestep)
+                step_kwargs = self.prepare_step_kwargs(step, eta, generator)
+                latents = self.scheduler.step(model_output, timestep, latents, **step_kwargs).prev_sample
+
+                if callback_on_step_end is not None:
+                    tensors = {"latents": latents}
+                    if "pred_original_sample" in callback_on_step_end_tensor_inputs:
+                        epsilon = model_output[:, :3]
+                        tensors["pred_original_sample"] = predict_clean(self.scheduler, epsilon, timestep, scaled)
+                    wanted = {name: tensors[name] for name in callback_on_step_end_tensor_inputs}
+                    latents = (callback_on_step_end(self, step, timestep, wanted) or {}).get("latents", latents)
+                progress_bar.update()
+
+        # 5. Back to [0,1], to the size of each input and to the type asked for
+        sizes = [tuple(picture.shape[-2:]) for picture in pictures for _ in range(num_samples)]
+        images, estimates = (
+            from_tensors(
+                [resize(row[None], size)[0].clamp(0, 1) for row, size in zip(batch, sizes, strict=True)], output_type
+            )
+            for batch in (latents / 2 + 0.5, estimates)
+        )
+
+        # 6. Offload
+        self.maybe_free_model_hooks()
+        if not return_dict:
+            return images, estimates
+        return DifFacePipelineOutput(images=images, estimates=estimates)
+
+    def check_inputs(
+        self,
+        *,
+        num_images: int,
+        num_inference_steps: int,
+        start_timestep: int,
+        eta: float,
+        num_samples: int,
+        generator: torch.Generator | list[torch.Generator] | None,
+        latents: torch.Tensor | None,
+        output_type: str,
+        callback_on_step_end_tensor_inputs: list[str],
+    ) -> None:
+        """Raise for whatever `__call__` cannot do; see there."""
+        check_scheduler(self.scheduler)
+        learned = self.scheduler.config.get("variance_type") in ("learned", "learned_range")
+        if isinstance(self.scheduler, DDPMScheduler) and learned and self.unet.config.out_channels != 6:
+            raise ValueError(
+                f"`scheduler` wants a learned variance (`variance_type` {self.scheduler.config.variance_type!r}), but"
+                f" the UNet has {self.unet.config.out_channels} output channels; 6 are needed."
+            )
+        _check_integer("num_samples", num_samples, 1, None)
+        _check_integer("start_timestep", start_timestep, 1, self.scheduler.config.num_train_timesteps)
+        _check_integer("num_inference_steps", num_inference_steps, 1, start_timestep, "`start_timestep`")
+        if isinstance(eta, bool) or not isinstance(eta, int | float) or not 0 <= eta <= 1:
+            raise ValueError(f"`eta` is {eta!r}; it must be a number within 0 .. 1.")
+        if output_type not in OUTPUT_TYPES:
+            raise ValueError(f"`output_type` is {output_type!r}; it must be one of {', '.join(OUTPUT_TYPES)}.")
+        unknown = set(callback_on_step_end_tensor_inputs) - set(self._callback_tensor_inputs)
+        if unknown:
+            raise ValueError(
+                f"`callback_on_step_end_tensor_inputs` has {sorted(unknown)}; known are {self._callback_tensor_inputs}."
+            )
+        self._check_noise(num_images * num_samples, generator, latents)
+
+    def _check_noise(
+        self, count: int, generator: torch.Generator | list[torch.Generator] | None, latents: torch.Tensor | None
+    ) -> None:
+        generators = generator if isinstance(generator, list) else [generator] if generator is not None else []
+        if not all(isinstance(entry, torch.Generator) for entry in generators):
+            raise TypeError(f"`generator` is {generator!r}; it must be a torch.Generator or a list of them.")
+        if isinstance(generator, list) and len(generator) != count:
+            raise ValueError(
+                f"`generator` is a list of {len(generator)}; it must have one entry per output image, {count}."
+            )
+        if latents is None:
+            return
+        if generator is not None:
+            raise ValueError(
+                "`latents` and `generator` were both given; a ready x_N leaves nothing to draw. Give one."
+            )
+        if not isinstance(latents, torch.Tensor):
+            raise TypeError(f"`latents` is a {type(latents).__name__}; it must be a tensor.")
+        expected = [count, 3, *self.model_size]
+        if list(latents.shape) != expected or not latents.is_floating_point():
+            raise ValueError(f"`latents` is {latents.dtype} {list(latents.shape)}; it must be float {expected}.")
+        if not latents.isfinite().all():
+            raise ValueError("`latents` has NaN or infinite values; all must be finite.")
+
+    def estimate(self, degraded: torch.Tensor) -> torch.Tensor:
+        """Return the estimator's guess at the model's size, `[B,3,S,S]` float32 clamped to [0,1]."""
+        guess = self.estimator(degraded.to(self.estimator.dtype)).float()
+        return resize(guess, self.model_size).clamp(0, 1)
+
+    def predict_noise(self, scaled_sample: torch.Tensor, timestep: torch.Tensor) -> torch.Tensor:
+        """Return epsilon, `[B,3,S,S]` float32, with the three channels of the variance if the scheduler wants them."""
+        model_output = self.unet(scaled_sample.to(self.unet.dtype), timestep).sample.float()
+        wants_variance = isinstance(self.scheduler, DDPMScheduler) and (
+            self.scheduler.config.variance_type in ("learned", "learned_range")
+        )
+        return model_output if wants_variance else model_output[:, :3]
+
+    def prepare_step_kwargs(
+        self, step: int, eta: float, generator: torch.Generator | list[torch.Generator] | None
+    ) -> dict[str, Any]:
+        """Return those of eta, the generator and LMS's order that the scheduler's `step` takes."""
+        # LMS reckons its order from the top of its list; it has seen `step` gradients of this chain so far.
+        known = {"eta": eta, "generator": generator, "order": min(step + 1, LMS_ORDER)}
+        accepted = inspect.signature(self.scheduler.step).parameters
+        return {name: value for name, value in known.items() if name in accepted}
+
+
+def _check_integer(name: str, value: int, lowest: int, highest: int | None, source: str = "") -> None:
+    if isinstance(value, bool) or not isinstance(value, int | np.integer):
+        raise ValueError(f"`{name}` is {value!r}; it must be an integer.")
+    if value < lowest or (highest is not None and value > highest):
+        upper = "" if highest is None else f" and at most {highest}"
+        raise ValueError(f"`{name}` is {value}; it must be at least {lowest}{upper}{source and f' ({source})'}.")

@@ -1,0 +1,132 @@
+"""Which timesteps the prior runs, at which level x_N is noised, and what the chain now believes the clean face is."""
+
+import inspect
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from diffusers import DDIMScheduler, DDPMScheduler, PNDMScheduler, SchedulerMixin
+
+
+REQUIRED = ("set_timesteps", "add_noise", "step", "order", "alphas_cumprod")
+STEP_INPUTS = ("model_output", "timestep", "sample")
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """The reverse chain from x_N.
+
+    Attributes:
+        timesteps: `[calls]`, the timestep of every network call, in order, on the scheduler's device.
+        noise_timestep: the noise level of x_N.
+    """
+
+    timesteps: torch.Tensor
+    noise_timestep: int
+
+
+def check_scheduler(scheduler: SchedulerMixin) -> None:
+    """Raise a `ValueError` unless the scheduler can noise an image to a middle timestep and walk back from there."""
+    name = type(scheduler).__name__
+    obstacles = [f"lacks {attribute}" for attribute in REQUIRED if not hasattr(scheduler, attribute)] or [
+        f"needs {parameter.name} in each step"
+        for parameter in inspect.signature(scheduler.step).parameters.values()
+        if parameter.default is parameter.empty and parameter.name not in STEP_INPUTS
+    ]
+    if obstacles:
+        raise ValueError(
+            f"`scheduler` is a {name}, which cannot start in the middle of the chain: it {', '.join(obstacles)}."
+            " Use DDIMScheduler, DPMSolverMultistepScheduler or another variance-preserving scheduler."
+        )
+    if scheduler.config.get("prediction_type", "epsilon") != "epsilon":
+        raise ValueError(
+            f"`scheduler` predicts {scheduler.config.prediction_type!r}; the prior answers epsilon, so"
+            ' `prediction_type` must be "epsilon".'
+        )
+
+
+def set_timesteps(
+    scheduler: SchedulerMixin, num_inference_steps: int, start_timestep: int, device: torch.device | str | None = None
+) -> Schedule:
+    """Set the scheduler up for K network calls from N down, and tell which timesteps these are.
+
+    The scheduler is set to round(K*T/N) steps, T being its training timesteps, and the last K are run: DDIM with
+    K = 100 and N = 400 is DDIM-250 from t = 396 down to 0. DDIM and DDPM take x_N one kept step above the first call
+    (t = 400), as the original DifFace does; every other scheduler takes it at the first call's own level. Schedulers
+    that call the network twice a step (Heun) run K calls if K is odd, K - 1 if it is even.
+
+    Args:
+        scheduler: one that passes `check_scheduler`; its state is set.
+        num_inference_steps: K, 1 .. N.
+        start_timestep: N, 1 .. T.
+        device: where the scheduler keeps its timesteps.
+
+    Raises:
+        ValueError: the scheduler has no such schedule; the message says which it lacks.
+    """
+    if isinstance(scheduler, PNDMScheduler):
+        return _set_pndm_timesteps(scheduler, num_inference_steps, start_timestep, device)
+    steps = -(-num_inference_steps // scheduler.order)
+    calls = scheduler.order * (steps - 1) + 1
+    _set(scheduler, steps, start_timestep, device)
+    begin = len(scheduler.timesteps) - calls
+    timesteps = scheduler.timesteps[begin:]
+    if begin < 0 or len(timesteps.unique()) < steps:
+        raise ValueError(
+            f"`num_inference_steps` is {num_inference_steps} and `start_timestep` {start_timestep}:"
+            f" {type(scheduler).__name__} has no {steps} distinct timesteps there. Use fewer steps."
+        )
+    if hasattr(scheduler, "set_begin_index"):
+        scheduler.set_begin_index(begin)
+    if isinstance(scheduler, DDIMScheduler | DDPMScheduler):
+        last = scheduler.config.num_train_timesteps - 1
+        return Schedule(timesteps, int(scheduler.timesteps[begin - 1]) if begin else last)
+    return Schedule(timesteps, timesteps[0])
+
+
+def _set(scheduler: SchedulerMixin, steps: int, start_timestep: int, device: torch.device | str | None) -> None:
+    total = round(steps * scheduler.config.num_train_timesteps / start_timestep)
+    scheduler.set_timesteps(total, device=device)
+
+
+def _set_pndm_timesteps(
+    scheduler: PNDMScheduler, num_inference_steps: int, start_timestep: int, device: torch.device | str | None
+) -> Schedule:
+    """Lay PNDM's warm-up, which its own list has at t = T, at the first timesteps that are run.
+
+    Linear multistep calls the network twice at the second timestep; Runge-Kutta four times a step for three steps.
+    """
+    runge_kutta = not scheduler.config.skip_prk_steps
+    steps = max(num_inference_steps - (9 if runge_kutta else 1), 1)
+    if runge_kutta and steps < 4:
+        raise ValueError(
+            f"`num_inference_steps` is {num_inference_steps}; PNDM's Runge-Kutta warm-up needs at least 13. Use more,"
+            " or PNDMScheduler.from_config(pipe.scheduler.config, skip_prk_steps=True)."
+        )
+    _set(scheduler, steps, start_timestep, device)
+    kept = np.unique(np.concatenate([scheduler.prk_timesteps[::4], scheduler.plms_timesteps]))[:steps]  # ascending
+    if runge_kutta:
+        half = scheduler.config.num_train_timesteps // scheduler.num_inference_steps // 2
+        stages = np.repeat(kept[-4:], 2) + np.tile([0, half], 4)
+        scheduler.prk_timesteps = stages[:-1].repeat(2)[1:-1][::-1].copy()
+        order = [*scheduler.prk_timesteps, *kept[-4::-1]]
+    else:
+        order = [*kept[:-3:-1], *kept[-2::-1]] if steps > 1 else kept
+    timesteps = torch.tensor(np.array(order, dtype=np.int64), device=device)
+    return Schedule(timesteps, timesteps[0])
+
+
+def predict_clean(
+    scheduler: SchedulerMixin, epsilon: torch.Tensor, timestep: torch.Tensor, scaled_sample: torch.Tensor
+) -> torch.Tensor:
+    """Return the clean face that the noise prediction implies, clamped to [-1,1] (Ho et al. 2020, eq. 15).
+
+    Args:
+        scheduler: holds the cumulative alphas.
+        epsilon: predicted noise, `[B,3,H,W]`.
+        timestep: of the prediction.
+        scaled_sample: x_t as the network saw it, that is after `scale_model_input`.
+    """
+    alpha_cumprod = scheduler.alphas_cumprod.to(scaled_sample.device)[timestep.long()]
+    clean = (scaled_sample - (1 - alpha_cumprod).sqrt() * epsilon) / alpha_cumprod.sqrt()
+    return clean.clamp(-1, 1)

@@ -1,0 +1,56 @@
+import os
+
+import pytest
+import torch
+from diffusers import DDIMScheduler, UNet2DModel
+
+from difface_diffusers import DifFacePipeline, SRCNNEstimator
+
+
+os.environ["HF_HUB_OFFLINE"] = "1"
+torch.set_num_threads(1)
+
+SIZE = 32
+
+
+@pytest.fixture(autouse=True)
+def seed():
+    torch.manual_seed(0)
+
+
+def tiny_unet(out_channels=3, **changes):
+    torch.manual_seed(1)
+    return UNet2DModel(
+        sample_size=SIZE,
+        out_channels=out_channels,
+        block_out_channels=(8, 16),
+        layers_per_block=1,
+        down_block_types=("DownBlock2D", "AttnDownBlock2D"),
+        up_block_types=("AttnUpBlock2D", "UpBlock2D"),
+        attention_head_dim=8,
+        norm_num_groups=4,
+        **changes,
+    ).eval()
+
+
+def tiny_estimator():
+    torch.manual_seed(2)
+    return SRCNNEstimator(down_scale_factor=2, num_channels=8, depth=2).eval()
+
+
+def ddim(**changes):
+    """The scheduler of the original, which clips x0."""
+    return DDIMScheduler(beta_start=1e-4, beta_end=0.02, timestep_spacing="leading", **changes)
+
+
+@pytest.fixture
+def pipe():
+    pipe = DifFacePipeline(tiny_unet(), tiny_estimator(), ddim(), default_num_inference_steps=4)
+    pipe.set_progress_bar_config(disable=True)
+    return pipe
+
+
+@pytest.fixture
+def faces():
+    """Two faces [2,3,S,S] in [0,1], different in every row, column and channel."""
+    return torch.rand(2, 3, SIZE, SIZE, generator=torch.Generator().manual_seed(3))
