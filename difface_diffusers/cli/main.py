@@ -1,0 +1,16 @@
+"""Parse the command line and hand over to one subcommand; heavy imports wait until it runs."""
+
+import argparse
+from collections.abc import Sequence
+
+from . import restore, train
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run `difface`; return the exit status."""
+    parser = argparse.ArgumentParser(prog="difface", description="Restore faces with DifFace.")
+    subparsers = parser.add_subparsers(required=True, metavar="COMMAND")
+    restore.add_parser(subparsers)
+    train.add_parser(subparsers)
+    args = parser.parse_args(argv)
+    return args.run(args)

@@ -1,0 +1,37 @@
+"""`difface train prior|estimator`: train on a folder of clean aligned faces."""
+
+import argparse
+import sys
+
+
+def add_parser(subparsers: argparse._SubParsersAction) -> None:
+    """Declare the arguments of `difface train`."""
+    parser = subparsers.add_parser(
+        "train",
+        help="train a prior or an estimator",
+        description="Train on a folder of clean aligned faces. Run it again with the same output to resume.",
+    )
+    parser.add_argument("task", choices=["prior", "estimator"])
+    parser.add_argument("--config", required=True, help="YAML file; the names of the shipped ones work too")
+    parser.add_argument("--data", required=True, help="folder of clean aligned faces, searched recursively")
+    parser.add_argument("--output", required=True, help="folder for checkpoints, sheets, log and the finished model")
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Train; return 130 when a signal stopped the training, as shells do."""
+    from ..training import EstimatorConfig, PriorConfig, load_config, shipped_config, train_estimator, train_prior
+
+    path = shipped_config(args.config) or args.config
+    try:
+        if args.task == "prior":
+            result = train_prior(load_config(PriorConfig, path), args.data, args.output)
+        else:
+            result = train_estimator(load_config(EstimatorConfig, path), args.data, args.output)
+    except (ValueError, OSError) as error:
+        print(f"difface train: {error}", file=sys.stderr)
+        return 2
+    if not result.finished:
+        print(f"stopped at step {result.step}; run the same command again to go on", file=sys.stderr)
+        return 130
+    return 0
