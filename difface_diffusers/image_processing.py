@@ -103,11 +103,11 @@ def _check_tensor(tensor: torch.Tensor) -> list[torch.Tensor]:
     return list(tensor if tensor.ndim == 4 else tensor[None])
 
 
-def resize(image: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
+def resize(image: torch.Tensor, size: Sequence[int]) -> torch.Tensor:
     """Resize `[B,C,H,W]` to `size` (height, width) by an antialiased bicubic, which may overshoot [0,1]."""
-    if image.shape[-2:] == size:
+    if tuple(image.shape[-2:]) == tuple(size):
         return image
-    return F.interpolate(image.float(), size, mode="bicubic", antialias=True, align_corners=False)
+    return F.interpolate(image.float(), tuple(size), mode="bicubic", antialias=True, align_corners=False)
 
 
 def from_tensors(images: list[torch.Tensor], output_type: str) -> Any:

@@ -7,14 +7,17 @@ from typing import Any
 
 import numpy as np
 import torch
-from diffusers import DDPMScheduler, SchedulerMixin, UNet2DModel
 from diffusers.callbacks import MultiPipelineCallbacks, PipelineCallback
+from diffusers.models.unets.unet_2d import UNet2DModel
 from diffusers.pipelines.pipeline_utils import DiffusionPipeline
+from diffusers.schedulers.scheduling_ddpm import DDPMScheduler
+from diffusers.schedulers.scheduling_utils import SchedulerMixin
 from diffusers.utils.outputs import BaseOutput
 from PIL import Image
 
 from .image_processing import OUTPUT_TYPES, from_tensors, resize, to_tensors
-from .models.estimator import DiffusedEstimator, diffuse
+from .models import DifFaceUNet2DModel, DiffusedEstimator, SRCNNEstimator, SwinIREstimator
+from .models.estimator import diffuse
 from .timesteps import check_scheduler, predict_clean, set_timesteps
 
 
@@ -36,16 +39,11 @@ class DifFacePipelineOutput(BaseOutput):
     estimates: list[Image.Image] | np.ndarray | torch.Tensor | list[np.ndarray] | list[torch.Tensor]
 
 
-def one_generator_per_image(
-    generator: torch.Generator | list[torch.Generator] | None, count: int
-) -> torch.Generator | list[torch.Generator] | None:
-    """Split one generator into one per image, so that a picture does not depend on the pictures after it.
+def split_generator(generator: torch.Generator, count: int) -> list[torch.Generator]:
+    """Make one generator into one per image, so that a picture does not depend on how many others are drawn with it.
 
     The first image reads `generator` itself; the others read generators that are seeded from a copy of its stream.
-    A list, and `None` (torch's global stream), stay as they are.
     """
-    if generator is None or isinstance(generator, list):
-        return generator
     seeder = torch.Generator(generator.device)
     seeder.set_state(generator.get_state())
     seeds = torch.randint(2**63 - 1, (count - 1,), generator=seeder, device=generator.device).tolist()
@@ -73,8 +71,8 @@ class DifFacePipeline(DiffusionPipeline):
 
     def __init__(
         self,
-        unet: UNet2DModel,
-        estimator: DiffusedEstimator,
+        unet: UNet2DModel | DifFaceUNet2DModel,  # `from_pipe` hands over what these hints name, subclasses excluded
+        estimator: DiffusedEstimator | SwinIREstimator | SRCNNEstimator,
         scheduler: SchedulerMixin,
         default_num_inference_steps: int = 100,
         default_start_timestep: int = 400,
@@ -92,7 +90,7 @@ class DifFacePipeline(DiffusionPipeline):
     def model_size(self) -> tuple[int, int]:
         """Height and width of the faces that the prior was trained on, pixels."""
         size = self.unet.config.sample_size
-        return (size, size) if isinstance(size, int) else tuple(size)
+        return (size, size) if isinstance(size, int) else (size[0], size[1])
 
     @property
     def num_timesteps(self) -> int:
@@ -174,7 +172,8 @@ class DifFacePipeline(DiffusionPipeline):
             callback_on_step_end_tensor_inputs=callback_on_step_end_tensor_inputs,
         )
         device = self._execution_device
-        generator = one_generator_per_image(generator, len(pictures) * num_samples)
+        if isinstance(generator, torch.Generator):
+            generator = split_generator(generator, len(pictures) * num_samples)
         self._interrupt = False
 
         # 2. The degraded faces at the model's size, and the estimator's guess of the clean ones: [N,3,S,S] in [0,1]
@@ -208,7 +207,7 @@ class DifFacePipeline(DiffusionPipeline):
                 progress_bar.update()
 
         # 5. Back to [0,1], to the size of each input and to the type asked for
-        sizes = [tuple(picture.shape[-2:]) for picture in pictures for _ in range(num_samples)]
+        sizes = [picture.shape[-2:] for picture in pictures for _ in range(num_samples)]
         images, estimates = (
             from_tensors(
                 [resize(row[None], size)[0].clamp(0, 1) for row, size in zip(batch, sizes, strict=True)], output_type

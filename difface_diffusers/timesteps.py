@@ -5,7 +5,10 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from diffusers import DDIMScheduler, DDPMScheduler, PNDMScheduler, SchedulerMixin
+from diffusers.schedulers.scheduling_ddim import DDIMScheduler
+from diffusers.schedulers.scheduling_ddpm import DDPMScheduler
+from diffusers.schedulers.scheduling_pndm import PNDMScheduler
+from diffusers.schedulers.scheduling_utils import SchedulerMixin
 
 
 REQUIRED = ("set_timesteps", "add_noise", "step", "order", "alphas_cumprod")
@@ -22,7 +25,7 @@ class Schedule:
     """
 
     timesteps: torch.Tensor
-    noise_timestep: int
+    noise_timestep: float
 
 
 def check_scheduler(scheduler: SchedulerMixin) -> None:
@@ -76,12 +79,13 @@ def set_timesteps(
             f"`num_inference_steps` is {num_inference_steps} and `start_timestep` {start_timestep}:"
             f" {type(scheduler).__name__} has no {steps} distinct timesteps there. Use fewer steps."
         )
-    if hasattr(scheduler, "set_begin_index"):
-        scheduler.set_begin_index(begin)
+    set_begin_index = getattr(scheduler, "set_begin_index", None)
+    if set_begin_index is not None:
+        set_begin_index(begin)
     if isinstance(scheduler, DDIMScheduler | DDPMScheduler):
         last = scheduler.config.num_train_timesteps - 1
-        return Schedule(timesteps, int(scheduler.timesteps[begin - 1]) if begin else last)
-    return Schedule(timesteps, timesteps[0])
+        return Schedule(timesteps, scheduler.timesteps[begin - 1].item() if begin else last)
+    return Schedule(timesteps, timesteps[0].item())
 
 
 def _set(scheduler: SchedulerMixin, steps: int, start_timestep: int, device: torch.device | str | None) -> None:
@@ -104,16 +108,18 @@ def _set_pndm_timesteps(
             " or PNDMScheduler.from_config(pipe.scheduler.config, skip_prk_steps=True)."
         )
     _set(scheduler, steps, start_timestep, device)
-    kept = np.unique(np.concatenate([scheduler.prk_timesteps[::4], scheduler.plms_timesteps]))[:steps]  # ascending
+    warm_up, rest = np.asarray(scheduler.prk_timesteps), np.asarray(scheduler.plms_timesteps)
+    kept = np.unique(np.concatenate([warm_up[::4], rest]))  # ascending, without repeats and half steps
+    run = kept[:steps][::-1]
     if runge_kutta:
-        half = scheduler.config.num_train_timesteps // scheduler.num_inference_steps // 2
-        stages = np.repeat(kept[-4:], 2) + np.tile([0, half], 4)
+        half = scheduler.config.num_train_timesteps // len(kept) // 2
+        stages = np.repeat(run[:4][::-1], 2) + np.tile([0, half], 4)
         scheduler.prk_timesteps = stages[:-1].repeat(2)[1:-1][::-1].copy()
-        order = [*scheduler.prk_timesteps, *kept[-4::-1]]
+        calls = [*scheduler.prk_timesteps, *run[3:]]
     else:
-        order = [*kept[:-3:-1], *kept[-2::-1]] if steps > 1 else kept
-    timesteps = torch.tensor(np.array(order, dtype=np.int64), device=device)
-    return Schedule(timesteps, timesteps[0])
+        calls = [*run[:2], *run[1:]] if steps > 1 else run
+    timesteps = torch.tensor(np.array(calls, dtype=np.int64), device=device)
+    return Schedule(timesteps, timesteps[0].item())
 
 
 def predict_clean(

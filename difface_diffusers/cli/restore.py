@@ -5,7 +5,7 @@ import itertools
 import sys
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from .files import UsageError, collect_inputs, plan_outputs, save_image
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     import torch
     from PIL import Image
 
-    from ..pipeline_difface import DifFacePipeline, DifFacePipelineOutput
+    from ..pipeline_difface import DifFacePipeline
 
 SCHEDULERS = {
     "ddim": "DDIMScheduler",
@@ -100,7 +100,7 @@ def _load_pipeline(args: argparse.Namespace) -> "DifFacePipeline":
     if args.model is None:
         print("no --model given: using the bundled 128-pixel model")
     try:
-        pipe = DifFacePipeline.from_pretrained(args.model or BUNDLED_MODEL, torch_dtype=getattr(torch, args.dtype))
+        pipe = DifFacePipeline.from_pretrained(args.model or BUNDLED_MODEL, dtype=getattr(torch, args.dtype))
     except (OSError, ValueError) as error:
         raise UsageError(f"--model {args.model or BUNDLED_MODEL} cannot be loaded: {error}") from error
     if args.scheduler is not None:
@@ -136,14 +136,14 @@ def _restore_files(pipe: "DifFacePipeline", plan: dict[Path, list[Path]], args: 
                     images[file] = pil_to_tensor(load_image(file))
                 except (OSError, ValueError) as error:
                     failures[str(file)] = str(error)
-            output = _restore_batch(pipe, list(images.values()), args) if images else None
+            restored, estimates = _restore_batch(pipe, list(images.values()), args) if images else ([], [])
             for index, (file, image) in enumerate(images.items()):
                 rows = range(index * args.samples, (index + 1) * args.samples)
                 try:
                     for row, target in zip(rows, plan[file], strict=True):
-                        save_image(output.images[row], target)
+                        save_image(restored[row], target)
                         if args.compare:
-                            comparison = _compare(image, output.estimates[row], output.images[row])
+                            comparison = _compare(image, estimates[row], restored[row])
                             save_image(comparison, target.with_name(f"{target.stem}_compare.png"))
                     tqdm.write(f"{file} -> {', '.join(map(str, plan[file]))}")
                 except OSError as error:
@@ -154,27 +154,30 @@ def _restore_files(pipe: "DifFacePipeline", plan: dict[Path, list[Path]], args: 
 
 def _restore_batch(
     pipe: "DifFacePipeline", images: list["torch.Tensor"], args: argparse.Namespace
-) -> "DifFacePipelineOutput":
+) -> tuple[list["Image.Image"], list["Image.Image"]]:
     import torch
 
-    from ..pipeline_difface import one_generator_per_image
+    from ..pipeline_difface import split_generator
 
+    # Every file starts from the seed itself, so that it comes out the same whatever else is restored with it.
     generators = [
         generator
         for _ in images
-        for generator in one_generator_per_image(torch.Generator().manual_seed(args.seed), args.samples)
+        for generator in split_generator(torch.Generator().manual_seed(args.seed), args.samples)
     ]
     try:
-        return pipe(
+        output = pipe(
             images,
             num_inference_steps=args.steps,
             start_timestep=args.start,
             eta=args.eta,
             num_samples=args.samples,
             generator=generators,
+            return_dict=False,
         )
     except ValueError as error:
         raise UsageError(str(error)) from error
+    return cast(tuple[list["Image.Image"], list["Image.Image"]], output)
 
 
 def _compare(image: "torch.Tensor", estimate: "Image.Image", restored: "Image.Image") -> "Image.Image":

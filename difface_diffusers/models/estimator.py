@@ -1,16 +1,16 @@
 """The contract of every diffused estimator: a degraded face in, a guess of the clean face and its noised state out."""
 
 import torch
-from diffusers import SchedulerMixin
 from diffusers.configuration_utils import ConfigMixin
 from diffusers.models.modeling_utils import ModelMixin
+from diffusers.schedulers.scheduling_utils import SchedulerMixin
 from diffusers.utils.torch_utils import randn_tensor
 
 
 def diffuse(
     estimate: torch.Tensor,
     scheduler: SchedulerMixin,
-    timestep: int | torch.Tensor,
+    timestep: float | torch.Tensor,
     generator: torch.Generator | list[torch.Generator] | None = None,
 ) -> torch.Tensor:
     """Noise an estimate of the clean face to x_N, a draw from p(x_N | y0) (DifFace, section 3.1).
@@ -37,7 +37,7 @@ class DiffusedEstimator(ModelMixin, ConfigMixin):
         self,
         image: torch.Tensor,
         scheduler: SchedulerMixin,
-        timestep: int | torch.Tensor,
+        timestep: float | torch.Tensor,
         generator: torch.Generator | list[torch.Generator] | None = None,
     ) -> torch.Tensor:
         """Draw x_N for a degraded face: `diffuse` applied to this estimator's answer.
@@ -52,3 +52,36 @@ class DiffusedEstimator(ModelMixin, ConfigMixin):
             x_N, float32, of the answer's shape.
         """
         return diffuse(self(image), scheduler, timestep, generator)
+
+
+def check_positive(**sizes: float) -> None:
+    """Raise a `ValueError` that names the first of `sizes` that is not above zero."""
+    for name, value in sizes.items():
+        if value <= 0:
+            raise ValueError(f"`{name}` is {value}; it must be above 0.")
+
+
+def is_power_of_two(number: int) -> bool:
+    """Whether `number` is one of 1, 2, 4, 8, ..."""
+    return number >= 1 and number & (number - 1) == 0
+
+
+def pad_to_multiple(image: torch.Tensor, multiple: int) -> torch.Tensor:
+    """Extend an image to the right and bottom by reflection until both sides are multiples of `multiple`.
+
+    The border pixel is not repeated. Where one reflection is too short the image is mirrored to and fro, so that every
+    size is accepted.
+
+    Args:
+        image: `[B,C,H,W]`, H and W at least 1.
+        multiple: what both sides of the answer are divisible by.
+
+    Returns:
+        `[B,C,H',W']`, the smallest such sides.
+    """
+    for axis in (-2, -1):
+        side = image.shape[axis]
+        period = max(2 * (side - 1), 1)
+        position = torch.arange(side + -side % multiple, device=image.device) % period
+        image = image.index_select(axis, torch.minimum(position, period - position))
+    return image

@@ -5,8 +5,7 @@ from diffusers.configuration_utils import register_to_config
 from diffusers.models.modeling_utils import ModelMixin  # noqa: F401  the loader looks this name up in the module
 from torch import nn
 
-from .estimator import DiffusedEstimator
-from .swinir import check_positive, is_power_of_two, pad_to_multiple
+from .estimator import DiffusedEstimator, check_positive, is_power_of_two, pad_to_multiple
 
 
 class SRCNNEstimator(DiffusedEstimator):

@@ -8,44 +8,11 @@ from diffusers.configuration_utils import register_to_config
 from diffusers.models.modeling_utils import ModelMixin  # noqa: F401  the loader looks this name up in the module
 from torch import nn
 
-from .estimator import DiffusedEstimator
+from .estimator import DiffusedEstimator, check_positive, is_power_of_two, pad_to_multiple
 
 
 RGB_MEAN = (0.4488, 0.4371, 0.4040)  # subtracted on the way in, added on the way out; part of no checkpoint
 BLOCKED = -100.0  # attention logit between pixels that are neighbours only because the map was rolled
-
-
-def check_positive(**sizes: float) -> None:
-    """Raise a `ValueError` that names the first of `sizes` that is not above zero."""
-    for name, value in sizes.items():
-        if value <= 0:
-            raise ValueError(f"`{name}` is {value}; it must be above 0.")
-
-
-def is_power_of_two(number: int) -> bool:
-    """Whether `number` is one of 1, 2, 4, 8, ..."""
-    return number >= 1 and number & (number - 1) == 0
-
-
-def pad_to_multiple(image: torch.Tensor, multiple: int) -> torch.Tensor:
-    """Extend an image to the right and bottom by reflection until both sides are multiples of `multiple`.
-
-    The border pixel is not repeated. Where one reflection is too short the image is mirrored to and fro, so that every
-    size is accepted.
-
-    Args:
-        image: `[B,C,H,W]`, H and W at least 1.
-        multiple: what both sides of the answer are divisible by.
-
-    Returns:
-        `[B,C,H',W']`, the smallest such sides.
-    """
-    for axis in (-2, -1):
-        side = image.shape[axis]
-        period = max(2 * (side - 1), 1)
-        position = torch.arange(side + -side % multiple, device=image.device) % period
-        image = image.index_select(axis, torch.minimum(position, period - position))
-    return image
 
 
 def relative_position_index(window: int, device: torch.device) -> torch.Tensor:

@@ -1,5 +1,7 @@
 """The prior's network: diffusers' `UNet2DModel` with its own number of residual blocks on each level."""
 
+from typing import Any
+
 from diffusers.configuration_utils import register_to_config
 from diffusers.models.modeling_utils import ModelMixin  # noqa: F401  the loader looks this name up in the module
 from diffusers.models.unets.unet_2d import UNet2DModel
@@ -60,7 +62,7 @@ class DifFaceUNet2DModel(UNet2DModel):
         for level, num_layers in enumerate(layers_per_block):
             up = last - level
             out_channels = block_out_channels[level]
-            common = {
+            common: dict[str, Any] = {
                 "in_channels": block_out_channels[max(level - 1, 0)],
                 "out_channels": out_channels,
                 "temb_channels": time_embedding_dim or block_out_channels[0] * 4,

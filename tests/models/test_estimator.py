@@ -1,10 +1,11 @@
 import pytest
 import torch
+import torch.nn.functional as F
 from diffusers import DDIMScheduler
 from diffusers.configuration_utils import register_to_config
 
 from difface_diffusers.models import estimator as module
-from difface_diffusers.models.estimator import DiffusedEstimator, diffuse
+from difface_diffusers.models.estimator import DiffusedEstimator, diffuse, pad_to_multiple
 from tests.conversion.reference import image, load_golden, noise
 
 
@@ -106,3 +107,21 @@ def test_leaves_the_estimate_alone(scheduler):
     estimate = torch.full((1, 3, 4, 4), 2.0)
     diffuse(estimate, scheduler, 400)
     assert torch.equal(estimate, torch.full((1, 3, 4, 4), 2.0))
+
+
+def test_padding_reflects_without_repeating_the_border():
+    degraded = image("padding", (2, 3, 13, 20))
+    assert torch.equal(pad_to_multiple(degraded, 8), F.pad(degraded, (0, 4, 0, 3), mode="reflect"))
+    assert torch.equal(
+        pad_to_multiple(degraded[..., :16, :8], 8), F.pad(degraded[..., :8], (0, 0, 0, 3), mode="reflect")
+    )
+    assert torch.equal(pad_to_multiple(degraded[..., :8, :16], 8), degraded[..., :8, :16])
+
+
+@pytest.mark.parametrize(
+    ("row", "padded"), [([4], [4] * 6), ([4, 5], [4, 5] * 3), ([4, 5, 6], [4, 5, 6, 5, 4, 5]), ([4] * 7, [4] * 12)]
+)
+def test_padding_of_sides_that_one_reflection_cannot_fill(row, padded):
+    answer = pad_to_multiple(torch.tensor([[[row, row]]]), 6)
+    assert answer.shape == (1, 1, 6, len(padded))
+    assert answer[0, 0].tolist() == [padded] * 6

@@ -8,7 +8,6 @@ from difface_diffusers.models.swinir import (
     RGB_MEAN,
     StochasticDepth,
     WindowAttention,
-    pad_to_multiple,
     relative_position_index,
     shifted_window_mask,
 )
@@ -109,22 +108,6 @@ def test_images_of_a_batch_do_not_meet():
 
 
 # Numbers
-
-
-def test_padding_reflects_without_repeating_the_border():
-    image = picture(2, 3, 13, 20)
-    assert torch.equal(pad_to_multiple(image, 8), F.pad(image, (0, 4, 0, 3), mode="reflect"))
-    assert torch.equal(pad_to_multiple(image[..., :16, :8], 8), F.pad(image[..., :8], (0, 0, 0, 3), mode="reflect"))
-    assert torch.equal(pad_to_multiple(image[..., :8, :16], 8), image[..., :8, :16])
-
-
-@pytest.mark.parametrize(
-    ("row", "padded"), [([4], [4] * 6), ([4, 5], [4, 5] * 3), ([4, 5, 6], [4, 5, 6, 5, 4, 5]), ([4] * 7, [4] * 12)]
-)
-def test_padding_of_sides_that_one_reflection_cannot_fill(row, padded):
-    answer = pad_to_multiple(torch.tensor([[[row, row]]]), 6)
-    assert answer.shape == (1, 1, 6, len(padded))
-    assert answer[0, 0].tolist() == [padded] * 6
 
 
 def test_relative_position_index():

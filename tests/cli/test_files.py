@@ -1,0 +1,93 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from difface_diffusers.cli.files import UsageError, collect_inputs, plan_outputs, save_image
+
+
+@pytest.fixture
+def folder(tmp_path):
+    for name in ("b.png", "a.JPG", "notes.txt", "sub/c.png"):
+        path = tmp_path / "in" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"")
+    return tmp_path / "in"
+
+
+class TestCollect:
+    def test_folders_files_and_patterns_once_each(self, folder):
+        files, failures = collect_inputs([str(folder), str(folder / "b.png"), str(folder / "*" / "*.png")])
+        assert files == [folder / "a.JPG", folder / "b.png", folder / "sub" / "c.png"]
+        assert failures == {}
+
+    def test_says_why_an_input_yields_nothing(self, folder):
+        (folder / "empty").mkdir()
+        files, failures = collect_inputs([str(folder / "empty"), str(folder / "no.png"), str(folder / "x*.png")])
+        assert files == []
+        assert "holds no image" in failures[str(folder / "empty")]
+        assert all("no such file" in failures[str(folder / name)] for name in ("no.png", "x*.png"))
+
+    def test_a_named_file_is_taken_whatever_its_suffix(self, folder):
+        assert collect_inputs([str(folder / "notes.txt")])[0] == [folder / "notes.txt"]
+
+    def test_a_name_with_pattern_characters(self, folder):
+        odd = folder / "face[1].png"
+        odd.write_bytes(b"")
+        assert collect_inputs([str(odd)]) == ([odd], {})
+
+
+class TestPlan:
+    def test_a_folder_keeps_names(self):
+        files = [Path("in/a.JPG"), Path("in/b.gif")]
+        plan = plan_outputs(files, Path("out"), 1)
+        assert plan == {files[0]: [Path("out/a.JPG")], files[1]: [Path("out/b.png")]}
+
+    def test_samples_are_numbered(self):
+        assert plan_outputs([Path("a.png")], Path("out"), 2) == {
+            Path("a.png"): [Path("out/a_1.png"), Path("out/a_2.png")]
+        }
+
+    def test_a_file_for_one_result(self):
+        assert plan_outputs([Path("a.png")], Path("out/b.jpg"), 1) == {Path("a.png"): [Path("out/b.jpg")]}
+
+    @pytest.mark.parametrize(
+        ("files", "output", "samples", "message"),
+        [
+            (["a.png", "b.png"], "out.png", 1, "names a file, but there are 2 results"),
+            (["a.png"], "out.png", 3, "names a file, but there are 3 results"),
+            (["x/a.png", "y/a.png"], "out", 1, "several inputs would be written to out/a.png"),
+            (["a.gif", "a.png"], "out", 1, "several inputs would be written to out/a.png"),
+            (["out/a.png"], "out", 1, "overwrite the input out/a.png"),
+            (["out/../out/a.png"], "out", 1, "overwrite the input"),
+            (["a.png"], "a.png", 1, "overwrite the input a.png"),
+        ],
+    )
+    def test_refuses_before_any_work(self, files, output, samples, message):
+        with pytest.raises(UsageError, match=message):
+            plan_outputs([Path(file) for file in files], Path(output), samples)
+
+    def test_refuses_a_file_that_is_no_image(self, folder):
+        with pytest.raises(UsageError, match="is a file that is no image"):
+            plan_outputs([Path("a.png")], folder / "notes.txt", 1)
+
+
+class TestSave:
+    @pytest.mark.parametrize("suffix", ["jpg", "JPEG", "png", "webp", "tif", "tiff", "bmp"])
+    def test_writes_the_format_of_the_suffix(self, tmp_path, suffix):
+        path = tmp_path / "new" / f"face.{suffix}"
+        picture = Image.fromarray(np.full((8, 8, 3), (200, 100, 50), np.uint8))
+        save_image(picture, path)
+        with Image.open(path) as back:
+            assert back.format.lower() in (suffix.lower().replace("jpg", "jpeg"), "tiff")
+            assert np.abs(np.asarray(back.convert("RGB")).astype(int) - np.asarray(picture)).max() <= 4
+        assert [entry.name for entry in path.parent.iterdir()] == [path.name]
+
+    def test_leaves_nothing_behind_when_it_fails(self, tmp_path):
+        path = tmp_path / "face.jpg"
+        path.write_bytes(b"before")
+        with pytest.raises(OSError, match="cannot write mode"):
+            save_image(Image.new("RGBA", (4, 4)), path)
+        assert path.read_bytes() == b"before"
+        assert list(tmp_path.iterdir()) == [path]

@@ -1,0 +1,148 @@
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from difface_diffusers.cli import main
+from tests.conftest import SIZE
+
+
+@pytest.fixture
+def model(pipe, tmp_path):
+    pipe.save_pretrained(tmp_path / "model")
+    return tmp_path / "model"
+
+
+@pytest.fixture
+def folder(tmp_path):
+    rng = np.random.default_rng(0)
+    (tmp_path / "in").mkdir()
+    for name, size in (("a.png", SIZE), ("b.png", SIZE), ("c.jpg", 20)):
+        Image.fromarray(rng.integers(0, 255, (size, size, 3), dtype=np.uint8)).save(tmp_path / "in" / name)
+    return tmp_path / "in"
+
+
+@pytest.fixture
+def run(model, tmp_path):
+    def run(*arguments, output="out"):
+        arguments = [str(argument) for argument in arguments]
+        return main(["restore", *arguments, "--aligned", "--model", str(model), "-o", str(tmp_path / output)])
+
+    return run
+
+
+def read(path):
+    with Image.open(path) as picture:
+        return np.asarray(picture)
+
+
+def names(folder):
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_restores_a_folder(run, folder, tmp_path, capsys):
+    assert run(folder) == 0
+    assert names(tmp_path / "out") == ["a.png", "b.png", "c.jpg"]
+    assert read(tmp_path / "out" / "a.png").shape == (SIZE, SIZE, 3)
+    assert read(tmp_path / "out" / "c.jpg").shape == (20, 20, 3)
+    output = capsys.readouterr().out
+    assert f"{folder / 'a.png'} -> {tmp_path / 'out' / 'a.png'}" in output
+    assert "restored 3 of 3 inputs" in output
+
+
+def test_writes_what_the_pipeline_answers(run, folder, tmp_path, pipe):
+    run(folder / "a.png", "--seed", 7, "--steps", 3, "--start", 300, "--eta", 1)
+    expected = pipe(
+        Image.open(folder / "a.png"), num_inference_steps=3, start_timestep=300, eta=1.0,
+        generator=torch.Generator().manual_seed(7),
+    ).images[0]  # fmt: skip
+    np.testing.assert_array_equal(read(tmp_path / "out" / "a.png"), np.asarray(expected))
+
+
+def test_a_file_comes_out_the_same_whatever_is_restored_with_it(run, folder, tmp_path):
+    run(folder, "--batch-size", 2, "--samples", 2, output="all")
+    run(folder / "b.png", "--samples", 2, output="alone")
+    assert names(tmp_path / "all") == ["a_1.png", "a_2.png", "b_1.png", "b_2.png", "c_1.jpg", "c_2.jpg"]
+    for name in ("b_1.png", "b_2.png"):
+        together, alone = (read(tmp_path / output / name).astype(int) for output in ("all", "alone"))
+        assert np.abs(together - alone).max() <= 1
+    assert np.abs(read(tmp_path / "all" / "b_1.png").astype(int) - read(tmp_path / "all" / "b_2.png")).mean() > 2
+
+
+def test_a_seed_and_a_scheduler_change_the_picture(run, folder, tmp_path):
+    for output, extra in (("one", []), ("two", ["--seed", 1]), ("three", ["--scheduler", "dpm-multistep"])):
+        run(folder / "a.png", *extra, output=output)
+    one, two, three = (read(tmp_path / output / "a.png") for output in ("one", "two", "three"))
+    assert (one != two).any() and (one != three).any()
+
+
+def test_compare_shows_input_estimate_and_restoration(run, folder, tmp_path):
+    run(folder / "c.jpg", "--compare", output="out/x.png")
+    assert names(tmp_path / "out") == ["x.png", "x_compare.png"]
+    with Image.open(tmp_path / "out" / "x_compare.png") as picture:
+        assert picture.width > 3 * 20
+        assert picture.crop((4, picture.height - 24, 24, picture.height - 4)).tobytes() == \
+            Image.open(folder / "c.jpg").tobytes()  # fmt: skip
+
+
+def test_a_bad_file_does_not_stop_the_others(run, folder, tmp_path, capsys):
+    (folder / "broken.png").write_bytes(b"no image")
+    (folder / "cut.png").write_bytes((folder / "a.png").read_bytes()[:200])
+    Image.new("F", (8, 8)).save(folder / "float.tif")
+    assert run(folder, folder / "absent.png", "--batch-size", 2) == 1
+    assert names(tmp_path / "out") == ["a.png", "b.png", "c.jpg"]
+    captured = capsys.readouterr()
+    assert "restored 3 of 7 inputs" in captured.out
+    for name in ("broken.png", "cut.png", "float.tif", "absent.png"):
+        assert f"failed: {folder / name}: " in captured.err
+    assert "Traceback" not in captured.err
+
+
+def test_an_unwritable_place_fails_the_file_alone(run, folder, tmp_path, capsys):
+    (tmp_path / "out" / "a.png").mkdir(parents=True)
+    assert run(folder) == 1
+    assert "cannot be written" in capsys.readouterr().err
+    assert names(tmp_path / "out") == ["a.png", "b.png", "c.jpg"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--samples", "0"], "--samples is 0; it must be at least 1"),
+        (["--batch-size", "0"], "--batch-size is 0"),
+        (["--seed", "-1"], "--seed is -1"),
+        (["--steps", "500"], "`num_inference_steps` is 500; it must be at least 1 and at most 400"),
+        (["--start", "2000"], "`start_timestep` is 2000"),
+        (["--eta", "2"], "`eta` is 2.0"),
+        (["--device", "cuda:99"], "--device cuda:99 cannot be used"),
+        (["--device", "gpu"], "--device gpu cannot be used"),
+        (["--model", "no/such"], "--model no/such cannot be loaded"),
+        (["-o", "OUT/a.txt"], "is a file that is no image"),
+    ],
+)
+def test_refuses_what_it_cannot_do(run, folder, tmp_path, capsys, arguments, message):
+    (tmp_path / "a.txt").write_text("")
+    arguments = [argument.replace("OUT", str(tmp_path)) for argument in arguments]
+    assert main(["restore", str(folder / "a.png"), "--aligned", "-o", str(tmp_path / "out"),
+                 "--model", str(tmp_path / "model"), *arguments]) == 2  # fmt: skip
+    captured = capsys.readouterr()
+    assert message in captured.err and "Traceback" not in captured.err
+    assert not (tmp_path / "out").exists()
+
+
+def test_never_overwrites_an_input(run, folder, capsys):
+    before = {path: path.read_bytes() for path in folder.iterdir()}
+    assert run(folder, output="in") == 2
+    assert "would overwrite the input" in capsys.readouterr().err
+    assert before == {path: path.read_bytes() for path in folder.iterdir()}
+
+
+def test_photographs_are_refused_until_they_can_be_restored(folder, tmp_path, capsys):
+    assert main(["restore", str(folder), "-o", str(tmp_path / "out")]) == 2
+    assert "pass --aligned" in capsys.readouterr().err
+
+
+def test_an_empty_folder(run, tmp_path, capsys):
+    (tmp_path / "empty").mkdir()
+    assert run(tmp_path / "empty") == 1
+    assert "the folder holds no image" in capsys.readouterr().err

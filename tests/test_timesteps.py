@@ -1,0 +1,98 @@
+import pytest
+import torch
+from diffusers import (
+    DDPMScheduler,
+    DPMSolverMultistepScheduler,
+    EulerDiscreteScheduler,
+    HeunDiscreteScheduler,
+    PNDMScheduler,
+)
+
+from difface_diffusers.timesteps import predict_clean, set_timesteps
+
+from .conftest import ddim
+
+
+def schedule(scheduler, steps, start):
+    result = set_timesteps(scheduler, steps, start)
+    return result.timesteps.tolist(), result.noise_timestep
+
+
+class TestDdim:
+    def test_the_original_restoration(self):
+        assert schedule(ddim(), 100, 400) == (list(range(396, -1, -4)), 400)
+
+    def test_the_original_inpainting(self):
+        assert schedule(ddim(), 120, 480) == (list(range(476, -1, -4)), 480)
+
+    def test_few_steps(self):
+        assert schedule(ddim(), 20, 400) == (list(range(380, -1, -20)), 400)
+        assert schedule(ddim(), 1, 400) == ([0], 500)
+
+    def test_every_timestep(self):
+        assert schedule(ddim(), 40, 40) == (list(range(39, -1, -1)), 40)
+        assert schedule(DDPMScheduler(), 40, 40) == (list(range(39, -1, -1)), 40)
+
+    def test_from_the_very_top(self):
+        assert schedule(ddim(), 250, 1000) == (list(range(996, -1, -4)), 999)
+
+    def test_the_scale_is_the_schedulers_own(self):
+        assert schedule(ddim(num_train_timesteps=500), 50, 200) == (list(range(196, -1, -4)), 200)
+
+
+class TestOthers:
+    def test_x_n_is_taken_where_the_first_call_is(self):
+        for scheduler_class in (DPMSolverMultistepScheduler, EulerDiscreteScheduler):
+            timesteps, noise_timestep = schedule(scheduler_class.from_config(ddim().config), 10, 400)
+            assert noise_timestep == timesteps[0] == pytest.approx(380, abs=20)
+            assert len(timesteps) == 10
+
+    def test_the_scheduler_knows_where_it_begins(self):
+        scheduler = EulerDiscreteScheduler.from_config(ddim().config)
+        schedule(scheduler, 10, 400)
+        assert scheduler.begin_index == 15
+
+    @pytest.mark.parametrize("steps, calls", [(9, 9), (10, 9), (1, 1), (2, 1)])
+    def test_two_calls_a_step(self, steps, calls):
+        timesteps, noise_timestep = schedule(HeunDiscreteScheduler.from_config(ddim().config), steps, 400)
+        assert len(timesteps) == calls
+        assert timesteps[-1] == 0 and noise_timestep == timesteps[0]
+        assert timesteps[1::2] == timesteps[2::2]
+
+    def test_too_many_steps(self):
+        with pytest.raises(ValueError, match=r"`num_inference_steps` is 400 .* no 400 distinct timesteps"):
+            schedule(DPMSolverMultistepScheduler.from_config(ddim().config), 400, 400)
+
+
+class TestPndm:
+    def test_multistep_repeats_the_second_timestep(self):
+        scheduler = PNDMScheduler.from_config(ddim().config, skip_prk_steps=True)
+        assert schedule(scheduler, 5, 400) == ([300, 200, 200, 100, 0], 300)
+        assert schedule(scheduler, 1, 400)[0] == [0]
+
+    def test_runge_kutta_calls_four_times_in_three_steps(self):
+        scheduler = PNDMScheduler.from_config(ddim().config)
+        timesteps, noise_timestep = schedule(scheduler, 17, 400)
+        warm_up = [350, 325, 325, 300, 300, 275, 275, 250, 250, 225, 225, 200]
+        assert timesteps == [*warm_up, 200, 150, 100, 50, 0]
+        assert noise_timestep == 350
+
+    def test_is_the_schedulers_own_list_from_the_top(self):
+        for skip in (True, False):
+            scheduler = PNDMScheduler.from_config(ddim().config, skip_prk_steps=skip)
+            timesteps, _ = schedule(scheduler, 20 + (1 if skip else 9), 1000)
+            scheduler.set_timesteps(20)
+            assert timesteps == scheduler.timesteps.tolist()
+
+    def test_too_few_steps_for_runge_kutta(self):
+        with pytest.raises(ValueError, match=r"`num_inference_steps` is 12; .* skip_prk_steps=True"):
+            schedule(PNDMScheduler.from_config(ddim().config), 12, 400)
+
+
+def test_predict_clean_inverts_the_noising():
+    scheduler = ddim()
+    clean, noise = torch.rand(1, 3, 4, 4) * 2 - 1, torch.randn(1, 3, 4, 4)
+    timestep = torch.tensor(300)
+    noisy = scheduler.add_noise(clean, noise, timestep)
+    torch.testing.assert_close(predict_clean(scheduler, noise, timestep, noisy), clean, atol=1e-5, rtol=0)
+    assert predict_clean(scheduler, noise + 5, timestep, noisy).abs().max() == 1
