@@ -1,0 +1,33 @@
+# `make restore` restores the example face, `make test` runs the tests; both make the environment when it is missing.
+PYTHON ?= python3
+BIN := .venv/bin
+STAMP := .venv/installed
+
+# One thread per process: the tests run in two processes.
+test lint: export OMP_NUM_THREADS = 1
+
+.PHONY: restore test test-slow lint format
+
+restore: $(STAMP)
+	$(BIN)/difface restore examples/astronaut.png --aligned --compare -o out
+
+test: $(STAMP)
+	$(BIN)/python -m pytest -m "not slow" -n 2 --cov --cov-report=term --cov-fail-under=90
+
+test-slow: $(STAMP)
+	$(BIN)/python -m pytest -m slow
+
+lint: $(STAMP)
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/ty check
+
+format: $(STAMP)
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+
+$(STAMP): pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt torch
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[train,metrics,dev]"
+	touch $(STAMP)
