@@ -85,6 +85,8 @@ class DifFacePipeline(DiffusionPipeline):
             default_start_timestep=default_start_timestep,
             default_eta=default_eta,
         )
+        self._num_timesteps = 0
+        self._interrupt = False
 
     @property
     def model_size(self) -> tuple[int, int]:

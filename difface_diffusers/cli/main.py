@@ -1,6 +1,7 @@
 """Parse the command line and hand over to one subcommand; heavy imports wait until it runs."""
 
 import argparse
+import sys
 from collections.abc import Sequence
 
 from . import restore, train
@@ -13,4 +14,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     restore.add_parser(subparsers)
     train.add_parser(subparsers)
     args = parser.parse_args(argv)
-    return args.run(args)
+    try:
+        return args.run(args)
+    except KeyboardInterrupt:
+        print("difface: interrupted; what was finished is whole", file=sys.stderr)
+        return 130

@@ -1,0 +1,28 @@
+import pytest
+
+from difface_diffusers.cli import main, restore
+
+
+def test_help_lists_the_commands(capsys):
+    with pytest.raises(SystemExit) as stop:
+        main(["--help"])
+    assert stop.value.code == 0
+    output = capsys.readouterr().out
+    assert "restore" in output and "train" in output
+
+
+@pytest.mark.parametrize("arguments", [[], ["mend"], ["restore"], ["restore", "face.png"]])
+def test_wrong_usage_exits_with_2(arguments, capsys):
+    with pytest.raises(SystemExit) as stop:
+        main(arguments)
+    assert stop.value.code == 2
+    assert "usage: difface" in capsys.readouterr().err
+
+
+def test_interruption_is_no_traceback(monkeypatch, tmp_path, capsys):
+    def interrupted(args):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(restore, "run", interrupted)
+    assert main(["restore", "face.png", "-o", str(tmp_path)]) == 130
+    assert "interrupted" in capsys.readouterr().err
