@@ -28,9 +28,12 @@ def run(args: argparse.Namespace) -> int:
             result = train_prior(load_config(PriorConfig, path), args.data, args.output)
         else:
             result = train_estimator(load_config(EstimatorConfig, path), args.data, args.output)
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, ImportError) as error:
         print(f"difface train: {error}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        print("stopped before the first step", file=sys.stderr)
+        return 130
     if not result.finished:
         print(f"stopped at step {result.step}; run the same command again to go on", file=sys.stderr)
         return 130

@@ -1,9 +1,12 @@
 """Typed settings of the two trainings; a YAML file states only what differs from the defaults."""
 
 import dataclasses
+import re
 import typing
 from dataclasses import dataclass, field
+from importlib import import_module
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from .degradation import DegradationRanges
@@ -26,6 +29,13 @@ class DataConfig:
     group_pattern: str | None = None
     max_per_group: int = 1
 
+    def __post_init__(self) -> None:
+        _check_lowest(self, 1, "image_size", "max_per_group")
+        try:
+            re.compile(self.group_pattern or "")
+        except re.error as error:
+            raise ValueError(f"`group_pattern` is {self.group_pattern!r}, no regular expression: {error}.") from error
+
 
 @dataclass(frozen=True)
 class LoopConfig:
@@ -37,10 +47,11 @@ class LoopConfig:
         gradient_accumulation_steps: forward passes per update.
         learning_rate: of AdamW, after the warm-up.
         final_learning_rate: reached by a cosine at `max_steps`.
-        warmup_steps: linear rise of the learning rate from zero.
+        warmup_steps: steps of the learning rate's linear rise; the last of them has all of it.
         weight_decay: of AdamW.
         max_grad_norm: gradients are clipped to this norm.
-        ema_decay: of the averaged weights, which are the ones that are saved.
+        ema_decay: of the averaged weights, which are the ones that are saved; in step k it is k / (k + 9) at most, so
+            that the initial weights are soon forgotten.
         mixed_precision: "no" or "bf16".
         seed: of the initial weights, the data order and all noise.
         num_workers: processes that load data; 0 loads in the training process.
@@ -68,11 +79,10 @@ class LoopConfig:
     checkpoints_kept: int = 2
 
     def __post_init__(self) -> None:
-        for name in ("max_steps", "batch_size", "gradient_accumulation_steps", "log_every", "sheet_every"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"`{name}` is {getattr(self, name)}; it must be at least 1.")
-        if self.checkpoint_every < 1 or self.checkpoints_kept < 1:
-            raise ValueError("`checkpoint_every` and `checkpoints_kept` must be at least 1.")
+        _check_lowest(self, 1, "max_steps", "batch_size", "gradient_accumulation_steps", "log_every", "sheet_every")
+        _check_lowest(self, 1, "checkpoint_every", "checkpoints_kept")
+        _check_lowest(self, 0, "learning_rate", "final_learning_rate", "warmup_steps", "weight_decay", "seed")
+        _check_lowest(self, 0, "max_grad_norm", "num_workers")
         if self.mixed_precision not in ("no", "bf16"):
             raise ValueError(f'`mixed_precision` is "{self.mixed_precision}"; it must be "no" or "bf16".')
         if not 0 <= self.ema_decay < 1:
@@ -137,8 +147,7 @@ def load_config(config_class: type[ConfigT], path: str | Path) -> ConfigT:
     Raises:
         ValueError: the file is not a YAML mapping, or `build_config` refuses what it says.
     """
-    import yaml
-
+    yaml = _import_yaml()
     try:
         values = yaml.safe_load(Path(path).read_text()) or {}
     except yaml.YAMLError as error:
@@ -151,9 +160,29 @@ def load_config(config_class: type[ConfigT], path: str | Path) -> ConfigT:
         raise ValueError(f"{path}: {error}") from error
 
 
+def save_config(config: PriorConfig | EstimatorConfig, path: Path) -> None:
+    """Write every setting, defaults included, as a YAML file that `load_config` reads."""
+    path.write_text(_import_yaml().safe_dump(dataclasses.asdict(config), sort_keys=False))
+
+
+def _import_yaml() -> ModuleType:
+    try:
+        return import_module("yaml")
+    except ImportError as error:
+        install = 'pip install "difface-diffusers[train]"'
+        raise ImportError(f"Training needs `yaml`, which cannot be imported ({error}): {install}") from error
+
+
+def _check_lowest(config: Any, lowest: int, *names: str) -> None:
+    for name in names:
+        value = getattr(config, name)
+        if not value >= lowest:
+            raise ValueError(f"`{name}` is {value}; it must be at least {lowest}.")
+
+
 def _build(config_class: type, values: dict[str, Any], prefix: str) -> Any:
     types = typing.get_type_hints(config_class)
-    unknown = sorted(set(values) - set(types))
+    unknown = [name for name in values if name not in types]
     if unknown:
         names = ", ".join(f"`{prefix}{name}`" for name in unknown)
         raise ValueError(f"unknown setting {names}; known are {', '.join(types)}.")

@@ -9,8 +9,9 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset
 
+from ..image_processing import load_image, pil_to_tensor
 from .config import DataConfig
-from .degradation import DegradationRanges, degrade, to_gray
+from .degradation import DegradationRanges, degrade, to_8_bits, to_gray
 
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
@@ -20,15 +21,17 @@ def read_face(path: Path, size: int) -> np.ndarray:
     """Read an image as `[size,size,3]`, RGB, float32 in [0,1]; shrunk by area, enlarged by a cubic.
 
     Raises:
-        ValueError: the file cannot be decoded.
+        ValueError: the file is missing, no image, or cut short; the message names it.
     """
-    bgr = cv2.imread(str(path), cv2.IMREAD_COLOR)
-    if bgr is None:
-        raise ValueError(f"{path} cannot be read as an image.")
-    if bgr.shape[:2] != (size, size):
-        shrinks = min(bgr.shape[:2]) >= size
-        bgr = cv2.resize(bgr, (size, size), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_CUBIC)
-    return bgr[..., ::-1].astype(np.float32) / 255
+    try:
+        image = pil_to_tensor(load_image(path))
+    except OSError as error:
+        raise ValueError(str(error)) from error
+    rgb = (image * 255).round().byte().permute(1, 2, 0).contiguous().numpy()
+    if rgb.shape[:2] != (size, size):
+        shrinks = min(rgb.shape[:2]) >= size
+        rgb = cv2.resize(rgb, (size, size), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_CUBIC)
+    return rgb.astype(np.float32) / 255
 
 
 class FaceDataset(Dataset):
@@ -79,17 +82,17 @@ class FaceDataset(Dataset):
             self._epoch = epoch, [paths[place] for place in rng.permutation(len(paths))]
         return self._epoch[1][index]
 
-    def __getitem__(self, position: int) -> dict[str, torch.Tensor]:
-        """Return `clean`, and `degraded` if asked for: `[3,S,S]`, RGB, float32 in [0,1]."""
-        rng = np.random.default_rng([self.seed, position, 1])
-        clean = read_face(self._path(position), self.config.image_size)
+    def __getitem__(self, index: int) -> dict[str, torch.Tensor]:
+        """Return, for a position in the stream, `clean`, and `degraded` if asked for: `[3,S,S]`, RGB, float32 in [0,1]."""
+        rng = np.random.default_rng([self.seed, index, 1])
+        clean = read_face(self._path(index), self.config.image_size)
         if self.config.horizontal_flip and rng.random() < 0.5:
             clean = np.ascontiguousarray(clean[:, ::-1])
         images = {"clean": clean}
         if self.degradation is not None:
             images["degraded"] = degrade(clean, self.degradation, rng)
             if rng.random() < self.degradation.gray_probability:
-                images = {name: to_gray(image) for name, image in images.items()}
+                images = {"clean": to_gray(clean), "degraded": to_8_bits(to_gray(images["degraded"]))}
         return {name: torch.from_numpy(image.transpose(2, 0, 1).copy()) for name, image in images.items()}
 
 

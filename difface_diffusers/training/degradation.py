@@ -61,7 +61,7 @@ def jpeg(image: np.ndarray, quality: int) -> np.ndarray:
     """Round to 8 bits, pass through a JPEG of `quality` and return float32 in [0,1]."""
     bgr = np.rint(image[..., ::-1] * 255).clip(0, 255).astype(np.uint8)
     _, buffer = cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, quality])
-    return cv2.imdecode(buffer, cv2.IMREAD_COLOR)[..., ::-1].astype(np.float32) / 255
+    return np.asarray(cv2.imdecode(buffer, cv2.IMREAD_COLOR))[..., ::-1].astype(np.float32) / 255
 
 
 def degrade(image: np.ndarray, ranges: DegradationRanges, rng: np.random.Generator) -> np.ndarray:
@@ -86,7 +86,8 @@ def degrade(image: np.ndarray, ranges: DegradationRanges, rng: np.random.Generat
     radius = max(3, round(20 * relative_size))
     degraded = cv2.filter2D(image, -1, gaussian_kernel(radius, sigma_x, sigma_y, angle))
 
-    scale = rng.uniform(*(max(factor * relative_size, min(factor, 1.0)) for factor in ranges.downscale))
+    low, high = (max(factor * relative_size, min(factor, 1.0)) for factor in ranges.downscale)
+    scale = rng.uniform(low, high)
     small = (max(1, int(width / scale)), max(1, int(height / scale)))
     degraded = cv2.resize(degraded, small, interpolation=cv2.INTER_LINEAR)
 
@@ -95,7 +96,12 @@ def degrade(image: np.ndarray, ranges: DegradationRanges, rng: np.random.Generat
 
     degraded = jpeg(degraded, int(rng.uniform(*ranges.jpeg_quality)))
     degraded = cv2.resize(degraded, (width, height), interpolation=cv2.INTER_LINEAR)
-    return (np.rint(degraded * 255).clip(0, 255) / 255).astype(np.float32)
+    return to_8_bits(degraded)
+
+
+def to_8_bits(image: np.ndarray) -> np.ndarray:
+    """Round to the 8-bit levels k/255, float32."""
+    return (np.rint(image * 255).clip(0, 255) / 255).astype(np.float32)
 
 
 def to_gray(image: np.ndarray) -> np.ndarray:

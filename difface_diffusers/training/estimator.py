@@ -11,7 +11,7 @@ from ..models.srcnn import SRCNNEstimator
 from ..models.swinir import SwinIREstimator
 from .config import EstimatorConfig
 from .data import FaceDataset
-from .loop import TrainingResult, train
+from .loop import TrainingResult, build_model, train
 
 
 ARCHITECTURES = {"swinir": SwinIREstimator, "srcnn": SRCNNEstimator}
@@ -25,14 +25,15 @@ class EstimatorTask:
     def __init__(self, config: EstimatorConfig) -> None:
         if config.architecture not in ARCHITECTURES:
             raise ValueError(f"`architecture` is {config.architecture!r}; it must be one of {list(ARCHITECTURES)}.")
-        architecture = ARCHITECTURES[config.architecture]
-        self.model = architecture(**config.model)
-        if config.initial_weights is not None:
-            self.model.load_state_dict(architecture.from_pretrained(config.initial_weights).state_dict())
+        self.config = config
+        self.model = build_model(ARCHITECTURES[config.architecture], config.model, config.initial_weights)
 
     def loss(self, model: torch.nn.Module, batch: dict[str, torch.Tensor]) -> torch.Tensor:
         """Return the mean absolute error of the unclamped estimate; images are `[B,3,S,S]` in [0,1]."""
-        return torch.nn.functional.l1_loss(model(batch["degraded"]).float(), batch["clean"])
+        estimate, clean = model(batch["degraded"]), batch["clean"]
+        if estimate.shape != clean.shape:
+            raise ValueError(f"`model` answers {list(estimate.shape)} to {list(clean.shape)}; it must keep the size.")
+        return torch.nn.functional.l1_loss(estimate.float(), clean)
 
     def sheet(self, model: ModelMixin, batch: dict[str, torch.Tensor]) -> Image.Image:
         """Show input, estimate and clean face."""

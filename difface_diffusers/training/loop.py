@@ -8,13 +8,15 @@ import os
 import shutil
 import signal
 import time
-from collections.abc import Iterator
+import warnings
+from collections.abc import Generator, Iterator
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import torch
 from accelerate import Accelerator
+from accelerate.optimizer import AcceleratedOptimizer
 from diffusers.models.modeling_utils import ModelMixin
 from diffusers.training_utils import EMAModel
 from PIL import Image
@@ -22,7 +24,7 @@ from safetensors.torch import load_file, save_file
 from torch.utils.data import DataLoader
 from tqdm.auto import tqdm
 
-from .config import LoopConfig
+from .config import EstimatorConfig, LoopConfig, PriorConfig, save_config
 from .data import FaceDataset, PositionSampler
 
 
@@ -34,6 +36,10 @@ class Task(Protocol):
 
     name: str
     model: ModelMixin
+
+    @property
+    def config(self) -> PriorConfig | EstimatorConfig:
+        """The settings of the whole training."""
 
     def loss(self, model: torch.nn.Module, batch: dict[str, torch.Tensor]) -> torch.Tensor:
         """Return the scalar loss of a batch; `model` is `self.model` as accelerate wraps it."""
@@ -50,6 +56,26 @@ class TrainingResult:
     finished: bool
 
 
+def build_model(model_class: type[ModelMixin], settings: dict[str, Any], initial_weights: str | None) -> ModelMixin:
+    """Build the model that a config describes.
+
+    Raises:
+        ValueError: unknown or unfit settings; initial weights that are missing or of another architecture.
+    """
+    try:
+        model = model_class(**settings)
+    except TypeError as error:
+        raise ValueError(f"`model`: {error}") from error
+    if initial_weights is not None:
+        if not Path(initial_weights).is_dir():
+            raise ValueError(f"`initial_weights` is {initial_weights}; it must be the folder of a saved model.")
+        try:
+            model.load_state_dict(model_class.from_pretrained(initial_weights).state_dict())
+        except RuntimeError as error:
+            raise ValueError(f"`initial_weights` is {initial_weights}, a model of another architecture.") from error
+    return model
+
+
 def train(task: Task, dataset: FaceDataset, config: LoopConfig, output: str | Path) -> TrainingResult:
     """Train until `max_steps`, or until SIGINT or SIGTERM, from the newest checkpoint in `output` if there is one.
 
@@ -60,16 +86,21 @@ def train(task: Task, dataset: FaceDataset, config: LoopConfig, output: str | Pa
         task: model, loss and sample sheet.
         dataset: where position p is drawn in step p // (batch size of all processes and accumulations).
         config: settings of the loop.
-        output: receives `checkpoint-*/`, `sheets/`, `log.jsonl` and, at the end, the averaged model under its name.
+        output: receives `config.yaml`, `checkpoint-*/`, `sheets/`, `log.jsonl` and, at the end, the averaged model
+            under its name.
 
     Returns:
         The step that was reached; not finished when a signal stopped the loop, a checkpoint having been written.
     """
     output = Path(output)
-    accelerator = Accelerator(mixed_precision=config.mixed_precision)
+    accelerator = _accelerator(config.mixed_precision)
     optimizer = torch.optim.AdamW(task.model.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay)
     ema = EMAModel(task.model.parameters(), decay=config.ema_decay)
     step = load_checkpoint(output, task.model, ema, optimizer)
+    if accelerator.is_main_process:
+        output.mkdir(parents=True, exist_ok=True)
+        save_config(task.config, output / "config.yaml")
+        _forget_lines_after(output / "log.jsonl", step)
     model, optimizer = accelerator.prepare(task.model, optimizer)
     ema.to(accelerator.device)
 
@@ -80,7 +111,11 @@ def train(task: Task, dataset: FaceDataset, config: LoopConfig, output: str | Pa
         accelerator.process_index,
         accelerator.num_processes,
     )
-    batches = iter(DataLoader(dataset, batch_sampler=sampler, num_workers=config.num_workers))
+    batches = iter(
+        DataLoader(
+            dataset, batch_sampler=sampler, num_workers=config.num_workers, worker_init_fn=_leave_signals_to_the_loop
+        )
+    )
     sheet_batch = torch.utils.data.default_collate([dataset[position] for position in range(8)])
     sheet_batch = _to(sheet_batch, accelerator.device)
     progress = tqdm(total=config.max_steps, initial=step, disable=not accelerator.is_main_process, mininterval=5)
@@ -90,26 +125,14 @@ def train(task: Task, dataset: FaceDataset, config: LoopConfig, output: str | Pa
     model.train()
     with _stop_on_signal() as stop:
         while step < config.max_steps and not _any(stop, accelerator):
-            seed = np.random.SeedSequence([config.seed, step, accelerator.process_index]).generate_state(1)[0]
-            torch.manual_seed(int(seed))
-            for group in optimizer.param_groups:
-                group["lr"] = learning_rate(step, config)
-
-            for micro_step in range(config.gradient_accumulation_steps):
-                last = micro_step == config.gradient_accumulation_steps - 1
-                with contextlib.nullcontext() if last else accelerator.no_sync(model):
-                    loss = task.loss(model, _to(next(batches), accelerator.device))
-                    accelerator.backward(loss / config.gradient_accumulation_steps)
-                losses.append(loss.item())
-            accelerator.clip_grad_norm_(model.parameters(), config.max_grad_norm)
-            optimizer.step()
-            optimizer.zero_grad()
+            loss = take_step(task, model, batches, optimizer, accelerator, config, step)
             ema.step(task.model.parameters())
             step += 1
             progress.update()
 
             if not accelerator.is_main_process:
                 continue
+            losses.append(loss)
             if step % config.log_every == 0:
                 seconds, log_time = time.monotonic() - log_time, time.monotonic()
                 entry = {"step": step, "loss": round(float(np.mean(losses)), 6), "seconds": round(seconds, 1)}
@@ -122,16 +145,45 @@ def train(task: Task, dataset: FaceDataset, config: LoopConfig, output: str | Pa
             if step % config.checkpoint_every == 0:
                 save_checkpoint(output, step, task.model, ema, optimizer, config.checkpoints_kept)
 
-    progress.close()
-    finished = step == config.max_steps
-    if accelerator.is_main_process:
-        save_checkpoint(output, step, task.model, ema, optimizer, config.checkpoints_kept)
-        if finished:
-            with averaged_weights(task.model, ema):
-                task.model.save_pretrained(output / task.name)
-    accelerator.wait_for_everyone()
+        # Still under the handlers: a launcher passes on the signal that the terminal has already sent.
+        progress.close()
+        finished = step >= config.max_steps
+        if accelerator.is_main_process:
+            save_checkpoint(output, step, task.model, ema, optimizer, config.checkpoints_kept)
+            if finished:
+                with averaged_weights(task.model, ema):
+                    task.model.save_pretrained(output / task.name)
+        accelerator.wait_for_everyone()
     accelerator.end_training()
     return TrainingResult(step, finished)
+
+
+def take_step(
+    task: Task,
+    model: torch.nn.Module,
+    batches: Iterator[dict[str, torch.Tensor]],
+    optimizer: AcceleratedOptimizer,
+    accelerator: Accelerator,
+    config: LoopConfig,
+    step: int,
+) -> float:
+    """Update the weights once and return this process's loss, the mean over its accumulated batches."""
+    seed = np.random.SeedSequence([config.seed, step, accelerator.process_index]).generate_state(1)[0]
+    torch.manual_seed(int(seed))
+    for group in optimizer.param_groups:
+        group["lr"] = learning_rate(step, config)
+
+    losses = []
+    for micro_step in range(config.gradient_accumulation_steps):
+        last = micro_step == config.gradient_accumulation_steps - 1
+        with contextlib.nullcontext() if last else accelerator.no_sync(model):
+            loss = task.loss(model, _to(next(batches), accelerator.device))
+            accelerator.backward(loss / config.gradient_accumulation_steps)
+        losses.append(loss.item())
+    accelerator.clip_grad_norm_(model.parameters(), config.max_grad_norm)
+    optimizer.step()
+    optimizer.zero_grad()
+    return float(np.mean(losses))
 
 
 def learning_rate(step: int, config: LoopConfig) -> float:
@@ -144,7 +196,7 @@ def learning_rate(step: int, config: LoopConfig) -> float:
 
 
 @contextlib.contextmanager
-def averaged_weights(model: ModelMixin, ema: EMAModel) -> Iterator[None]:
+def averaged_weights(model: ModelMixin, ema: EMAModel) -> Generator[None]:
     """Give the model its averaged weights and evaluation mode; the trained weights come back on the way out."""
     ema.store(model.parameters())
     ema.copy_to(model.parameters())
@@ -183,7 +235,7 @@ def load_checkpoint(output: Path, model: ModelMixin, ema: EMAModel, optimizer: t
     """Restore the newest checkpoint in `output` and return its step; 0 when there is none.
 
     Raises:
-        ValueError: the checkpoint is of another architecture.
+        ValueError: the checkpoint is of another model.
     """
     checkpoints = _checkpoints(output)
     if not checkpoints:
@@ -192,7 +244,7 @@ def load_checkpoint(output: Path, model: ModelMixin, ema: EMAModel, optimizer: t
     try:
         model.load_state_dict(load_file(folder / "model.safetensors"))
     except RuntimeError as error:
-        raise ValueError(f"`output` holds {folder}, a checkpoint of another model: {error}") from error
+        raise ValueError(f"`output` is {output}, which holds {folder.name} of another model.") from error
     averaged = load_file(folder / "ema.safetensors")
     for (name, _), shadow in zip(model.named_parameters(), ema.shadow_params, strict=True):
         shadow.copy_(averaged[name])
@@ -210,8 +262,21 @@ def _checkpoints(output: Path) -> list[Path]:
     return sorted(output.glob(CHECKPOINT.split("{")[0] + "*"))
 
 
+def _accelerator(mixed_precision: str) -> Accelerator:
+    """Join the processes of a launcher, those on a CPU too, which accelerate leaves apart unless it is told."""
+    several_on_cpu = "LOCAL_RANK" in os.environ and not torch.cuda.is_available()
+    accelerator = Accelerator(cpu=several_on_cpu, mixed_precision=mixed_precision)
+    if accelerator.num_processes == 1 and {"ACCELERATE_USE_CPU", "MASTER_ADDR"} <= os.environ.keys():
+        warnings.warn(
+            "`accelerate launch` was asked for several processes but started one: on a CPU it starts several only with"
+            " `--multi_gpu`, which stands for several processes of any kind.",
+            stacklevel=3,
+        )
+    return accelerator
+
+
 @contextlib.contextmanager
-def _stop_on_signal() -> Iterator[list[int]]:
+def _stop_on_signal() -> Generator[list[int]]:
     received: list[int] = []
     handlers = {
         number: signal.signal(number, lambda number, _: received.append(number))
@@ -222,6 +287,12 @@ def _stop_on_signal() -> Iterator[list[int]]:
     finally:
         for number, handler in handlers.items():
             signal.signal(number, handler)
+
+
+def _leave_signals_to_the_loop(worker: int) -> None:
+    """Keep a loader's worker alive when the whole process group is told to stop: the step under way needs it."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
 
 
 def _any(received: list[int], accelerator: Accelerator) -> bool:
@@ -237,6 +308,13 @@ def _append_line(path: Path, line: str) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("a") as file:
         file.write(line + "\n")
+
+
+def _forget_lines_after(path: Path, step: int) -> None:
+    """Drop the log of steps that are taken again, and a last line that was cut short."""
+    if path.is_file():
+        lines = [line for line in path.read_text().splitlines(keepends=True) if line.endswith("\n")]
+        path.write_text("".join(line for line in lines if json.loads(line)["step"] <= step))
 
 
 def _save_picture(picture: Image.Image, path: Path) -> None:

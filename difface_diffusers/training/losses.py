@@ -69,9 +69,9 @@ def variational_bound(
     The KL divergence between the true posterior q(x_{t-1} | x_t, x_0) and the model's; at t = 0 the negative
     log-likelihood of the 8-bit image under the model's discretised Gaussian.
     """
-    alphas_cumprod = scheduler.alphas_cumprod.to(clean.device, torch.float64)
-    previous = torch.cat([alphas_cumprod.new_ones(1), alphas_cumprod[:-1]])
     betas = scheduler.betas.to(clean.device, torch.float64)
+    alphas_cumprod = (1 - betas).cumprod(0)  # the scheduler's float32 loses 1 - alphas_cumprod at t = 0
+    previous = torch.cat([alphas_cumprod.new_ones(1), alphas_cumprod[:-1]])
     posterior_variance = betas * (1 - previous) / (1 - alphas_cumprod)
     posterior_variance[0] = posterior_variance[1]
 

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import torch
-from diffusers import DDPMScheduler
+from diffusers import DDIMScheduler, DDPMScheduler
 from diffusers.models.modeling_utils import ModelMixin
 from PIL import Image
 
@@ -11,12 +11,12 @@ from ..evaluation.sheets import sheet
 from ..models.unet import DifFaceUNet2DModel
 from .config import PriorConfig
 from .data import FaceDataset
-from .loop import TrainingResult, train
+from .loop import TrainingResult, build_model, train
 from .losses import prior_loss, sample_timesteps
 
 
-SHEET_TIMESTEP = 400
-SHEET_STEPS = 20
+SHEET_STEPS = 50  # of the whole schedule
+SHEET_SHARE = 0.4  # of them that a sheet walks
 
 
 class PriorTask:
@@ -26,11 +26,23 @@ class PriorTask:
 
     def __init__(self, config: PriorConfig) -> None:
         self.config = config
-        self.model = DifFaceUNet2DModel(**config.model)
-        if config.initial_weights is not None:
-            initial = DifFaceUNet2DModel.from_pretrained(config.initial_weights)
-            self.model.load_state_dict(initial.state_dict())
-        self.scheduler = DDPMScheduler(**config.scheduler)
+        self.model = build_model(DifFaceUNet2DModel, config.model, config.initial_weights)
+        try:
+            self.scheduler = DDPMScheduler(**config.scheduler)
+        except (TypeError, NotImplementedError) as error:
+            raise ValueError(f"`scheduler`: {error}") from error
+        self._check()
+
+    def _check(self) -> None:
+        channels = self.model.config.out_channels
+        if channels not in (3, 6):
+            raise ValueError(f"`model.out_channels` is {channels}; it must be 3, or 6 with a learned variance.")
+        prediction = self.scheduler.config.prediction_type
+        if prediction != "epsilon":
+            raise ValueError(f'`scheduler.prediction_type` is "{prediction}"; the loss is for "epsilon".')
+        focus, last = self.config.focus_timestep, self.scheduler.config.num_train_timesteps - 1
+        if self.config.focus_probability is not None and not 1 <= focus <= last:
+            raise ValueError(f"`focus_timestep` is {focus}; it must be within 1 .. {last}.")
 
     def loss(self, model: torch.nn.Module, batch: dict[str, torch.Tensor]) -> torch.Tensor:
         """Return `prior_loss` of `batch["clean"]`, `[B,3,S,S]` in [0,1], at random timesteps."""
@@ -42,23 +54,21 @@ class PriorTask:
             self.config.focus_timestep,
             self.config.focus_probability,
         ).to(clean.device)
-        noisy = self.scheduler.add_noise(clean, noise, timesteps)
+        noisy = self.scheduler.add_noise(clean, noise, timesteps)  # ty: ignore[invalid-argument-type]  IntTensor
         return prior_loss(model(noisy, timesteps).sample, clean, noise, noisy, timesteps, self.scheduler)
 
     def sheet(self, model: ModelMixin, batch: dict[str, torch.Tensor]) -> Image.Image:
-        """Walk clean faces that were noised to t = 400 back to t = 0 by DDIM."""
-        from diffusers import DDIMScheduler
-
+        """Walk clean faces that were noised two fifths of the way back to t = 0 by DDIM."""
         clean = batch["clean"] * 2 - 1
         scheduler = DDIMScheduler.from_config(self.scheduler.config, clip_sample=True)
-        scheduler.set_timesteps(SHEET_STEPS * scheduler.config.num_train_timesteps // SHEET_TIMESTEP)
-        timesteps = scheduler.timesteps[-SHEET_STEPS:]
+        scheduler.set_timesteps(min(SHEET_STEPS, scheduler.config.num_train_timesteps))
+        timesteps = scheduler.timesteps[-max(1, round(SHEET_SHARE * len(scheduler.timesteps))) :]
         noise = torch.randn(clean.shape, generator=torch.Generator().manual_seed(0)).to(clean.device)
-        sample = noisy = scheduler.add_noise(clean, noise, torch.tensor([SHEET_TIMESTEP]))
+        sample = noisy = scheduler.add_noise(clean, noise, timesteps[:1])  # ty: ignore[invalid-argument-type]
         for timestep in timesteps:
             epsilon = model(sample, timestep).sample[:, :3]
             sample = scheduler.step(epsilon, timestep, sample).prev_sample
-        columns = {"clean": clean, f"t = {SHEET_TIMESTEP}": noisy, "denoised": sample}
+        columns = {"clean": clean, f"t = {timesteps[0]}": noisy, "denoised": sample}
         return sheet({name: (images / 2 + 0.5).clamp(0, 1) for name, images in columns.items()})
 
 

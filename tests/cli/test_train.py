@@ -1,0 +1,206 @@
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+from PIL import Image
+from safetensors.torch import load_file
+
+import difface_diffusers.training
+from difface_diffusers.cli.main import main
+
+from ..training.tiny import ESTIMATOR, PRIOR, changed, write_faces, write_yaml
+
+
+CONFIGS = {"prior": changed(PRIOR, model={"dropout": 0.2}), "estimator": ESTIMATOR}
+MODELS = {"prior": "unet", "estimator": "estimator"}
+ENVIRONMENT = {name: value for name, value in os.environ.items() if name != "LOCAL_RANK"} | {"OMP_NUM_THREADS": "1"}
+
+
+@pytest.fixture
+def folder(tmp_path):
+    return write_faces(tmp_path / "faces")
+
+
+def arguments(task, tmp_path, config=None, data=None, output=None):
+    config = config or write_yaml(tmp_path / f"{task}.yaml", CONFIGS[task])
+    data, output = data or tmp_path / "faces", output or tmp_path / "run"
+    return ["train", task, "--config", str(config), "--data", str(data), "--output", str(output)]
+
+
+def assert_one_line(capfd, *parts):
+    lines = capfd.readouterr().err.strip().splitlines()
+    assert len(lines) == 1, lines
+    assert lines[0].startswith("difface train: ")
+    for part in parts:
+        assert part in lines[0]
+
+
+def assert_same_model(task, first, second):
+    files = [output / MODELS[task] / "diffusion_pytorch_model.safetensors" for output in (first, second)]
+    first, second = map(load_file, files)
+    assert first.keys() == second.keys()
+    for name in first:
+        assert first[name].equal(second[name]), name
+
+
+# Training
+
+
+@pytest.mark.parametrize("task", CONFIGS)
+def test_trains(folder, tmp_path, task):
+    assert main(arguments(task, tmp_path)) == 0
+    assert (tmp_path / "run" / MODELS[task] / "config.json").is_file()
+    assert json.loads((tmp_path / "run" / "log.jsonl").read_text().splitlines()[-1])["step"] == 6
+
+
+def test_shipped_configs_go_by_name(tmp_path, capfd):
+    assert main(arguments("prior", tmp_path, config="mini_prior_64")) == 2
+    assert_one_line(capfd, "`data` is", "faces")  # so the config was found
+
+
+# Errors
+
+
+def test_missing_config(folder, tmp_path, capfd):
+    assert main(arguments("prior", tmp_path, config=tmp_path / "none.yaml")) == 2
+    assert_one_line(capfd, "none.yaml", "No such file")
+
+
+@pytest.mark.parametrize(
+    ("values", "parts"),
+    [
+        ({"loop": {"max_stepss": 3}}, ["config.yaml", "unknown setting `loop.max_stepss`"]),
+        ({"loop": {"max_steps": "many"}}, ["`loop.max_steps` is 'many'; it must be int"]),
+        ({"architecture": "unet"}, ["`architecture` is 'unet'"]),
+        ({"architecture": "srcnn", "model": {"dept": 3}}, ["`model`", "'dept'"]),
+        ({"architecture": "srcnn", "initial_weights": "no/where"}, ["`initial_weights` is no/where"]),
+    ],
+)
+def test_bad_config(folder, tmp_path, capfd, values, parts):
+    config = write_yaml(tmp_path / "config.yaml", values)
+    assert main(arguments("estimator", tmp_path, config=config)) == 2
+    assert_one_line(capfd, *parts)
+    assert not (tmp_path / "run").exists()
+
+
+def test_config_of_the_other_training(folder, tmp_path, capfd):
+    config = write_yaml(tmp_path / "config.yaml", ESTIMATOR)
+    assert main(arguments("prior", tmp_path, config=config)) == 2
+    assert_one_line(capfd, "unknown setting `architecture`")
+
+
+def test_missing_data(tmp_path, capfd):
+    assert main(arguments("estimator", tmp_path, data=tmp_path / "nowhere")) == 2
+    assert_one_line(capfd, "`data` is", "nowhere", "no image")
+
+
+def test_empty_data(tmp_path, capfd):
+    (tmp_path / "faces").mkdir()
+    assert main(arguments("prior", tmp_path)) == 2
+    assert_one_line(capfd, "`data` is", "no image")
+
+
+@pytest.mark.parametrize("cut", [False, True])
+def test_unreadable_image(folder, tmp_path, capfd, cut):
+    noise = Image.fromarray(np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8))
+    noise.save(folder / "broken.jpg")
+    content = (folder / "broken.jpg").read_bytes()
+    (folder / "broken.jpg").write_bytes(content[: len(content) * 9 // 10] if cut else b"no picture")
+    assert main(arguments("estimator", tmp_path)) == 2
+    assert_one_line(capfd, "broken.jpg cannot be read as an image")
+
+
+def test_output_of_another_model(folder, tmp_path, capfd):
+    assert main(arguments("estimator", tmp_path)) == 0
+    config = write_yaml(tmp_path / "other.yaml", changed(ESTIMATOR, model={"num_channels": 12}))
+    capfd.readouterr()
+    assert main(arguments("estimator", tmp_path, config=config)) == 2
+    assert_one_line(capfd, "`output` is", "checkpoint-00000006 of another model")
+
+
+def test_output_that_is_a_file(folder, tmp_path, capfd):
+    (tmp_path / "run").write_text("taken")
+    assert main(arguments("estimator", tmp_path)) == 2
+    assert_one_line(capfd, "run")
+    assert (tmp_path / "run").read_text() == "taken"
+
+
+@pytest.mark.parametrize("argv", [["train"], ["train", "upscaler"], ["train", "prior", "--config", "x"]])
+def test_incomplete_commands(argv, capsys):
+    with pytest.raises(SystemExit) as error:
+        main(argv)
+    assert error.value.code == 2
+    assert "usage: difface train" in capsys.readouterr().err
+
+
+# Interruption
+
+
+def test_interrupted_before_the_first_step(folder, tmp_path, capfd, monkeypatch):
+    def interrupted(*arguments):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(difface_diffusers.training, "train_estimator", interrupted)
+    assert main(arguments("estimator", tmp_path)) == 130
+    assert capfd.readouterr().err == "stopped before the first step\n"
+
+
+def interrupt(command, output, log):
+    """Start a command in a process group of its own and send SIGINT to the group after three steps."""
+    with log.open("w") as file:
+        process = subprocess.Popen(command, stdout=file, stderr=file, env=ENVIRONMENT, start_new_session=True)
+        deadline = time.monotonic() + 120
+        lines = output / "log.jsonl"
+        while process.poll() is None and not (lines.is_file() and len(lines.read_text().splitlines()) >= 3):
+            assert time.monotonic() < deadline, log.read_text()
+            time.sleep(0.01)
+        assert process.poll() is None, log.read_text()
+        os.killpg(process.pid, signal.SIGINT)
+        return process.wait(timeout=60)
+
+
+def test_interrupted_and_resumed(folder, tmp_path, capfd):
+    slow = changed(ESTIMATOR, loop={"max_steps": 60, "batch_size": 16, "num_workers": 1})
+    config = write_yaml(tmp_path / "slow.yaml", slow)
+    whole, resumed, log = tmp_path / "whole", tmp_path / "resumed", tmp_path / "log.txt"
+    command = arguments("estimator", tmp_path, config, output=resumed)
+    assert interrupt([sys.executable, "-m", "difface_diffusers.cli", *command], resumed, log) == 130
+    assert "run the same command again to go on" in log.read_text()
+    assert "Traceback" not in log.read_text()
+    assert len(list(resumed.glob("checkpoint-*"))) == 1
+    assert not (resumed / "estimator").exists()
+
+    assert main(command) == 0
+    assert main(arguments("estimator", tmp_path, config, output=whole)) == 0
+    assert_same_model("estimator", whole, resumed)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("task", CONFIGS)
+def test_two_processes_interrupted_and_resumed(folder, tmp_path, task):
+    settings = {"max_steps": 60, "batch_size": 4, "num_workers": 1, "gradient_accumulation_steps": 2}
+    config = write_yaml(tmp_path / "config.yaml", changed(CONFIGS[task], loop=settings))
+    whole, resumed, log = tmp_path / "whole", tmp_path / "resumed", tmp_path / "log.txt"
+
+    def launch(output):
+        launcher = [sys.executable, "-m", "accelerate.commands.accelerate_cli", "launch", "--main_process_port", "0"]
+        launcher += ["--multi_gpu", "--num_processes", "2", "-m", "difface_diffusers.cli"]  # on a CPU too
+        return launcher + arguments(task, tmp_path, config, output=output)
+
+    subprocess.run(launch(whole), env=ENVIRONMENT, check=True, timeout=240)
+    interrupt(launch(resumed), resumed, log)  # the launcher's own status and traceback are not ours
+    assert log.read_text().count("run the same command again to go on") == 2
+    (checkpoint,) = resumed.glob("checkpoint-*")
+    assert 3 <= json.loads((checkpoint / "state.json").read_text())["step"] < 60
+
+    subprocess.run(launch(resumed), env=ENVIRONMENT, check=True, timeout=240)
+    assert_same_model(task, whole, resumed)
+    alone = tmp_path / "alone"
+    assert main(arguments(task, tmp_path, config, output=alone)) == 0
+    first, second = ((output / "log.jsonl").read_text().splitlines()[-1] for output in (whole, alone))
+    assert json.loads(first)["loss"] != json.loads(second)["loss"]  # two processes did share the work

@@ -1,0 +1,118 @@
+import numpy as np
+import pytest
+import torch
+
+from difface_diffusers import SRCNNEstimator, SwinIREstimator
+from difface_diffusers.training import EstimatorConfig, build_config, train_estimator
+from difface_diffusers.training.estimator import EstimatorTask
+
+from .tiny import ESTIMATOR, SWINIR, changed, write_faces
+
+
+SWINIR_CONFIG = ESTIMATOR | {"architecture": "swinir", "model": SWINIR}
+
+
+def task(values=ESTIMATOR, **changes):
+    torch.manual_seed(0)
+    return EstimatorTask(build_config(EstimatorConfig, changed(values, **changes)))
+
+
+def pair():
+    generator = torch.Generator().manual_seed(1)
+    return {name: torch.rand(2, 3, 16, 16, generator=generator) for name in ("clean", "degraded")}
+
+
+# The loss
+
+
+def test_the_loss_is_the_mean_absolute_error_of_the_unclamped_answer():
+    batch = pair()
+    loss = task().loss(lambda degraded: degraded * 3 - 1, batch)
+    errors = (batch["degraded"] * 3 - 1 - batch["clean"]).numpy()
+    assert loss.item() == pytest.approx(np.abs(errors).mean(), rel=1e-5)
+
+
+def test_half_precision_answers_have_a_full_precision_loss():
+    batch = pair()
+    assert task().loss(lambda degraded: degraded.bfloat16(), batch).dtype == torch.float32
+
+
+def test_an_architecture_that_enlarges_is_refused():
+    enlarging = task(model={"down_scale_factor": None, "sf": 2})
+    with pytest.raises(
+        ValueError, match=r"`model` answers \[2, 3, 32, 32\] to \[2, 3, 16, 16\]; it must keep the size"
+    ):
+        enlarging.loss(enlarging.model, pair())
+
+
+# The sheet
+
+
+def test_a_sheet_shows_input_estimate_and_clean_face():
+    batch = pair()
+    picture = np.asarray(task().sheet(lambda degraded: degraded * 3 - 1, batch)).astype(int)
+    expected = [batch["degraded"], (batch["degraded"] * 3 - 1).clamp(0, 1), batch["clean"]]
+    for index, images in enumerate(expected):
+        left = 4 + index * 20
+        column = picture[-20:-4, left : left + 16]
+        assert np.abs(column - images[1].permute(1, 2, 0).numpy() * 255).max() <= 0.51
+
+
+# Settings
+
+
+@pytest.mark.parametrize(("values", "model_class"), [(ESTIMATOR, SRCNNEstimator), (SWINIR_CONFIG, SwinIREstimator)])
+def test_architectures(values, model_class):
+    assert type(task(values).model) is model_class
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"architecture": "unet"}, r"`architecture` is 'unet'; it must be one of \['swinir', 'srcnn'\]"),
+        ({"model": {"width": 3}}, r"`model`: .*'width'"),
+        ({"model": {"num_channels": 9}}, r"`num_channels` is 9; it must be a multiple of 4"),
+        ({"initial_weights": "nowhere"}, r"`initial_weights` is nowhere"),
+    ],
+)
+def test_settings_that_cannot_work_are_refused(changes, message):
+    with pytest.raises(ValueError, match=message):
+        task(**changes)
+
+
+# The whole training
+
+
+@pytest.mark.parametrize(("values", "model_class"), [(ESTIMATOR, SRCNNEstimator), (SWINIR_CONFIG, SwinIREstimator)])
+def test_a_training_ends_with_a_loadable_estimator(tmp_path, values, model_class):
+    config = build_config(EstimatorConfig, changed(values, loop={"max_steps": 2, "sheet_every": 2}))
+    result = train_estimator(config, write_faces(tmp_path / "faces"), tmp_path / "run")
+    assert result.finished
+    model = model_class.from_pretrained(tmp_path / "run" / "estimator")
+    assert model(torch.rand(1, 3, 16, 16)).shape == (1, 3, 16, 16)
+    assert (tmp_path / "run" / "sheets" / "00000002.png").is_file()
+
+
+def test_a_training_goes_on_from_another(tmp_path):
+    folder = write_faces(tmp_path / "faces")
+    still = changed(ESTIMATOR, loop={"max_steps": 1, "learning_rate": 0.0, "final_learning_rate": 0.0})
+    train_estimator(build_config(EstimatorConfig, still | {"initial_weights": None}), folder, tmp_path / "first")
+    initial = str(tmp_path / "first" / "estimator")
+    other_seed = changed(still, loop={"seed": 8}, initial_weights=initial)
+    train_estimator(build_config(EstimatorConfig, other_seed), folder, tmp_path / "second")
+    first, second = (
+        SRCNNEstimator.from_pretrained(tmp_path / name / "estimator").state_dict() for name in ("first", "second")
+    )
+    assert all(first[name].equal(second[name]) for name in first)
+
+
+def test_degradation_settings_arrive(tmp_path):
+    folder = write_faces(tmp_path / "faces")
+    losses = []
+    for sigma in (0, 60):
+        degradation = {"noise_sigma": [sigma, sigma], "blur_sigma": [0.001, 0.001], "downscale": [1, 1]}
+        values = changed(ESTIMATOR, degradation=degradation, loop={"max_steps": 1})
+        config = build_config(EstimatorConfig, values)
+        train_estimator(config, folder, tmp_path / str(sigma))
+        losses.append((tmp_path / str(sigma) / "log.jsonl").read_text().split('"seconds"')[0])
+    assert losses[0] != losses[1]

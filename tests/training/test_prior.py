@@ -1,0 +1,147 @@
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+
+from difface_diffusers import DifFaceUNet2DModel
+from difface_diffusers.training import PriorConfig, build_config, train_prior
+from difface_diffusers.training.prior import PriorTask
+
+from .tiny import PRIOR, UNET, changed, write_faces
+
+
+CLEAN = torch.rand(2, 3, 16, 16, generator=torch.Generator().manual_seed(4))
+
+
+def task(**changes):
+    torch.manual_seed(0)
+    return PriorTask(build_config(PriorConfig, changed(PRIOR, **changes)))
+
+
+def answering(epsilon):
+    """Stand in for a network: give an epsilon, and keep what was asked."""
+    asked = []
+
+    def model(sample, timestep):
+        asked.append((sample, timestep))
+        return SimpleNamespace(sample=epsilon)
+
+    return model, asked
+
+
+# The loss
+
+
+def test_the_network_sees_the_noised_face_on_minus_1_to_1():
+    prior = task()
+    model, asked = answering(torch.zeros(2, 3, 16, 16))
+    torch.manual_seed(5)
+    loss = prior.loss(model, {"clean": CLEAN})
+    noisy, timesteps = asked[0]
+
+    product = prior.scheduler.alphas_cumprod[timesteps][:, None, None, None]
+    noise = (noisy - product.sqrt() * (2 * CLEAN - 1)) / (1 - product).sqrt()
+    assert timesteps.shape == (2,)
+    assert loss.item() == pytest.approx(noise.square().mean().item(), rel=1e-3)  # it answered zero
+    assert noise.mean().item() == pytest.approx(0, abs=0.1)
+    assert noise.std().item() == pytest.approx(1, abs=0.1)
+
+
+def test_the_right_epsilon_has_no_loss():
+    prior = task()
+    torch.manual_seed(5)
+    noise = torch.randn(2, 3, 16, 16)
+    model, _ = answering(noise)
+    torch.manual_seed(5)
+    assert prior.loss(model, {"clean": CLEAN}).item() == 0
+
+
+def test_six_channels_learn_the_variance():
+    prior = task(model={"out_channels": 6})
+    prior.loss(prior.model, {"clean": CLEAN}).backward()
+    gradients = prior.model.conv_out.weight.grad
+    assert gradients[:3].abs().max() > 0
+    assert gradients[3:].abs().max() > 0
+
+
+@pytest.mark.parametrize(("probability", "lowest", "highest"), [(1.0, 0, 4), (0.0, 5, 19)])
+def test_timesteps_are_focused(probability, lowest, highest):
+    prior = task(scheduler={"num_train_timesteps": 20}, focus_timestep=5, focus_probability=probability)
+    faces = CLEAN[:1, :, :2, :2].expand(300, -1, -1, -1)
+    model, asked = answering(torch.zeros_like(faces))
+    prior.loss(model, {"clean": faces})
+    assert (asked[0][1].min(), asked[0][1].max()) == (lowest, highest)
+
+
+# The sheet
+
+
+@pytest.mark.parametrize(("scheduler", "start"), [({}, 380), ({"num_train_timesteps": 40}, 15)])
+def test_a_sheet_walks_back_to_the_clean_face(scheduler, start):
+    prior = task(scheduler=scheduler)
+    noise = torch.randn(CLEAN.shape, generator=torch.Generator().manual_seed(0))
+    model, asked = answering(noise)
+    picture = np.asarray(prior.sheet(model, {"clean": CLEAN})).astype(int)
+    assert (asked[0][1], asked[-1][1]) == (start, 0)
+
+    def column(index):
+        left = 4 + index * 20
+        return picture[-20:-4, left : left + 16]
+
+    assert np.abs(column(0) - CLEAN[1].permute(1, 2, 0).numpy() * 255).max() <= 1
+    assert np.abs(column(1) - column(0)).mean() > 15
+    assert np.abs(column(2) - column(0)).max() <= 2  # the true noise was taken away, all of it
+
+
+# Settings
+
+
+def test_initial_weights_may_be_of_another_size(tmp_path):
+    torch.manual_seed(9)
+    initial = DifFaceUNet2DModel(**UNET | {"sample_size": 8})
+    initial.save_pretrained(tmp_path)
+    prior = task(initial_weights=str(tmp_path))
+    assert prior.model.config.sample_size == 16
+    assert all(map(torch.equal, prior.model.parameters(), initial.parameters()))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"model": {"chanels": 3}}, r"`model`: .*'chanels'"),
+        ({"model": {"out_channels": 4}}, r"`model\.out_channels` is 4; it must be 3, or 6"),
+        ({"scheduler": {"beta": 1}}, r"`scheduler`: .*'beta'"),
+        ({"scheduler": {"beta_schedule": "steep"}}, r"`scheduler`: steep is not implemented"),
+        ({"scheduler": {"prediction_type": "v_prediction"}}, r'`scheduler\.prediction_type` is "v_prediction"'),
+        ({"focus_timestep": 0, "focus_probability": 0.5}, r"`focus_timestep` is 0; it must be within 1 \.\. 999"),
+        ({"focus_timestep": 1000, "focus_probability": 0.5}, r"`focus_timestep` is 1000"),
+    ],
+)
+def test_settings_that_cannot_work_are_refused(changes, message):
+    with pytest.raises(ValueError, match=message):
+        task(**changes)
+
+
+# The whole training
+
+
+@pytest.mark.parametrize("out_channels", [3, 6])
+def test_a_training_ends_with_a_loadable_unet(tmp_path, out_channels):
+    config = build_config(
+        PriorConfig, changed(PRIOR, model={"out_channels": out_channels}, loop={"max_steps": 2, "sheet_every": 2})
+    )
+    result = train_prior(config, write_faces(tmp_path / "faces"), tmp_path / "run")
+    assert result.finished
+    model = DifFaceUNet2DModel.from_pretrained(tmp_path / "run" / "unet")
+    assert model.config.out_channels == out_channels
+    assert (tmp_path / "run" / "sheets" / "00000002.png").is_file()
+
+
+def test_the_seed_decides_the_initial_weights(tmp_path):
+    def first_loss(seed, name):
+        config = build_config(PriorConfig, changed(PRIOR, loop={"max_steps": 1, "seed": seed}))
+        train_prior(config, write_faces(tmp_path / "faces"), tmp_path / name)
+        return (tmp_path / name / "log.jsonl").read_text().split('"seconds"')[0]
+
+    assert first_loss(3, "a") == first_loss(3, "b") != first_loss(4, "c")
