@@ -38,7 +38,7 @@ def collect_inputs(inputs: Sequence[str]) -> tuple[list[Path], dict[str, str]]:
     for entry in inputs:
         path = Path(entry)
         if path.is_dir():
-            found = sorted(file for file in path.iterdir() if file.suffix.lower() in READ_SUFFIXES and file.is_file())
+            found = sorted(file for file in path.iterdir() if _is_image(file))
             reason = f"the folder holds no image ({' '.join(READ_SUFFIXES)})"
         elif path.exists():
             found, reason = [path], ""
@@ -51,14 +51,23 @@ def collect_inputs(inputs: Sequence[str]) -> tuple[list[Path], dict[str, str]]:
     return list(files), failures
 
 
-def plan_outputs(files: Sequence[Path], output: Path, samples: int) -> dict[Path, list[Path]]:
-    """Decide where the `samples` results of every file go, before any work is done.
+def _is_image(file: Path) -> bool:
+    return file.suffix.lower() in READ_SUFFIXES and not file.name.startswith(".") and file.is_file()
+
+
+def comparison_path(target: Path) -> Path:
+    """Where the comparison with the input goes that belongs to a result."""
+    return target.with_name(f"{target.stem}_compare.png")
+
+
+def plan_outputs(files: Sequence[Path], output: Path, samples: int, compare: bool = False) -> dict[Path, list[Path]]:
+    """Decide where the `samples` results of every file go, and their comparisons, before any work is done.
 
     `output` is the file itself if it has an image suffix and there is one result, else a folder in which every result
     keeps its input's name; suffixes that cannot be written become .png, and several samples are numbered from 1.
 
     Raises:
-        UsageError: two results would have the same path, or a result the path of an input.
+        UsageError: two files to be written would have the same path, or one of them the path of an input.
     """
     if output.suffix.lower() in FORMATS and not output.is_dir():
         if len(files) * samples > 1:
@@ -75,6 +84,7 @@ def plan_outputs(files: Sequence[Path], output: Path, samples: int) -> dict[Path
             numbers = [f"_{number}" for number in range(1, samples + 1)] if samples > 1 else [""]
             plan[file] = [output / f"{file.stem}{number}{suffix}" for number in numbers]
     targets = [target for row in plan.values() for target in row]
+    targets += [comparison_path(target) for target in targets] if compare else []
     doubles = [str(target) for target, count in Counter(targets).items() if count > 1]
     if doubles:
         raise UsageError(f"several inputs would be written to {', '.join(doubles)}; restore them to different folders")

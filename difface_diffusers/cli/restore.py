@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
-from .files import UsageError, collect_inputs, plan_outputs, save_image
+from .files import UsageError, collect_inputs, comparison_path, plan_outputs, save_image
 
 
 if TYPE_CHECKING:
@@ -65,7 +65,7 @@ def run(args: argparse.Namespace) -> int:
     try:
         _check_arguments(args)
         files, failures = collect_inputs(args.input)
-        plan = plan_outputs(files, args.output, args.samples)
+        plan = plan_outputs(files, args.output, args.samples, args.compare)
         for name, reason in failures.items():
             print(f"{name}: {reason}", file=sys.stderr)
         if files:
@@ -144,7 +144,7 @@ def _restore_files(pipe: "DifFacePipeline", plan: dict[Path, list[Path]], args: 
                         save_image(restored[row], target)
                         if args.compare:
                             comparison = _compare(image, estimates[row], restored[row])
-                            save_image(comparison, target.with_name(f"{target.stem}_compare.png"))
+                            save_image(comparison, comparison_path(target))
                     tqdm.write(f"{file} -> {', '.join(map(str, plan[file]))}")
                 except OSError as error:
                     failures[str(file)] = f"cannot be written: {error}"

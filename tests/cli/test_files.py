@@ -9,7 +9,7 @@ from difface_diffusers.cli.files import UsageError, collect_inputs, plan_outputs
 
 @pytest.fixture
 def folder(tmp_path):
-    for name in ("b.png", "a.JPG", "notes.txt", "sub/c.png"):
+    for name in ("b.png", "a.JPG", "notes.txt", ".hidden.png", "sub/c.png"):
         path = tmp_path / "in" / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(b"")
@@ -67,6 +67,12 @@ class TestPlan:
     def test_refuses_before_any_work(self, files, output, samples, message):
         with pytest.raises(UsageError, match=message):
             plan_outputs([Path(file) for file in files], Path(output), samples)
+
+    def test_comparisons_count_as_results(self):
+        files = [Path("in/a.png"), Path("in/a_compare.png")]
+        assert len(plan_outputs(files, Path("out"), 1)) == 2
+        with pytest.raises(UsageError, match=r"several inputs would be written to out/a_compare\.png"):
+            plan_outputs(files, Path("out"), 1, compare=True)
 
     def test_refuses_a_file_that_is_no_image(self, folder):
         with pytest.raises(UsageError, match="is a file that is no image"):
