@@ -10,7 +10,6 @@ import torch
 from diffusers.callbacks import MultiPipelineCallbacks, PipelineCallback
 from diffusers.models.unets.unet_2d import UNet2DModel
 from diffusers.pipelines.pipeline_utils import DiffusionPipeline
-from diffusers.schedulers.scheduling_ddpm import DDPMScheduler
 from diffusers.schedulers.scheduling_utils import SchedulerMixin
 from diffusers.utils.outputs import BaseOutput
 from PIL import Image
@@ -18,7 +17,7 @@ from PIL import Image
 from .image_processing import OUTPUT_TYPES, from_tensors, resize, to_tensors
 from .models import DifFaceUNet2DModel, DiffusedEstimator, SRCNNEstimator, SwinIREstimator
 from .models.estimator import diffuse
-from .timesteps import check_scheduler, predict_clean, set_timesteps
+from .timesteps import check_scheduler, predict_clean, set_timesteps, wants_variance
 
 
 LMS_ORDER = 4
@@ -238,8 +237,7 @@ class DifFacePipeline(DiffusionPipeline):
     ) -> None:
         """Raise for whatever `__call__` cannot do; see there."""
         check_scheduler(self.scheduler)
-        learned = self.scheduler.config.get("variance_type") in ("learned", "learned_range")
-        if isinstance(self.scheduler, DDPMScheduler) and learned and self.unet.config.out_channels != 6:
+        if wants_variance(self.scheduler) and self.unet.config.out_channels != 6:
             raise ValueError(
                 f"`scheduler` wants a learned variance (`variance_type` {self.scheduler.config.variance_type!r}), but"
                 f" the UNet has {self.unet.config.out_channels} output channels; 6 are needed."
@@ -290,10 +288,7 @@ class DifFacePipeline(DiffusionPipeline):
     def predict_noise(self, scaled_sample: torch.Tensor, timestep: torch.Tensor) -> torch.Tensor:
         """Return epsilon, `[B,3,S,S]` float32, with the three channels of the variance if the scheduler wants them."""
         model_output = self.unet(scaled_sample.to(self.unet.dtype), timestep).sample.float()
-        wants_variance = isinstance(self.scheduler, DDPMScheduler) and (
-            self.scheduler.config.variance_type in ("learned", "learned_range")
-        )
-        return model_output if wants_variance else model_output[:, :3]
+        return model_output if wants_variance(self.scheduler) else model_output[:, :3]
 
     def prepare_step_kwargs(
         self, step: int, eta: float, generator: torch.Generator | list[torch.Generator] | None

@@ -48,6 +48,11 @@ def check_scheduler(scheduler: SchedulerMixin) -> None:
         )
 
 
+def wants_variance(scheduler: SchedulerMixin) -> bool:
+    """Whether the scheduler reads the three channels in which a prior answers its variance."""
+    return isinstance(scheduler, DDPMScheduler) and scheduler.config.variance_type in ("learned", "learned_range")
+
+
 def set_timesteps(
     scheduler: SchedulerMixin, num_inference_steps: int, start_timestep: int, device: torch.device | str | None = None
 ) -> Schedule:
