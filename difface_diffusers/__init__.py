@@ -5,7 +5,9 @@ from pathlib import Path
 from diffusers.models.modeling_utils import ModelMixin  # the loader looks this name up in the package
 from diffusers.pipelines.pipeline_loading_utils import LOADABLE_CLASSES
 
+from .faces import Face, FaceDetector
 from .models import DifFaceUNet2DModel, SRCNNEstimator, SwinIREstimator
+from .photo import PhotoRestoration, restore_photo
 from .pipeline_difface import DifFacePipeline, DifFacePipelineOutput
 
 
@@ -19,7 +21,11 @@ __all__ = [
     "DifFacePipeline",
     "DifFacePipelineOutput",
     "DifFaceUNet2DModel",
+    "Face",
+    "FaceDetector",
     "ModelMixin",
+    "PhotoRestoration",
     "SRCNNEstimator",
     "SwinIREstimator",
+    "restore_photo",
 ]

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
-from PIL import Image, ImageOps
+from PIL import ExifTags, Image, ImageOps
 
 
 ACCEPTED = (
@@ -124,3 +124,90 @@ def from_tensors(images: list[torch.Tensor], output_type: str) -> Any:
     if output_type == "np":
         return np.stack(arrays) if len({array.shape for array in arrays}) == 1 else arrays
     return [Image.fromarray(np.rint(array * 255).astype(np.uint8)) for array in arrays]
+
+
+def split_channels(photo: Image.Image | np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
+    """Convert a photograph to its colours, RGB `[H,W,3]`, and its alpha `[H,W]` if it has one; both uint8 or uint16.
+
+    Args:
+        photo: PIL image of any mode but `F`; or an array, uint8, uint16 or float in [0,1] (which becomes uint16):
+            `[H,W]` gray, `[H,W,2]` gray and alpha, `[H,W,3]` RGB or `[H,W,4]` RGB and alpha. EXIF orientation is applied.
+
+    Raises:
+        TypeError: neither of the two.
+        ValueError: another shape or type, empty, NaN or values out of range.
+    """
+    if isinstance(photo, Image.Image):
+        photo = pil_to_array(photo)
+    elif not isinstance(photo, np.ndarray):
+        raise TypeError(f"`photo` is a {type(photo).__name__}; accepted is a PIL image or a NumPy array.")
+    if photo.ndim not in (2, 3) or photo.shape[2:] not in ((), (2,), (3,), (4,)) or photo.size == 0:
+        raise ValueError(
+            f"`photo` is an array of shape {list(photo.shape)}; accepted is [H,W], [H,W,2], [H,W,3] or [H,W,4]."
+        )
+    if photo.dtype.kind == "f":
+        low, high = photo.min(), photo.max()
+        if not (low >= 0 and high <= 1):  # false for NaN too
+            raise ValueError(f"`photo` has values from {low:.4g} to {high:.4g}; floats must lie in [0,1].")
+        photo = np.rint(photo * 65535).astype(np.uint16)
+    elif photo.dtype not in (np.uint8, np.uint16):
+        raise ValueError(f"`photo` is an array of {photo.dtype}; accepted is uint8, uint16, or float in [0,1].")
+    channels = 1 if photo.ndim == 2 else photo.shape[2]
+    alpha = photo[..., -1] if channels in (2, 4) else None
+    if channels <= 2:
+        gray = photo if channels == 1 else photo[..., 0]
+        return np.repeat(gray[..., None], 3, axis=-1), alpha
+    return photo[..., :3], alpha
+
+
+def pil_to_array(image: Image.Image) -> np.ndarray:
+    """Convert a PIL image of any mode but `F`, EXIF orientation applied, to one of the arrays of `split_channels`."""
+    if 0 in image.size:
+        raise ValueError(f"`photo` has size {image.size}; both sides must be at least 1 pixel.")
+    image = ImageOps.exif_transpose(image)
+    if image.mode.startswith("I"):
+        levels = np.asarray(image)
+        if levels.min() < 0 or levels.max() > 65535:
+            raise ValueError("`photo` has integer levels outside 0 .. 65535; 8-bit and 16-bit images are accepted.")
+        return levels.astype(np.uint16)
+    if image.mode == "F":
+        raise ValueError("`photo` has the PIL mode F, whose range is undefined; convert it to 8 or 16 bits.")
+    has_alpha = "transparency" in image.info or image.mode in ("LA", "La", "PA", "RGBA", "RGBa")
+    gray = image.mode in ("1", "L", "LA", "La")
+    return np.asarray(image.convert(("LA" if has_alpha else "L") if gray else ("RGBA" if has_alpha else "RGB")))
+
+
+def join_channels(
+    rgb: np.ndarray, alpha: np.ndarray | None, like: Image.Image | np.ndarray, gray: bool
+) -> Image.Image | np.ndarray:
+    """Undo `split_channels`: return a picture of the form, depth and number of channels of `like`.
+
+    Args:
+        rgb: `[H,W,3]`, uint8 or uint16.
+        alpha: `[H,W]` of the same type, or `None`.
+        like: what was split. A PIL image's ICC profile, EXIF (upright now) and resolution are handed on.
+        gray: whether a `like` of one colour channel stays so; all three channels are equal then.
+    """
+    was_gray = (
+        like.mode in ("1", "L", "LA", "La", "I", "I;16")
+        if isinstance(like, Image.Image)
+        else like.shape[2:] in ((), (2,))
+    )
+    colours = rgb[..., 0] if gray and was_gray else rgb
+    pixels = colours if alpha is None else np.dstack([colours, alpha])
+    if isinstance(like, np.ndarray):
+        return (pixels / 65535).astype(like.dtype) if like.dtype.kind == "f" else pixels
+    if pixels.dtype == np.uint16 and pixels.ndim == 3:
+        pixels = to_uint8(pixels)
+    image = Image.fromarray(np.ascontiguousarray(pixels))
+    image.info = {key: value for key, value in like.info.items() if key in ("icc_profile", "dpi")}
+    exif = like.getexif()
+    exif.pop(ExifTags.Base.Orientation, None)
+    if exif:
+        image.info["exif"] = exif.tobytes()
+    return image
+
+
+def to_uint8(pixels: np.ndarray) -> np.ndarray:
+    """Return uint8 for uint8 or uint16, rounded."""
+    return pixels if pixels.dtype == np.uint8 else ((pixels.astype(np.uint32) + 128) // 257).astype(np.uint8)

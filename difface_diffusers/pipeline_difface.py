@@ -1,7 +1,7 @@
 """DifFace: aligned degraded faces in, restored faces out (Yue and Loy, TPAMI 2024, arXiv 2212.06512)."""
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -148,12 +148,7 @@ class DifFacePipeline(DiffusionPipeline):
             ValueError: an argument is out of range, or contradicts another; the message names it.
         """
         # 0. Defaults: K calls from N on, with eta; pictures as a list of [3,H,W] in [0,1]
-        config = self.config
-        num_inference_steps = (
-            config.default_num_inference_steps if num_inference_steps is None else num_inference_steps
-        )
-        start_timestep = config.default_start_timestep if start_timestep is None else start_timestep
-        eta = config.default_eta if eta is None else eta
+        num_inference_steps, start_timestep, eta = self.with_defaults(num_inference_steps, start_timestep, eta)
         if isinstance(callback_on_step_end, PipelineCallback | MultiPipelineCallbacks):
             callback_on_step_end_tensor_inputs = callback_on_step_end.tensor_inputs
         elif callback_on_step_end_tensor_inputs is None:
@@ -222,6 +217,17 @@ class DifFacePipeline(DiffusionPipeline):
             return images, estimates
         return DifFacePipelineOutput(images=images, estimates=estimates)
 
+    def with_defaults(
+        self, num_inference_steps: int | None, start_timestep: int | None, eta: float | None
+    ) -> tuple[int, int, float]:
+        """Return the three with the defaults saved with the pipeline in place of `None`."""
+        config = self.config
+        return (
+            config.default_num_inference_steps if num_inference_steps is None else num_inference_steps,
+            config.default_start_timestep if start_timestep is None else start_timestep,
+            config.default_eta if eta is None else eta,
+        )
+
     def check_inputs(
         self,
         *,
@@ -229,11 +235,11 @@ class DifFacePipeline(DiffusionPipeline):
         num_inference_steps: int,
         start_timestep: int,
         eta: float,
-        num_samples: int,
-        generator: torch.Generator | list[torch.Generator] | None,
-        latents: torch.Tensor | None,
-        output_type: str,
-        callback_on_step_end_tensor_inputs: list[str],
+        num_samples: int = 1,
+        generator: torch.Generator | list[torch.Generator] | None = None,
+        latents: torch.Tensor | None = None,
+        output_type: str = "pil",
+        callback_on_step_end_tensor_inputs: Sequence[str] = ("latents",),
     ) -> None:
         """Raise for whatever `__call__` cannot do; see there."""
         check_scheduler(self.scheduler)
@@ -242,9 +248,9 @@ class DifFacePipeline(DiffusionPipeline):
                 f"`scheduler` wants a learned variance (`variance_type` {self.scheduler.config.variance_type!r}), but"
                 f" the UNet has {self.unet.config.out_channels} output channels; 6 are needed."
             )
-        _check_integer("num_samples", num_samples, 1, None)
-        _check_integer("start_timestep", start_timestep, 1, self.scheduler.config.num_train_timesteps)
-        _check_integer("num_inference_steps", num_inference_steps, 1, start_timestep, "`start_timestep`")
+        check_integer("num_samples", num_samples, 1, None)
+        check_integer("start_timestep", start_timestep, 1, self.scheduler.config.num_train_timesteps)
+        check_integer("num_inference_steps", num_inference_steps, 1, start_timestep, "`start_timestep`")
         if isinstance(eta, bool) or not isinstance(eta, int | float) or not 0 <= eta <= 1:
             raise ValueError(f"`eta` is {eta!r}; it must be a number within 0 .. 1.")
         if output_type not in OUTPUT_TYPES:
@@ -300,7 +306,8 @@ class DifFacePipeline(DiffusionPipeline):
         return {name: value for name, value in known.items() if name in accepted}
 
 
-def _check_integer(name: str, value: int, lowest: int, highest: int | None, source: str = "") -> None:
+def check_integer(name: str, value: int, lowest: int, highest: int | None, source: str = "") -> None:
+    """Raise `ValueError` unless `value` is an integer within the bounds; `source` says where the upper one comes from."""
     if isinstance(value, bool) or not isinstance(value, int | np.integer):
         raise ValueError(f"`{name}` is {value!r}; it must be an integer.")
     if value < lowest or (highest is not None and value > highest):

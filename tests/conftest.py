@@ -1,5 +1,8 @@
 import os
 
+
+os.environ["HF_HUB_OFFLINE"] = "1"  # read when huggingface_hub is imported
+
 import pytest
 import torch
 from diffusers import DDIMScheduler, UNet2DModel
@@ -7,7 +10,6 @@ from diffusers import DDIMScheduler, UNet2DModel
 from difface_diffusers import DifFacePipeline, SRCNNEstimator
 
 
-os.environ["HF_HUB_OFFLINE"] = "1"
 torch.set_num_threads(1)
 
 SIZE = 32

@@ -1,54 +1,60 @@
 """Which files a command reads, where it writes, and writing without ever leaving half a file."""
 
 import glob
-import os
-import tempfile
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from PIL import Image
 
+from ..photo_files import FORMATS, QUALITY, whole_file
+
 
 READ_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".ppm", ".pgm")
-FORMATS = {
-    ".jpg": "JPEG",
-    ".jpeg": "JPEG",
-    ".png": "PNG",
-    ".webp": "WEBP",
-    ".tif": "TIFF",
-    ".tiff": "TIFF",
-    ".bmp": "BMP",
-}
-QUALITY = {"JPEG": {"quality": 95}, "WEBP": {"quality": 95}}
 
 
 class UsageError(Exception):
     """The command cannot start; the message says what to change."""
 
 
-def collect_inputs(inputs: Sequence[str]) -> tuple[list[Path], dict[str, str]]:
-    """Resolve files, folders (not searched recursively) and glob patterns.
+def collect_inputs(
+    inputs: Sequence[str], recursive: bool = False, output: Path | None = None
+) -> tuple[dict[Path, Path], dict[str, str]]:
+    """Resolve files, folders and glob patterns.
+
+    Args:
+        inputs: what the user named.
+        recursive: search folders to any depth.
+        output: the folder of the results, which are not taken for inputs where it lies inside a searched folder.
 
     Returns:
-        The files in order, each once; and for every input that yields none, the reason.
+        The files in order, each once, with the folder that each has below the input it was found in; and for every input
+        that yields none, the reason.
     """
-    files: dict[Path, None] = {}
+    files: dict[Path, Path] = {}
     failures: dict[str, str] = {}
     for entry in inputs:
         path = Path(entry)
         if path.is_dir():
-            found = sorted(file for file in path.iterdir() if _is_image(file))
+            inside = sorted(path.rglob("*") if recursive else path.iterdir())
+            earlier = output.resolve() if output is not None and output.resolve() != path.resolve() else None
+            found = {
+                file: file.relative_to(path).parent
+                for file in inside
+                if _is_image(file) and earlier not in file.resolve().parents
+            }
             reason = f"the folder holds no image ({' '.join(READ_SUFFIXES)})"
         elif path.exists():
-            found, reason = [path], ""
+            found, reason = {path: Path()}, ""
         else:
-            found = sorted(Path(match) for match in glob.glob(entry) if Path(match).is_file())
+            matches = sorted(Path(match) for match in glob.glob(entry, recursive=True))
+            found = {match: Path() for match in matches if match.is_file()}
             reason = "no such file or folder, and nothing matches it as a pattern"
         if not found:
             failures[entry] = reason
-        files |= dict.fromkeys(found)
-    return list(files), failures
+        for file, place in found.items():
+            files.setdefault(file, place)
+    return files, failures
 
 
 def _is_image(file: Path) -> bool:
@@ -60,11 +66,25 @@ def comparison_path(target: Path) -> Path:
     return target.with_name(f"{target.stem}_compare.png")
 
 
-def plan_outputs(files: Sequence[Path], output: Path, samples: int, compare: bool = False) -> dict[Path, list[Path]]:
+def crops_folder(target: Path) -> Path:
+    """Where the aligned faces go that belong to a result."""
+    return target.with_name(f"{target.stem}_faces")
+
+
+def plan_outputs(
+    files: Mapping[Path, Path], output: Path, samples: int, compare: bool = False, suffix: str | None = None
+) -> dict[Path, list[Path]]:
     """Decide where the `samples` results of every file go, and their comparisons, before any work is done.
 
     `output` is the file itself if it has an image suffix and there is one result, else a folder in which every result
-    keeps its input's name; suffixes that cannot be written become .png, and several samples are numbered from 1.
+    keeps its input's name and place; suffixes that cannot be written become .png, and several samples are numbered from 1.
+
+    Args:
+        files: the inputs, and the folder below `output` that each belongs in.
+        output: file or folder.
+        samples: results per input.
+        compare: whether there is a comparison for every result.
+        suffix: of the results in a folder, instead of that of the input.
 
     Raises:
         UsageError: two files to be written would have the same path, or one of them the path of an input.
@@ -79,10 +99,10 @@ def plan_outputs(files: Sequence[Path], output: Path, samples: int, compare: boo
         raise UsageError(f"-o {output} is a file that is no image ({' '.join(FORMATS)}); name a folder or an image")
     else:
         plan = {}
-        for file in files:
-            suffix = file.suffix if file.suffix.lower() in FORMATS else ".png"
+        for file, place in files.items():
+            ending = suffix or (file.suffix if file.suffix.lower() in FORMATS else ".png")
             numbers = [f"_{number}" for number in range(1, samples + 1)] if samples > 1 else [""]
-            plan[file] = [output / f"{file.stem}{number}{suffix}" for number in numbers]
+            plan[file] = [output / place / f"{file.stem}{number}{ending}" for number in numbers]
     targets = [target for row in plan.values() for target in row]
     targets += [comparison_path(target) for target in targets] if compare else []
     doubles = [str(target) for target, count in Counter(targets).items() if count > 1]
@@ -97,14 +117,6 @@ def plan_outputs(files: Sequence[Path], output: Path, samples: int, compare: boo
 
 def save_image(picture: Image.Image, path: Path) -> None:
     """Write a picture in the format of the path's suffix, under a temporary name until it is whole."""
-    path.parent.mkdir(parents=True, exist_ok=True)
     image_format = FORMATS[path.suffix.lower()]
-    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}-", suffix=".part")
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            picture.save(file, format=image_format, **QUALITY.get(image_format, {}))
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
-    except BaseException:
-        os.unlink(temporary)
-        raise
+    with whole_file(path) as file:
+        picture.save(file, format=image_format, **QUALITY.get(image_format, {}))

@@ -19,38 +19,60 @@ def folder(tmp_path):
 class TestCollect:
     def test_folders_files_and_patterns_once_each(self, folder):
         files, failures = collect_inputs([str(folder), str(folder / "b.png"), str(folder / "*" / "*.png")])
-        assert files == [folder / "a.JPG", folder / "b.png", folder / "sub" / "c.png"]
+        assert list(files.items()) == [(folder / name, Path()) for name in ("a.JPG", "b.png", "sub/c.png")]
         assert failures == {}
 
     def test_says_why_an_input_yields_nothing(self, folder):
         (folder / "empty").mkdir()
         files, failures = collect_inputs([str(folder / "empty"), str(folder / "no.png"), str(folder / "x*.png")])
-        assert files == []
+        assert files == {}
         assert "holds no image" in failures[str(folder / "empty")]
         assert all("no such file" in failures[str(folder / name)] for name in ("no.png", "x*.png"))
 
     def test_a_named_file_is_taken_whatever_its_suffix(self, folder):
-        assert collect_inputs([str(folder / "notes.txt")])[0] == [folder / "notes.txt"]
+        assert collect_inputs([str(folder / "notes.txt")])[0] == {folder / "notes.txt": Path()}
+
+    def test_recursive_keeps_the_tree_and_leaves_the_results_of_an_earlier_run(self, folder):
+        (folder / "out" / "sub").mkdir(parents=True)
+        for name in ("out/a.png", "out/sub/c.png"):
+            (folder / name).write_bytes(b"")
+        files, _ = collect_inputs([str(folder)], recursive=True, output=folder / "out")
+        assert files == {folder / "a.JPG": Path(), folder / "b.png": Path(), folder / "sub" / "c.png": Path("sub")}
+        assert len(collect_inputs([str(folder)], recursive=True)[0]) == 5
+        assert collect_inputs([str(folder / "out")], output=folder / "out")[0] == {folder / "out" / "a.png": Path()}
 
     def test_a_name_with_pattern_characters(self, folder):
         odd = folder / "face[1].png"
         odd.write_bytes(b"")
-        assert collect_inputs([str(odd)]) == ([odd], {})
+        assert collect_inputs([str(odd)]) == ({odd: Path()}, {})
+
+
+def flat(files):
+    return {Path(file): Path() for file in files}
 
 
 class TestPlan:
     def test_a_folder_keeps_names(self):
         files = [Path("in/a.JPG"), Path("in/b.gif")]
-        plan = plan_outputs(files, Path("out"), 1)
+        plan = plan_outputs(flat(files), Path("out"), 1)
         assert plan == {files[0]: [Path("out/a.JPG")], files[1]: [Path("out/b.png")]}
 
+    def test_the_tree_is_mirrored(self):
+        assert plan_outputs({Path("in/x/a.png"): Path("x")}, Path("out"), 1) == {
+            Path("in/x/a.png"): [Path("out/x/a.png")]
+        }
+
+    def test_a_format_for_all(self):
+        plan = plan_outputs(flat(["a.jpg", "b.gif"]), Path("out"), 1, suffix=".webp")
+        assert list(plan.values()) == [[Path("out/a.webp")], [Path("out/b.webp")]]
+
     def test_samples_are_numbered(self):
-        assert plan_outputs([Path("a.png")], Path("out"), 2) == {
+        assert plan_outputs(flat(["a.png"]), Path("out"), 2) == {
             Path("a.png"): [Path("out/a_1.png"), Path("out/a_2.png")]
         }
 
     def test_a_file_for_one_result(self):
-        assert plan_outputs([Path("a.png")], Path("out/b.jpg"), 1) == {Path("a.png"): [Path("out/b.jpg")]}
+        assert plan_outputs(flat(["a.png"]), Path("out/b.jpg"), 1) == {Path("a.png"): [Path("out/b.jpg")]}
 
     @pytest.mark.parametrize(
         ("files", "output", "samples", "message"),
@@ -66,17 +88,17 @@ class TestPlan:
     )
     def test_refuses_before_any_work(self, files, output, samples, message):
         with pytest.raises(UsageError, match=message):
-            plan_outputs([Path(file) for file in files], Path(output), samples)
+            plan_outputs(flat(files), Path(output), samples)
 
     def test_comparisons_count_as_results(self):
         files = [Path("in/a.png"), Path("in/a_compare.png")]
-        assert len(plan_outputs(files, Path("out"), 1)) == 2
+        assert len(plan_outputs(flat(files), Path("out"), 1)) == 2
         with pytest.raises(UsageError, match=r"several inputs would be written to out/a_compare\.png"):
-            plan_outputs(files, Path("out"), 1, compare=True)
+            plan_outputs(flat(files), Path("out"), 1, compare=True)
 
     def test_refuses_a_file_that_is_no_image(self, folder):
         with pytest.raises(UsageError, match="is a file that is no image"):
-            plan_outputs([Path("a.png")], folder / "notes.txt", 1)
+            plan_outputs(flat(["a.png"]), folder / "notes.txt", 1)
 
 
 class TestSave:

@@ -4,6 +4,7 @@ import torch
 from PIL import Image
 
 from difface_diffusers.cli import main
+from difface_diffusers.photo_files import Metadata, PhotoFile, read_photo, write_photo
 from tests.conftest import SIZE
 
 
@@ -114,6 +115,9 @@ def test_an_unwritable_place_fails_the_file_alone(run, folder, tmp_path, capsys)
         (["--steps", "500"], "`num_inference_steps` is 500; it must be at least 1 and at most 400"),
         (["--start", "2000"], "`start_timestep` is 2000"),
         (["--eta", "2"], "`eta` is 2.0"),
+        (["--upscale", "0.5"], "--upscale is 0.5; it must be within 1 .. 8"),
+        (["--upscale", "nan"], "--upscale is nan"),
+        (["--background", "no/such"], "--background: "),
         (["--device", "cuda:99"], "--device cuda:99 cannot be used"),
         (["--device", "gpu"], "--device gpu cannot be used"),
         (["--model", "no/such"], "--model no/such cannot be loaded"),
@@ -137,12 +141,36 @@ def test_never_overwrites_an_input(run, folder, capsys):
     assert before == {path: path.read_bytes() for path in folder.iterdir()}
 
 
-def test_photographs_are_refused_until_they_can_be_restored(folder, tmp_path, capsys):
-    assert main(["restore", str(folder), "-o", str(tmp_path / "out")]) == 2
-    assert "pass --aligned" in capsys.readouterr().err
+@pytest.mark.parametrize("option", [["--faces", "largest"], ["--save-crops"], ["--draw-box"]])
+def test_options_of_photographs_are_refused_with_aligned(run, folder, capsys, option):
+    assert run(folder, *option) == 2
+    assert "are for photographs; leave out --aligned" in capsys.readouterr().err
 
 
 def test_an_empty_folder(run, tmp_path, capsys):
     (tmp_path / "empty").mkdir()
     assert run(tmp_path / "empty") == 1
     assert "the folder holds no image" in capsys.readouterr().err
+
+
+def test_faces_are_names_or_numbers(run, folder, capsys):
+    with pytest.raises(SystemExit):
+        run(folder, "--faces", "first")
+    assert "'first' is neither all, largest, center nor numbers as 0,2" in capsys.readouterr().err
+
+
+def test_a_report_that_cannot_be_written(run, folder, tmp_path, capsys):
+    assert run(folder, "--report", tmp_path) == 1
+    assert "--report" in capsys.readouterr().err
+    assert names(tmp_path / "out") == ["a.png", "b.png", "c.jpg"]
+
+
+def test_aligned_faces_keep_metadata_alpha_and_16_bits(run, tmp_path):
+    rng = np.random.default_rng(0)
+    pixels = rng.integers(0, 65535, (SIZE, SIZE, 4), dtype=np.uint16)
+    write_photo(PhotoFile(pixels, Metadata(dpi=(300, 300))), tmp_path / "deep.png")
+    run(tmp_path / "deep.png")
+    restored = read_photo(tmp_path / "out" / "deep.png")
+    assert restored.pixels.dtype == np.uint16 and restored.pixels.shape == pixels.shape
+    np.testing.assert_array_equal(restored.pixels[..., 3], pixels[..., 3])
+    assert restored.metadata.dpi == pytest.approx((300, 300), rel=1e-3)

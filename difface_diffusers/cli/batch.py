@@ -1,0 +1,203 @@
+"""Restore many files: read some, restore them together, write them, and go on whatever happens to one."""
+
+import argparse
+import time
+import warnings
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any, cast
+
+import cv2
+import numpy as np
+import torch
+from PIL import Image
+from tqdm import tqdm
+
+from ..evaluation.sheets import sheet
+from ..image_processing import join_channels, pil_to_tensor, split_channels, to_uint8
+from ..photo import PhotoRestoration, faces_to_pil, restore_photo
+from ..photo_files import PhotoFile, read_photo, write_photo
+from ..pipeline_difface import DifFacePipeline, split_generator
+from ..upscale import Upscaler
+from .files import comparison_path, crops_folder, save_image
+from .report import FileResult
+
+
+PIXELS_TOGETHER = 24_000_000  # of the photographs in memory at once, unless a single one is larger
+COMPARISON_SIDE = 1600  # longest side of either picture in a comparison
+
+
+def restore_files(
+    pipe: DifFacePipeline, plan: dict[Path, list[Path]], args: argparse.Namespace, background: str | Upscaler
+) -> list[FileResult]:
+    """Restore every file of the plan and write its results; one record each, in the order of the plan."""
+    results: dict[Path, FileResult] = {}
+    with tqdm(total=len(plan), unit="file", disable=len(plan) == 1) as progress:
+        for pictures in _read_together(plan, args.batch_size, results):
+            results |= _restore_together(pipe, pictures, plan, args, background)
+            progress.update(len(results) - progress.n)
+    return [results[file] for file in plan]
+
+
+def _read_together(
+    files: Iterable[Path], batch_size: int, results: dict[Path, FileResult]
+) -> Iterator[dict[Path, PhotoFile]]:
+    """Yield the files' pictures, as many together as make a batch and fit into memory; record those that fail."""
+    together: dict[Path, PhotoFile] = {}
+    pixels = 0
+    for file in files:
+        try:
+            picture = read_photo(file)
+        except (OSError, ValueError) as error:
+            results[file] = FileResult(str(file), error=str(error))
+            continue
+        area = picture.pixels.shape[0] * picture.pixels.shape[1]
+        if together and (len(together) == batch_size or pixels + area > PIXELS_TOGETHER):
+            yield together
+            together, pixels = {}, 0
+        together[file] = picture
+        pixels += area
+    if together:
+        yield together
+
+
+def _restore_together(
+    pipe: DifFacePipeline,
+    pictures: dict[Path, PhotoFile],
+    plan: dict[Path, list[Path]],
+    args: argparse.Namespace,
+    background: str | Upscaler,
+) -> dict[Path, FileResult]:
+    started = time.monotonic()
+    arrays = [picture.pixels for picture in pictures.values()]
+    try:
+        if args.aligned:
+            restorations = _restore_aligned(pipe, arrays, args)
+        else:
+            restorations = _restore_photos(pipe, arrays, args, background)
+    except (ValueError, MemoryError, torch.OutOfMemoryError, cv2.error) as error:
+        if len(pictures) == 1:
+            return {file: FileResult(str(file), error=str(error)) for file in pictures}
+        alone = [_restore_together(pipe, {file: pictures[file]}, plan, args, background) for file in pictures]
+        return {file: result for single in alone for file, result in single.items()}
+    seconds = (time.monotonic() - started) / len(pictures)
+    return {
+        file: _write(file, picture, restoration, plan[file], seconds, args)
+        for (file, picture), restoration in zip(pictures.items(), restorations, strict=True)
+    }
+
+
+def _restore_photos(
+    pipe: DifFacePipeline, arrays: list[np.ndarray], args: argparse.Namespace, background: str | Upscaler
+) -> list[PhotoRestoration]:
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="no face in photograph")  # said with the file's name instead
+        restorations = restore_photo(
+            pipe,
+            arrays,
+            upscale=args.upscale,
+            background=background,
+            faces=args.faces if isinstance(args.faces, str) else [args.faces] * len(arrays),
+            min_face_size=args.min_face_size,
+            batch_size=args.batch_size,
+            keep_gray=args.keep_gray,
+            draw_box=args.draw_box,
+            generator=[torch.Generator().manual_seed(args.seed) for _ in arrays],
+            **_pipe_arguments(args),
+        )
+    return cast(list[PhotoRestoration], restorations)
+
+
+def _restore_aligned(
+    pipe: DifFacePipeline, arrays: list[np.ndarray], args: argparse.Namespace
+) -> list[PhotoRestoration]:
+    channels = [split_channels(array) for array in arrays]
+    crops = [rgb.astype(np.float32) / np.iinfo(rgb.dtype).max for rgb, _ in channels]
+    # Every file starts from the seed itself, so that it comes out the same whatever else is restored with it.
+    generators = [
+        generator
+        for _ in arrays
+        for generator in split_generator(torch.Generator().manual_seed(args.seed), args.samples)
+    ]
+    answer = pipe(crops, generator=generators, output_type="pt", **_pipe_arguments(args))
+    restorations = []
+    for index, (array, (rgb, alpha)) in enumerate(zip(arrays, channels, strict=True)):
+        rows = slice(index * args.samples, (index + 1) * args.samples)
+        restored, estimates = (
+            [face.permute(1, 2, 0).cpu().numpy() for face in faces[rows]]
+            for faces in (answer.images, answer.estimates)
+        )
+        levels = np.iinfo(rgb.dtype).max
+        images = [
+            join_channels(np.rint(face * levels).astype(rgb.dtype), alpha, like=array, gray=False) for face in restored
+        ]
+        restorations.append(PhotoRestoration(images, [], *map(faces_to_pil, ([crops[index]], estimates, restored))))
+    return restorations
+
+
+def _pipe_arguments(args: argparse.Namespace) -> dict[str, Any]:
+    return {
+        "num_inference_steps": args.steps,
+        "start_timestep": args.start,
+        "eta": args.eta,
+        "num_samples": args.samples,
+    }
+
+
+def _write(
+    file: Path,
+    picture: PhotoFile,
+    restoration: PhotoRestoration,
+    targets: list[Path],
+    seconds: float,
+    args: argparse.Namespace,
+) -> FileResult:
+    started = time.monotonic()
+    try:
+        for sample, target in enumerate(targets):
+            write_photo(PhotoFile(np.asarray(restoration.images[sample]), picture.metadata), target)
+            if args.compare:
+                save_image(_compare(picture.pixels, restoration, sample, args.aligned), comparison_path(target))
+        if args.save_crops:
+            _save_crops(restoration, crops_folder(targets[0]), len(targets))
+    except (OSError, ValueError) as error:
+        return FileResult(str(file), error=f"cannot be written: {error}")
+    found = "" if args.aligned else f" ({len(restoration.faces) or 'no'} faces)"
+    tqdm.write(f"{file} -> {', '.join(map(str, targets))}{found}")
+    faces = [
+        {
+            "box": [round(value, 1) for value in face.box],
+            "landmarks": face.landmarks.round(1).tolist(),
+            "score": round(face.score, 3),
+        }
+        for face in restoration.faces
+    ]
+    seconds += time.monotonic() - started
+    return FileResult(str(file), list(map(str, targets)), faces, round(seconds, 3))
+
+
+def _compare(array: np.ndarray, restoration: PhotoRestoration, sample: int, aligned: bool) -> Image.Image:
+    """Put the input, at the result's size or less, beside the result; with the estimate between aligned faces."""
+    after = to_uint8(split_channels(restoration.images[sample])[0])
+    shrink = min(1.0, COMPARISON_SIDE / max(after.shape[:2]))
+    size = (round(after.shape[1] * shrink), round(after.shape[0] * shrink))
+    before = Image.fromarray(to_uint8(split_channels(array)[0]))
+    columns = {"input": before, "restored": Image.fromarray(after)}
+    if aligned:
+        columns = {"input": before, "estimate": restoration.estimates[sample], "restored": columns["restored"]}
+    return sheet(
+        {
+            name: pil_to_tensor(picture.resize(size, Image.Resampling.LANCZOS))[None]
+            for name, picture in columns.items()
+        }
+    )
+
+
+def _save_crops(restoration: PhotoRestoration, folder: Path, samples: int) -> None:
+    for number, crop in enumerate(restoration.crops, start=1):
+        save_image(crop, folder / f"{number:02}_input.png")
+    for row, (estimate, restored) in enumerate(zip(restoration.estimates, restoration.restored, strict=True)):
+        ending = f"_{row % samples + 1}.png" if samples > 1 else ".png"
+        save_image(restored, folder / f"{row // samples + 1:02}_restored{ending}")
+        if row % samples == 0:
+            save_image(estimate, folder / f"{row // samples + 1:02}_estimate.png")

@@ -1,0 +1,116 @@
+"""Put restored faces back into a photograph; for the convention of points and matrices see `alignment`."""
+
+import itertools
+
+import cv2
+import numpy as np
+
+from .alignment import compose, invert, transform, warp
+
+
+TILE = 1024  # of the photograph that is worked on at a time, pixels; bounds the memory
+LUMA = np.array([0.299, 0.587, 0.114], np.float32)  # ITU-R BT.601
+MASK_CENTRE = (0.5, 0.53)  # of an aligned face, shares of its side
+MASK_RADII = (0.41, 0.45)
+MASK_EXPONENT = 3  # 2 is an ellipse, more is squarer
+FEATHER = 0.25  # share of the radius over which the mask fades out
+TINT_TOLERANCE = 3 / 255
+
+
+def to_gray(image: np.ndarray) -> np.ndarray:
+    """Return `[...,3]` float with its luma in all three channels."""
+    return np.repeat((image @ LUMA)[..., None], 3, axis=-1)
+
+
+def is_tinted(photo: np.ndarray) -> bool:
+    """Tell whether a photograph is gray or of a single tint, as sepia prints are.
+
+    That is so when its colours follow from its brightness, and lean to one side only: what a parabola in the luma leaves of
+    the three channels is below 3/255 (root mean square), which JPEG's colour noise is and a colour photograph is not, and
+    no two parts are tinted opposite ways.
+
+    Args:
+        photo: RGB `[H,W,3]`, uint8 or uint16.
+    """
+    rows, columns = (max(1, min(side, 256)) for side in photo.shape[:2])
+    small = cv2.resize(photo, (columns, rows), interpolation=cv2.INTER_AREA).reshape(-1, 3)
+    small = small.astype(np.float32) / np.iinfo(photo.dtype).max
+    luma = small @ LUMA
+    powers = np.stack([np.ones_like(luma), luma, luma**2], axis=-1)
+    fit, *_ = np.linalg.lstsq(powers, small, rcond=None)
+    left_over = np.sqrt(np.mean((powers @ fit - small) ** 2))
+    chroma = small - luma[:, None]
+    direction = np.linalg.svd(chroma.T @ chroma)[0][:, 0]
+    low, high = np.quantile(chroma @ direction, (0.02, 0.98))
+    both_ways = low < -2 * TINT_TOLERANCE and high > 2 * TINT_TOLERANCE
+    return bool(left_over < TINT_TOLERANCE and not both_ways)
+
+
+def face_mask(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """Return how much of the restoration shows at a place of an aligned face: 1 in the face, fading to 0 before its edge.
+
+    Args:
+        x: shares of the aligned face's side, 0 .. 1 from left to right, any shape; float32.
+        y: the same from top to bottom.
+    """
+    across, down = (np.abs(v - c) / r for v, c, r in zip((x, y), MASK_CENTRE, MASK_RADII, strict=True))
+    radius = (across**MASK_EXPONENT + down**MASK_EXPONENT) ** np.float32(1 / MASK_EXPONENT)
+    inside = np.clip((1 - radius) / FEATHER, 0, 1)
+    return inside * inside * (3 - 2 * inside)
+
+
+def match_colour(restored: np.ndarray, crop: np.ndarray) -> np.ndarray:
+    """Give a restored face the mean colour that the face had before, so that it fits into its photograph.
+
+    Args:
+        restored: `[S,S,3]` float32.
+        crop: the same face before, `[S,S,3]`.
+
+    Returns:
+        `[S,S,3]`; may leave [0,1] where the shift does.
+    """
+    places = (np.arange(len(crop), dtype=np.float32) + 0.5) / len(crop)
+    weight = face_mask(places[None, :], places[:, None])
+    return restored + np.average(crop - restored, axis=(0, 1), weights=np.repeat(weight[..., None], 3, axis=-1))
+
+
+def add_changes(photo: np.ndarray, changes: list[np.ndarray], photo_to_faces: list[np.ndarray]) -> None:
+    """Add to a photograph, in place, what the restoration changed in each face.
+
+    Only the change is added, through a soft mask: detail of the photograph that is finer than the aligned face's pixels
+    stays, what was not changed stays to the last bit, and so does every pixel outside the masks. Where masks overlap, each
+    face has its share in proportion to its mask.
+
+    Args:
+        photo: RGB `[H,W,3]`, uint8 or uint16.
+        changes: per face `[S,S,3]` float32, restored minus not restored, both in [0,1].
+        photo_to_faces: per face `[2,3]`, pixels of the photograph to pixels of the aligned face.
+    """
+    scale = np.iinfo(photo.dtype).max
+    for top, left in itertools.product(range(0, photo.shape[0], TILE), range(0, photo.shape[1], TILE)):
+        tile = photo[top : top + TILE, left : left + TILE]
+        tile_to_photo = np.array([[1.0, 0, left], [0, 1, top]])
+        weighted = np.zeros(tile.shape, np.float32)
+        total = np.zeros((*tile.shape[:2], 1), np.float32)
+        for change, photo_to_face in zip(changes, photo_to_faces, strict=True):
+            _draw(change, compose(tile_to_photo, photo_to_face), weighted, total)
+        touched = total[..., 0] > 0
+        result = tile[touched] + scale * weighted[touched] / total[touched]
+        tile[touched] = np.rint(np.clip(result, 0, scale))
+
+
+def _draw(change: np.ndarray, tile_to_face: np.ndarray, weighted: np.ndarray, total: np.ndarray) -> None:
+    """Add a face's change times its mask squared to `weighted` `[H,W,3]`, and its mask to `total` `[H,W,1]`."""
+    side = len(change)
+    corners = transform(np.array([(0, 0), (side, 0), (0, side), (side, side)]), invert(tile_to_face))
+    left, top = np.maximum(np.floor(corners.min(0)), 0).astype(int)
+    right, bottom = np.minimum(np.ceil(corners.max(0)), total.shape[1::-1]).astype(int)
+    if left >= right or top >= bottom:
+        return
+    part_to_face = compose(np.array([[1.0, 0, left], [0, 1, top]]), tile_to_face)
+    columns, rows = np.arange(right - left) + 0.5, np.arange(bottom - top)[:, None] + 0.5
+    x, y = (row[0] * columns + row[1] * rows + row[2] for row in part_to_face.astype(np.float32) / side)
+    mask = face_mask(x, y)[..., None]
+    part = np.s_[top:bottom, left:right]
+    weighted[part] += mask**2 * warp(change, invert(part_to_face), (bottom - top, right - left))
+    total[part] += mask

@@ -1,0 +1,330 @@
+"""Whole photographs: find the faces, restore them together, put them back unseen."""
+
+import itertools
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, cast
+
+import cv2
+import numpy as np
+import torch
+from PIL import Image
+
+from .faces import Face, FaceDetector, YuNetDetector
+from .faces.alignment import align, compose, invert, scale_of, transform, warp
+from .faces.compositing import add_changes, is_tinted, match_colour, to_gray
+from .faces.selection import Selection, parse_selection, select_faces
+from .image_processing import from_tensors, join_channels, split_channels, to_uint8
+from .pipeline_difface import DifFacePipeline, check_integer, split_generator
+from .upscale import Upscaler, upscale_lanczos, upscale_nearest
+
+
+BACKGROUNDS = {"lanczos": upscale_lanczos, "none": upscale_nearest}
+GRAY_CHOICES = ("auto", "on", "off")
+PIPE_ARGUMENTS = {
+    "num_inference_steps",
+    "start_timestep",
+    "eta",
+    "num_samples",
+    "callback_on_step_end",
+    "callback_on_step_end_tensor_inputs",
+}
+BOX_COLOUR = (0.0, 1.0, 0.0)
+
+
+@dataclass(frozen=True)
+class AlignedFaces:
+    """The faces of a photograph, cut out upright.
+
+    Attributes:
+        photo_size: height and width of the photograph, pixels.
+        faces: where they are in the photograph.
+        photo_to_faces: per face the matrix `[2,3]` into the aligned face; for the convention see `faces.alignment`.
+        crops: per face `[S,S,3]`, RGB float32 in [0,1], S the model's size.
+        keep_tint: whether the photograph keeps its colours, so that only the brightness of its faces changes.
+    """
+
+    photo_size: tuple[int, int]
+    faces: list[Face]
+    photo_to_faces: list[np.ndarray]
+    crops: list[np.ndarray]
+    keep_tint: bool
+
+
+@dataclass(frozen=True)
+class PhotoRestoration:
+    """A restored photograph.
+
+    Attributes:
+        images: the photograph, enlarged, with its faces restored; one per sample, in the form it was given in.
+        faces: the restored faces, from left to right, in the pixels of the photograph that was given.
+        crops: the aligned faces before, at the model's size.
+        estimates: what the estimator alone answered to them, the samples of a face next to each other.
+        restored: the aligned faces after, in the same order.
+    """
+
+    images: list[Image.Image | np.ndarray]
+    faces: list[Face]
+    crops: list[Image.Image]
+    estimates: list[Image.Image]
+    restored: list[Image.Image]
+
+    @property
+    def image(self) -> Image.Image | np.ndarray:
+        """The restored photograph, of the first sample if there are several."""
+        return self.images[0]
+
+
+def restore_photo(
+    pipe: DifFacePipeline,
+    photo: Image.Image | np.ndarray | Sequence[Image.Image | np.ndarray],
+    detector: FaceDetector | None = None,
+    upscale: float = 2,
+    background: str | Upscaler = "lanczos",
+    faces: Selection | Sequence[Selection] = "all",
+    min_face_size: float = 16,
+    batch_size: int = 8,
+    keep_gray: str = "auto",
+    draw_box: bool = False,
+    generator: torch.Generator | list[torch.Generator] | None = None,
+    **pipe_arguments: Any,
+) -> PhotoRestoration | list[PhotoRestoration]:
+    """Restore the faces of a photograph, or of several, and enlarge it.
+
+    Every face is aligned, restored at the model's size and put back as a change to the enlarged photograph, so that what
+    the model does not touch stays: the background, detail finer than the model's pixels, and the tint of an old print.
+
+    Args:
+        pipe: restores the aligned faces.
+        photo: PIL image of any mode, or an array `[H,W]`, `[H,W,2]` (gray and alpha), `[H,W,3]` or `[H,W,4]`, uint8, uint16
+            or float in [0,1]; or a list of these. Any size.
+        detector: finds the faces; `YuNetDetector()` unless given.
+        upscale: by how much the whole picture is enlarged, 1 .. 8.
+        background: how: "lanczos"; "none", which repeats the pixels as they are; or an `upscale.Upscaler`.
+        faces: "all", "largest", "center", or a list whose entries are indices of the faces found, counted from the left, or
+            faces given by hand: boxes (left, top, right, bottom), landmarks `[5,2]` or `Face`s, in pixels of the photo. For
+            several photographs one of the names, or a list with one selection per photograph.
+        min_face_size: found faces of a narrower box are left as they are, pixels.
+        batch_size: faces that go through the networks together, those of several photographs included.
+        keep_gray: "auto" keeps the faces of a gray or sepia photograph so; "on" leaves every photograph's colours as they
+            are, "off" takes what the model paints.
+        draw_box: draw the outline of every aligned face into the picture.
+        generator: source of all noise: one, or one per photograph.
+        **pipe_arguments: handed to the pipeline's call: `num_inference_steps`, `start_timestep`, `eta`, `num_samples`,
+            `callback_on_step_end` and `callback_on_step_end_tensor_inputs`. With an interrupting callback the faces
+            that were not reached stay as they were.
+
+    Returns:
+        `PhotoRestoration`, or a list of them if `photo` is a list. Where no face is found the photograph is only enlarged,
+        and a `UserWarning` says so.
+
+    Raises:
+        TypeError: `photo` is neither of the accepted types nor a list of them.
+        ValueError: an argument is out of range; the message names it.
+    """
+    # 0. Lists: photographs, and one selection of faces for each
+    several = isinstance(photo, Sequence)
+    photos = list(photo) if several else [photo]
+    selections = cast(
+        list[Selection], list(faces) if several and not isinstance(faces, str) else [faces] * len(photos)
+    )
+
+    # 1. Check everything once
+    check_arguments(
+        pipe,
+        num_photos=len(photos),
+        upscale=upscale,
+        background=background,
+        selections=selections,
+        batch_size=batch_size,
+        keep_gray=keep_gray,
+        generator=generator,
+        pipe_arguments=pipe_arguments,
+    )
+    channels = [split_channels(picture) for picture in photos]
+
+    # 2. The faces of every photograph, cut out upright
+    detector = YuNetDetector() if detector is None else detector
+    aligned: list[AlignedFaces] = []
+    for number, ((rgb, _), selection) in enumerate(zip(channels, selections, strict=True), start=1):
+        chosen = select_faces(to_uint8(rgb), detector, selection, min_face_size)
+        keep_tint = keep_gray == "on" or (keep_gray == "auto" and is_tinted(rgb))
+        aligned.append(align_faces(rgb, chosen, pipe.model_size[0], keep_tint))
+        if not chosen and isinstance(selection, str):
+            warnings.warn(f"no face in photograph {number} of {len(photos)}: it is only enlarged", stacklevel=2)
+
+    # 3. All of them restored in batches, the samples of a face next to each other
+    answers = restore_faces(pipe, aligned, generator, batch_size, pipe_arguments)
+
+    # 4. Every photograph enlarged, and the changes to its faces added
+    restorations = []
+    for picture, (rgb, alpha), each, (restored, estimates) in zip(photos, channels, aligned, answers, strict=True):
+        size = (round(rgb.shape[0] * upscale), round(rgb.shape[1] * upscale))
+        enlarged = enlarge(rgb, size, background)
+        alpha = None if alpha is None else cv2.resize(alpha, size[::-1], interpolation=cv2.INTER_LANCZOS4)
+        num_samples = max(1, len(restored) // max(1, len(each.faces)))
+        images = []
+        for sample in range(num_samples):
+            canvas = enlarged if num_samples == 1 else enlarged.copy()
+            put_back(canvas, each, restored[sample::num_samples], draw_box)
+            images.append(join_channels(canvas, alpha, like=picture, gray=each.keep_tint and not draw_box))
+        restorations.append(
+            PhotoRestoration(images, each.faces, *(faces_to_pil(row) for row in (each.crops, estimates, restored)))
+        )
+    return restorations if several else restorations[0]
+
+
+def check_arguments(
+    pipe: DifFacePipeline,
+    *,
+    num_photos: int,
+    upscale: float,
+    background: str | Upscaler,
+    selections: list[Selection],
+    batch_size: int,
+    keep_gray: str,
+    generator: torch.Generator | list[torch.Generator] | None,
+    pipe_arguments: dict[str, Any],
+) -> None:
+    """Raise for whatever `restore_photo` cannot do; see there."""
+    if num_photos == 0:
+        raise ValueError("`photo` is an empty list; at least one photograph is needed.")
+    if isinstance(upscale, bool) or not isinstance(upscale, int | float) or not 1 <= upscale <= 8:
+        raise ValueError(f"`upscale` is {upscale!r}; it must be a number within 1 .. 8.")
+    if background not in BACKGROUNDS if isinstance(background, str) else not callable(background):
+        raise ValueError(f"`background` is {background!r}; it must be {', '.join(BACKGROUNDS)} or an upscaler.")
+    if len(selections) != num_photos:
+        raise ValueError(f"`faces` has {len(selections)} selections; {num_photos} photographs need one each.")
+    for selection in selections:
+        parse_selection(selection)
+    check_integer("batch_size", batch_size, 1, None)
+    if keep_gray not in GRAY_CHOICES:
+        raise ValueError(f"`keep_gray` is {keep_gray!r}; it must be one of {', '.join(GRAY_CHOICES)}.")
+    if isinstance(generator, list) and len(generator) != num_photos:
+        raise ValueError(f"`generator` is a list of {len(generator)}; {num_photos} photographs need one each.")
+    unknown = sorted(set(pipe_arguments) - PIPE_ARGUMENTS)
+    if unknown:
+        raise TypeError(f"restore_photo does not take {', '.join(unknown)}; for the faces it takes {PIPE_ARGUMENTS}.")
+    steps, start, eta = pipe.with_defaults(
+        *(pipe_arguments.get(name) for name in ("num_inference_steps", "start_timestep", "eta"))
+    )
+    pipe.check_inputs(
+        num_images=1,
+        num_inference_steps=steps,
+        start_timestep=start,
+        eta=eta,
+        num_samples=pipe_arguments.get("num_samples", 1),
+        callback_on_step_end_tensor_inputs=pipe_arguments.get("callback_on_step_end_tensor_inputs", ["latents"]),
+    )
+
+
+def align_faces(rgb: np.ndarray, faces: list[Face], face_size: int, keep_tint: bool) -> AlignedFaces:
+    """Cut the faces out of a photograph, RGB `[H,W,3]` uint8 or uint16, upright and of `face_size` pixels."""
+    photo_to_faces = [align(face.landmarks, face_size) for face in faces]
+    scale = np.float32(np.iinfo(rgb.dtype).max)
+    crops = [warp(rgb, photo_to_face, (face_size, face_size)) / scale for photo_to_face in photo_to_faces]
+    if keep_tint:
+        crops = [to_gray(crop) for crop in crops]
+    return AlignedFaces(rgb.shape[:2], faces, photo_to_faces, crops, keep_tint)
+
+
+def restore_faces(
+    pipe: DifFacePipeline,
+    aligned: list[AlignedFaces],
+    generator: torch.Generator | list[torch.Generator] | None,
+    batch_size: int,
+    pipe_arguments: dict[str, Any],
+) -> list[tuple[list[np.ndarray], list[np.ndarray]]]:
+    """Restore the faces of several photographs in common batches.
+
+    Returns:
+        Per photograph the restored faces, in the colours of their photograph, and the estimates, `[S,S,3]` float32 in
+        [0,1]; the samples of a face next to each other.
+    """
+    num_samples = pipe_arguments.get("num_samples", 1)
+    crops = [crop for each in aligned for crop in each.crops]
+    generators = split_over_faces(generator, [len(each.crops) * num_samples for each in aligned])
+    restored: list[np.ndarray] = []
+    estimates: list[np.ndarray] = []
+    for start in range(0, len(crops), batch_size):
+        batch = np.stack(crops[start : start + batch_size])
+        noise = None if generators is None else generators[start * num_samples : (start + len(batch)) * num_samples]
+        answer = pipe(batch, generator=noise, output_type="np", **pipe_arguments)
+        if pipe.interrupt:
+            break
+        restored += list(np.asarray(answer.images))
+        estimates += list(np.asarray(answer.estimates))
+    unreached = [crop for crop in crops[len(restored) // num_samples :] for _ in range(num_samples)]
+    remaining, remaining_estimates = iter(restored + unreached), iter(estimates + unreached)
+
+    answers = []
+    for each in aligned:
+        sources = [crop for crop in each.crops for _ in range(num_samples)]
+        answers.append(
+            (
+                [fit_in(face, crop, each.keep_tint) for crop, face in zip(sources, remaining, strict=False)],
+                list(itertools.islice(remaining_estimates, len(sources))),
+            )
+        )
+    return answers
+
+
+def split_over_faces(
+    generator: torch.Generator | list[torch.Generator] | None, counts: list[int]
+) -> list[torch.Generator] | None:
+    """Make one generator, or one per photograph, into one per restored face; `counts` are those of the photographs."""
+    if generator is None:
+        return None
+    if isinstance(generator, torch.Generator):
+        generator, counts = [generator], [sum(counts)]
+    return [
+        part
+        for own, count in zip(generator, counts, strict=True)
+        for part in split_generator(own, max(count, 1))[:count]
+    ]
+
+
+def fit_in(restored: np.ndarray, crop: np.ndarray, keep_tint: bool) -> np.ndarray:
+    """Return a restored face `[S,S,3]` in the colours that its photograph has there, within [0,1]."""
+    return np.clip(match_colour(to_gray(restored) if keep_tint else restored, crop), 0, 1)
+
+
+def enlarge(rgb: np.ndarray, size: tuple[int, int], background: str | Upscaler) -> np.ndarray:
+    """Enlarge a photograph `[H,W,3]` to `size` (height, width); the result is the caller's to change."""
+    upscaler = BACKGROUNDS[background] if isinstance(background, str) else background
+    enlarged = upscaler(rgb, size)
+    if enlarged.shape != (*size, 3) or enlarged.dtype != rgb.dtype:
+        raise ValueError(
+            f"`background` answered {enlarged.dtype} {list(enlarged.shape)}; it must be {rgb.dtype} {[*size, 3]}."
+        )
+    return enlarged.copy() if np.may_share_memory(enlarged, rgb) else enlarged
+
+
+def put_back(canvas: np.ndarray, aligned: AlignedFaces, restored: list[np.ndarray], draw_box: bool = False) -> None:
+    """Add to the enlarged photograph, in place, what changed in each of its faces.
+
+    Args:
+        canvas: RGB `[H,W,3]`, uint8 or uint16.
+        aligned: the faces before.
+        restored: per face `[S,S,3]` float32 in [0,1].
+        draw_box: draw the outline of every aligned face.
+    """
+    enlargement = np.array(canvas.shape[1::-1]) / aligned.photo_size[::-1]
+    canvas_to_photo = np.column_stack([np.diag(1 / enlargement), np.zeros(2)])
+    canvas_to_faces = [compose(canvas_to_photo, photo_to_face) for photo_to_face in aligned.photo_to_faces]
+    changes = [after - before for after, before in zip(restored, aligned.crops, strict=True)]
+    add_changes(canvas, changes, canvas_to_faces)
+    if not draw_box:
+        return
+    colour = [share * np.iinfo(canvas.dtype).max for share in BOX_COLOUR]
+    for canvas_to_face, crop in zip(canvas_to_faces, aligned.crops, strict=True):
+        square = np.array([(0, 0), (0, 1), (1, 1), (1, 0)]) * len(crop)
+        outline = np.rint(transform(square, invert(canvas_to_face))).astype(np.int32)
+        thickness = max(1, round(len(crop) / scale_of(canvas_to_face) / 100))
+        cv2.polylines(canvas, [outline], isClosed=True, color=colour, thickness=thickness)
+
+
+def faces_to_pil(faces: list[np.ndarray]) -> list[Image.Image]:
+    """Convert faces `[S,S,3]`, float32 in [0,1], to pictures of 8 bits."""
+    return from_tensors([torch.from_numpy(face).permute(2, 0, 1) for face in faces], "pil")

@@ -1,0 +1,530 @@
+"""Photographs as files: all their bits, upright, with the metadata that belongs to them, and never half a file.
+
+Pillow cuts 16-bit colours to 8 bits, so OpenCV decodes those, and PNG and TIFF are written here.
+
+TIFF and EXIF consist of directories. Here a directory is a dict from a tag to (kind, value as stored), or to another
+directory. A value that is not needed is not interpreted, so that it comes through unchanged.
+"""
+
+import math
+import mmap
+import os
+import re
+import struct
+import tempfile
+import zlib
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from functools import partial
+from io import BytesIO
+from pathlib import Path
+from typing import Any, BinaryIO, Literal
+
+import numpy as np
+from PIL import Image
+from PIL.ExifTags import IFD
+from PIL.ExifTags import Base as Tag
+
+
+FORMATS = {
+    ".jpg": "JPEG",
+    ".jpeg": "JPEG",
+    ".png": "PNG",
+    ".webp": "WEBP",
+    ".tif": "TIFF",
+    ".tiff": "TIFF",
+    ".bmp": "BMP",
+}
+QUALITY = {"JPEG": {"quality": 95, "subsampling": 0}, "WEBP": {"quality": 95}}
+LONGEST_SIDE = {"JPEG": 65500, "WEBP": 16383}
+JPEG_ROOM = 65500  # bytes of EXIF or of XMP that one segment holds
+STRIP_PIXELS = 2**18
+ZLIB_LEVEL = 4  # 3 % larger than the usual 6, in a third of the time
+PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+EXIF_PREFIX = b"Exif\0\0"
+XMP_ORIENTATION = rb'(tiff:Orientation(?:="|>))([1-8])'
+
+Directory = dict[int, Any]
+Order = Literal["<", ">"]
+BYTE_ORDERS: dict[bytes, Order] = {b"II*\0": "<", b"MM\0*": ">"}
+BYTE, SHORT, LONG, RATIONAL, UNDEFINED = 1, 3, 4, 5, 7
+SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4}
+CHILDREN: dict[int, Any] = {IFD.Exif: {IFD.Interop: {}}, IFD.GPSInfo: {}}
+# How a file stores its pixels, the profile and XMP, which have their own place, and what Photoshop keeps for itself.
+STORAGE = {*range(254, 267), 273, *range(277, 282), 284, *range(288, 294), 301, *range(317, 348), *range(512, 533)}
+STORAGE |= {Tag.XMLPacket, Tag.InterColorProfile, 34377, 37724}
+# How strips or tiles are to be read, whatever their samples mean.
+LAYOUT = {Tag.ImageLength, Tag.Compression, Tag.FillOrder, Tag.StripOffsets, Tag.RowsPerStrip, Tag.StripByteCounts}
+LAYOUT |= {Tag.TileLength, Tag.TileOffsets, Tag.TileByteCounts}
+
+
+@dataclass(frozen=True)
+class Metadata:
+    """What belongs to a photograph besides its pixels, each None where there is none.
+
+    Attributes:
+        exif: from the TIFF header (`II*` or `MM*`) on; upright, without thumbnail and without the size of the picture.
+        icc_profile: the colours of RGB pixels, or the tones of gray ones; without it they are sRGB.
+        xmp: the packet, upright too.
+        dpi: pixels per inch, across and down.
+    """
+
+    exif: bytes | None = None
+    icc_profile: bytes | None = None
+    xmp: bytes | None = None
+    dpi: tuple[float, float] | None = None
+
+
+@dataclass(frozen=True)
+class PhotoFile:
+    """What a file of a photograph holds.
+
+    Attributes:
+        pixels: uint8 or uint16, upright: gray `[H,W]`, gray with alpha `[H,W,2]`, RGB `[H,W,3]` or RGBA `[H,W,4]`. Alpha
+            is straight: colours are not multiplied by it.
+        metadata: the rest.
+    """
+
+    pixels: np.ndarray
+    metadata: Metadata
+
+
+def read_photo(path: str | Path) -> PhotoFile:
+    """Read a photograph (of an animation the first picture) with all its bits, and turn it upright.
+
+    16 bits are kept in PNG and TIFF, and in gray elsewhere. Palettes become RGB, CMYK and Lab become sRGB, a transparent
+    colour becomes alpha. A profile of other colours and unreadable EXIF are left out.
+
+    Raises:
+        OSError: the file is missing (FileNotFoundError), not an image, cut short, without pixels, of more than 179
+            megapixels, or its levels have no defined range; the message names the file.
+    """
+    with reading(path):
+        with open(path, "rb") as file:
+            header = file.read(26)
+        return _upright(_read_tiff(path) if header[:4] in BYTE_ORDERS else _read_with_pillow(path, header))
+
+
+def write_photo(photo: PhotoFile, path: str | Path) -> None:
+    """Write a photograph in the format of the path's suffix, with the metadata that the format has room for.
+
+    PNG and TIFF keep 16 bits, else they are rounded to 8. JPEG and BMP show alpha on white; WebP holds gray as RGB. A
+    profile of other channels than those written is left out, and in JPEG also EXIF or XMP above 64 KB.
+
+    Raises:
+        ValueError: the suffix is not in `FORMATS`, a side is longer than the format's `LONGEST_SIDE`, or the pixels are
+            not as in `PhotoFile`.
+        OSError: writing failed; what was at `path` is still there.
+    """
+    path, pixels = Path(path), photo.pixels
+    image_format = FORMATS.get(path.suffix.lower())
+    if image_format is None:
+        raise ValueError(f"`path` is {path}; accepted suffixes are {' '.join(FORMATS)}.")
+    _check_pixels(pixels, LONGEST_SIDE.get(image_format, 2**31))
+    channels = 3 if image_format == "WEBP" else _channels(pixels)
+    metadata = replace(photo.metadata, icc_profile=_fitting(photo.metadata.icc_profile, channels))
+    with whole_file(path) as file:
+        if image_format == "PNG":
+            _write_png(file, pixels, metadata)
+        elif image_format == "TIFF":
+            _write_tiff(file, pixels, metadata)
+        else:
+            _write_with_pillow(file, image_format, pixels, metadata)
+
+
+@contextmanager
+def reading(path: str | Path) -> Generator[None, None, None]:
+    """Turn what decoders raise for a bad image file into an OSError that names the file."""
+    try:
+        yield
+    except FileNotFoundError:
+        raise
+    except (OSError, SyntaxError, ValueError, EOFError, struct.error, Image.DecompressionBombError) as error:
+        raise OSError(f"{path} cannot be read as an image: {error}") from error
+
+
+@contextmanager
+def whole_file(path: Path) -> Generator[BinaryIO, None, None]:
+    """Open a file for writing that takes its place at `path` only when the block has ended well."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem[:50]}-", suffix=".part")
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            yield file
+        os.chmod(temporary, 0o644)
+        os.replace(temporary, path)
+    except BaseException:
+        os.unlink(temporary)
+        raise
+
+
+def _check_pixels(pixels: np.ndarray, longest: int) -> None:
+    if pixels.dtype not in (np.uint8, np.uint16):
+        raise ValueError(f"`photo.pixels` is of {pixels.dtype}; accepted is uint8 or uint16.")
+    shape = list(pixels.shape)
+    if pixels.ndim < 2 or 0 in shape or shape[2:] not in ([], [2], [3], [4]):
+        raise ValueError(f"`photo.pixels` has the shape {shape}; accepted is [H,W], [H,W,2], [H,W,3] or [H,W,4].")
+    if max(shape) > longest:
+        raise ValueError(f"`photo.pixels` has the shape {shape}; sides of this format are accepted up to {longest}.")
+
+
+def _channels(pixels: np.ndarray) -> int:
+    return 1 if pixels.ndim == 2 else pixels.shape[2]
+
+
+def _fitting(profile: bytes | None, channels: int) -> bytes | None:
+    colours = b"GRAY" if channels < 3 else b"RGB "
+    return profile if profile and profile[16:20] == colours else None
+
+
+def _strips(pixels: np.ndarray) -> Iterator[slice]:
+    """Yield a few rows at a time, for work whose intermediate copies of a whole picture would fill the memory."""
+    height, width = pixels.shape[:2]
+    count = max(1, STRIP_PIXELS // width)
+    return (slice(top, min(top + count, height)) for top in range(0, height, count))
+
+
+# Reading: first as the file has it, then `_upright` as `PhotoFile` and `Metadata` promise.
+
+
+def _read_with_pillow(path: str | Path, header: bytes) -> PhotoFile:
+    depth, colour_type = header[24:26] if header.startswith(PNG_SIGNATURE) else (8, 0)
+    with Image.open(path) as image:
+        if image.format == "TIFF":
+            raise OSError("BigTIFF is not supported")
+        info = image.info
+        if image.mode in ("1", "L") and info.get("transparency", 256) < 2**depth:
+            info["transparency"] *= 255 // (2**depth - 1)  # Pillow scales only the pixels to 8 bits
+        deep = depth == 16
+        pixels = _decode_deep_png(path, colour_type, info.get("transparency")) if deep else _pixels_of(image)
+        image.load()  # also for the metadata behind the pixels
+    return PhotoFile(pixels, Metadata(info.get("exif"), info.get("icc_profile"), info.get("xmp"), info.get("dpi")))
+
+
+def _pixels_of(image: Image.Image) -> np.ndarray:
+    image.load()
+    if 0 in image.size:
+        raise OSError("it has no pixels")
+    deep = image.mode.startswith("I;16") or (image.mode == "I" and image.format == "PPM")
+    if image.mode in ("I", "F") and not deep:
+        raise OSError(f"its levels have no defined range (mode {image.mode})")
+    if image.mode in ("CMYK", "LAB"):
+        image = _to_srgb(image)
+    elif not deep:
+        mode = "L" if image.mode in ("1", "L", "LA", "La") else "RGB"
+        mode += "A" if image.has_transparency_data else ""
+        image = image if image.mode == mode else image.convert(mode)
+    channels = len(image.getbands())
+    shape = (image.height, image.width, channels)[: 3 if channels > 1 else 2]
+    pixels = np.empty(shape, np.uint16 if deep else np.uint8)
+    for rows in _strips(pixels):
+        pixels[rows] = np.asarray(image.crop((0, rows.start, image.width, rows.stop)))
+    return pixels
+
+
+def _to_srgb(image: Image.Image) -> Image.Image:
+    from PIL import ImageCms
+
+    lab, profile = image.mode == "LAB", image.info.get("icc_profile") or b""
+    source = ImageCms.createProfile("LAB") if lab else BytesIO(profile)
+    try:
+        transform = ImageCms.buildTransform(source, ImageCms.createProfile("sRGB"), image.mode, "RGB")
+    except ImageCms.PyCMSError:  # there is no profile, or none of CMYK
+        return image.convert("RGB")
+    return transform.apply(image)
+
+
+def _decode_deep_png(path: str | Path, colour_type: int, transparent: Any) -> np.ndarray:
+    pixels = _decode_with_opencv(np.fromfile(path, np.uint8))
+    if colour_type == 4:
+        return pixels[..., 2:]  # of BGRA, where B = G = R
+    if pixels.ndim == 3:
+        for rows in _strips(pixels):
+            pixels[rows, :, :3] = pixels[rows, :, 2::-1]
+    elif transparent is not None:
+        pixels = np.dstack([pixels, np.where(pixels == transparent, np.uint16(0), np.uint16(65535))])
+    return pixels
+
+
+def _decode_with_opencv(data: np.ndarray) -> np.ndarray:
+    import cv2
+
+    try:
+        pixels = cv2.imdecode(data, cv2.IMREAD_UNCHANGED)
+    except cv2.error as error:
+        raise OSError(str(error)) from error
+    if pixels is None:
+        raise OSError("it is broken or cut short")
+    return pixels
+
+
+def _read_tiff(path: str | Path) -> PhotoFile:
+    with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+        tags, order = _read_directories(data)
+        deep = _number(tags, order, Tag.BitsPerSample, 1) > 8
+        deep &= _number(tags, order, Tag.PhotometricInterpretation, 1) != 5  # Pillow scales deep CMYK properly
+        pixels = _decode_deep_tiff(data, tags, order) if deep else None
+    if pixels is None:
+        with Image.open(path) as image:
+            turned = Tag.Orientation in image.getexif()  # Pillow turns a TIFF as it loads it
+            pixels = _pixels_of(image)
+        if turned:
+            tags[Tag.Orientation] = _entry(order, SHORT, 1)
+    profile, xmp = (tags.get(tag, (UNDEFINED, None))[1] for tag in (Tag.InterColorProfile, Tag.XMLPacket))
+    return PhotoFile(pixels, Metadata(_pack_exif(tags, order), profile, xmp, _resolution(tags, order)))
+
+
+def _resolution(tags: Directory, order: Order) -> tuple[float, float]:
+    unit = {2: 1.0, 3: 2.54}.get(_number(tags, order, Tag.ResolutionUnit, 2), 0.0)  # inch, centimetre
+    (x, across), (y, down) = ((*_numbers(tags, order, tag, 0), 1)[:2] for tag in (Tag.XResolution, Tag.YResolution))
+    return x / max(across, 1) * unit, y / max(down, 1) * unit
+
+
+def _decode_deep_tiff(data: mmap.mmap, tags: Directory, order: Order) -> np.ndarray:
+    """Decode 16-bit samples by OpenCV, which reads gray right, but not gray with alpha.
+
+    So the samples of a pixel are declared to be gray pixels side by side; what depends on their number is done after.
+    """
+    number = partial(_number, tags, order, default=1)
+    width, height, samples = number(Tag.ImageWidth), number(Tag.ImageLength), number(Tag.SamplesPerPixel)
+    photometric, tile_width = number(Tag.PhotometricInterpretation), number(Tag.TileWidth)
+    layout = [number(tag) for tag in (Tag.BitsPerSample, Tag.SampleFormat, Tag.PlanarConfiguration)]
+    colours = 3 if photometric == 2 else 1
+    if layout != [16, 1, 1] or photometric > 2 or samples - colours not in (0, 1):
+        raise OSError("its samples are neither of 8 bits nor of 16 in the usual order")
+    disguise: Directory = {tag: tags[tag] for tag in LAYOUT & tags.keys()}
+    disguise[Tag.ImageWidth] = _entry(order, LONG, width * samples)
+    disguise[Tag.BitsPerSample] = _entry(order, SHORT, 16)
+    disguise[Tag.PhotometricInterpretation] = _entry(order, SHORT, 1)
+    if Tag.TileWidth in tags:
+        disguise[Tag.TileWidth] = _entry(order, LONG, tile_width * samples)
+    place = len(data) + len(data) % 2
+    file = bytearray(data).ljust(place, b"\0") + _pack_directory(disguise, order, place)
+    file[:8] = _header(order, place)
+    pixels = _decode_with_opencv(np.frombuffer(file, np.uint8)).reshape(height, width, samples)
+    if number(Tag.Predictor) == 2:
+        _sum_differences(pixels, tile_width if Tag.TileWidth in tags else width)
+    if photometric == 0:
+        np.subtract(65535, pixels[..., 0], out=pixels[..., 0])
+    alpha = _number(tags, order, Tag.ExtraSamples, 2) if samples > colours else 0
+    if alpha == 1:
+        _divide_by_alpha(pixels)
+    kept = samples if alpha else colours
+    return pixels[..., :kept] if kept > 1 else pixels[..., 0]
+
+
+def _sum_differences(pixels: np.ndarray, step: int) -> None:
+    for rows in _strips(pixels):
+        for left in range(0, pixels.shape[1], step):
+            tile = pixels[rows, left : left + step]
+            np.add.accumulate(tile, axis=1, out=tile)
+
+
+def _divide_by_alpha(pixels: np.ndarray) -> None:
+    for rows in _strips(pixels):
+        colours, alpha = np.split(pixels[rows].astype(np.uint32), [-1], axis=-1)
+        alpha = np.maximum(alpha, 1)
+        pixels[rows, :, :-1] = np.minimum((colours * 65535 + alpha // 2) // alpha, 65535)
+
+
+def _upright(photo: PhotoFile) -> PhotoFile:
+    tags, order = _read_exif(photo.metadata.exif)
+    xmp, dpi = photo.metadata.xmp or b"", photo.metadata.dpi or (0, 0)
+    noted = re.search(XMP_ORIENTATION, xmp)
+    orientation = _number(tags, order, Tag.Orientation, int(noted[2]) if noted else 1)
+    if Tag.Orientation in tags:
+        tags[Tag.Orientation] = _entry(order, SHORT, 1)
+    for size in (Tag.ExifImageWidth, Tag.ExifImageHeight):
+        tags.get(IFD.Exif, {}).pop(size, None)
+    pixels = photo.pixels
+    if orientation in (5, 6, 7, 8):
+        pixels, dpi = pixels.swapaxes(0, 1), dpi[::-1]
+    pixels = pixels[:: -1 if orientation in (3, 4, 7, 8) else 1, :: -1 if orientation in (2, 3, 6, 7) else 1]
+    metadata = Metadata(
+        exif=_pack_exif(tags, order),
+        icc_profile=_fitting(photo.metadata.icc_profile, _channels(pixels)),
+        xmp=re.sub(XMP_ORIENTATION, rb"\g<1>1", xmp) or None,
+        dpi=(float(dpi[0]), float(dpi[1])) if all(0 < value < 65536 for value in dpi) else None,
+    )
+    return PhotoFile(np.ascontiguousarray(pixels), metadata)
+
+
+# Writing.
+
+
+def _write_with_pillow(file: BinaryIO, image_format: str, pixels: np.ndarray, metadata: Metadata) -> None:
+    image = Image.fromarray(_to_8_bits(pixels))
+    if image.mode in ("LA", "RGBA") and image_format != "WEBP":
+        white = Image.new(image.mode[:-1], image.size, "white")
+        white.paste(image.convert(white.mode), mask=image.getchannel("A"))
+        image = white
+    room = JPEG_ROOM if image_format == "JPEG" else math.inf
+    exif = EXIF_PREFIX + metadata.exif if metadata.exif else b""
+    options = {"exif": exif, "xmp": metadata.xmp or b""}
+    options = {name: value for name, value in options.items() if 0 < len(value) <= room}
+    options |= {name: value for name in ("icc_profile", "dpi") if (value := getattr(metadata, name))}
+    image.save(file, format=image_format, **options, **QUALITY.get(image_format, {}))
+
+
+def _to_8_bits(pixels: np.ndarray) -> np.ndarray:
+    if pixels.dtype == np.uint8:
+        return pixels
+    rounded = np.empty(pixels.shape, np.uint8)
+    for rows in _strips(pixels):
+        whole, rest = np.divmod(pixels[rows], 257)
+        rounded[rows] = whole + (rest > 128)
+    return rounded
+
+
+def _differences(pixels: np.ndarray) -> np.ndarray:
+    """Subtract from every pixel its left neighbour."""
+    differences = pixels.copy()
+    differences[:, 1:] -= pixels[:, :-1]
+    return differences
+
+
+def _write_png(file: BinaryIO, pixels: np.ndarray, metadata: Metadata) -> None:
+    height, width = pixels.shape[:2]
+    colour_type = {1: 0, 2: 4, 3: 2, 4: 6}[_channels(pixels)]
+
+    def chunk(kind: bytes, data: bytes) -> None:
+        file.write(struct.pack(">L", len(data)) + kind + data + struct.pack(">L", zlib.crc32(data, zlib.crc32(kind))))
+
+    file.write(PNG_SIGNATURE)
+    chunk(b"IHDR", struct.pack(">LLBBBBB", width, height, pixels.itemsize * 8, colour_type, 0, 0, 0))
+    if metadata.icc_profile:
+        chunk(b"iCCP", b"ICC profile\0\0" + zlib.compress(metadata.icc_profile))
+    if metadata.dpi:
+        chunk(b"pHYs", struct.pack(">LLB", *(round(value / 0.0254) for value in metadata.dpi), 1))
+    if metadata.exif:
+        chunk(b"eXIf", metadata.exif)
+    if metadata.xmp:
+        chunk(b"iTXt", b"XML:com.adobe.xmp\0\0\0\0\0" + metadata.xmp)
+    deflate = zlib.compressobj(ZLIB_LEVEL)
+    for rows in _strips(pixels):
+        strip = np.ascontiguousarray(pixels[rows], pixels.dtype.newbyteorder(">")).view(np.uint8)
+        lines = _differences(strip.reshape(len(strip), width, -1)).reshape(len(strip), -1)
+        chunk(b"IDAT", deflate.compress(np.insert(lines, 0, 1, axis=1).tobytes()))  # 1: filter "Sub"
+    chunk(b"IDAT", deflate.flush())
+    chunk(b"IEND", b"")
+
+
+def _write_tiff(file: BinaryIO, pixels: np.ndarray, metadata: Metadata) -> None:
+    tags, order = _read_exif(metadata.exif)
+    channels = _channels(pixels)
+    strips = list(_strips(pixels))
+    offsets, sizes = [], []
+    file.write(bytes(8))
+    for rows in strips:
+        strip = _differences(pixels[rows])
+        strip = zlib.compress(strip.astype(strip.dtype.newbyteorder(order)).tobytes(), ZLIB_LEVEL)
+        offsets.append(file.tell())
+        sizes.append(len(strip))
+        file.write(strip + bytes(len(strip) % 2))
+    entries: list[tuple[int, int, list[int]]] = [
+        (Tag.ImageWidth, LONG, [pixels.shape[1]]),
+        (Tag.ImageLength, LONG, [pixels.shape[0]]),
+        (Tag.BitsPerSample, SHORT, [pixels.itemsize * 8] * channels),
+        (Tag.Compression, SHORT, [8]),  # deflate
+        (Tag.PhotometricInterpretation, SHORT, [1 if channels < 3 else 2]),
+        (Tag.StripOffsets, LONG, offsets),
+        (Tag.SamplesPerPixel, SHORT, [channels]),
+        (Tag.RowsPerStrip, LONG, [strips[0].stop]),
+        (Tag.StripByteCounts, LONG, sizes),
+        (Tag.PlanarConfiguration, SHORT, [1]),
+        (Tag.Predictor, SHORT, [2]),  # differences of neighbours
+    ]
+    if channels in (2, 4):
+        entries.append((Tag.ExtraSamples, SHORT, [2]))  # straight alpha
+    if metadata.dpi:
+        across, down = (round(value * 1000) for value in metadata.dpi)
+        entries += [(Tag.XResolution, RATIONAL, [across, 1000]), (Tag.YResolution, RATIONAL, [down, 1000])]
+        entries.append((Tag.ResolutionUnit, SHORT, [2]))  # inch
+    tags |= {tag: _entry(order, kind, *numbers) for tag, kind, numbers in entries}
+    if metadata.icc_profile:
+        tags[Tag.InterColorProfile] = (UNDEFINED, metadata.icc_profile)
+    if metadata.xmp:
+        tags[Tag.XMLPacket] = (BYTE, metadata.xmp)
+    place = file.tell()
+    file.write(_pack_directory(tags, order, place))
+    file.seek(0)
+    file.write(_header(order, place))
+
+
+# Directories of TIFF and EXIF.
+
+
+def _read_exif(exif: bytes | None) -> tuple[Directory, Order]:
+    try:
+        return _read_directories((exif or b"").removeprefix(EXIF_PREFIX))
+    except (KeyError, struct.error):
+        return {}, "<"
+
+
+def _read_directories(data: bytes | mmap.mmap) -> tuple[Directory, Order]:
+    """Read the first directory with those below it, and the byte order ("<" or ">").
+
+    Raises:
+        KeyError, struct.error: `data` is something else, or broken.
+    """
+    order = BYTE_ORDERS[data[:4]]
+    (place,) = struct.unpack_from(order + "L", data, 4)
+    return _read_directory(data, order, place, CHILDREN), order
+
+
+def _read_directory(data: bytes | mmap.mmap, order: Order, place: int, children: dict[int, Any]) -> Directory:
+    tags: Directory = {}
+    (count,) = struct.unpack_from(order + "H", data, place)
+    for entry in range(place + 2, place + 2 + 12 * count, 12):
+        tag, kind, number, target = struct.unpack_from(order + "HHLL", data, entry)
+        size = SIZES.get(kind, 0) * number
+        start = entry + 8 if size <= 4 else target
+        value = data[start : start + size]
+        if tag in children:
+            tags[tag] = _read_directory(data, order, target, children[tag])
+        elif value and len(value) == size:
+            tags[tag] = (kind, value)
+    return tags
+
+
+def _header(order: Order, place: int) -> bytes:
+    return (b"II" if order == "<" else b"MM") + struct.pack(order + "HL", 42, place)
+
+
+def _pack_exif(tags: Directory, order: Order) -> bytes | None:
+    kept = {tag: entry for tag, entry in tags.items() if entry and tag not in STORAGE}
+    return _header(order, 8) + _pack_directory(kept, order, 8) if kept else None
+
+
+def _pack_directory(tags: Directory, order: Order, place: int) -> bytes:
+    """Lay out a directory for its place in a file: the table of tags, then values longer than 4 bytes."""
+    table, values = struct.pack(order + "H", len(tags)), b""
+    start = place + 2 + 12 * len(tags) + 4
+    for tag, entry in sorted(tags.items()):
+        target = start + len(values)
+        if isinstance(entry, dict):
+            kind, number, value = LONG, 1, struct.pack(order + "L", target)
+            values += _pack_directory(entry, order, target)
+        else:
+            kind, value = entry
+            number = len(value) // SIZES[kind]
+            if len(value) > 4:
+                values += value + bytes(len(value) % 2)
+                value = struct.pack(order + "L", target)
+        table += struct.pack(order + "HHL", tag, kind, number) + value.ljust(4, b"\0")
+    return table + bytes(4) + values
+
+
+def _entry(order: Order, kind: int, *numbers: int) -> tuple[int, bytes]:
+    return kind, struct.pack(f"{order}{len(numbers)}{'H' if kind == SHORT else 'L'}", *numbers)
+
+
+def _numbers(tags: Directory, order: Order, tag: int, *default: int) -> tuple[int, ...]:
+    kind, value = tags.get(tag, (SHORT, b""))
+    letter, size = ("H", 2) if kind == SHORT else ("L", 4)
+    return struct.unpack_from(f"{order}{len(value) // size}{letter}", value) or default
+
+
+def _number(tags: Directory, order: Order, tag: int, default: int) -> int:
+    return _numbers(tags, order, tag, default)[0]

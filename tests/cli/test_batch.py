@@ -1,0 +1,163 @@
+import json
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from difface_diffusers.cli import batch, main
+from difface_diffusers.photo_files import Metadata, PhotoFile, read_photo, write_photo
+from tests.faces.test_detection import ASTRONAUT, scene, wall
+
+
+@pytest.fixture(scope="module")
+def photo():
+    """A photograph with two faces."""
+    astronaut = np.asarray(Image.open(ASTRONAUT).convert("RGB"))
+    left, _ = scene(astronaut, 40, 10, (160, 130), (65, 80))
+    right, _ = scene(astronaut[:, ::-1], 50, 0, (160, 130), (65, 80))
+    return np.concatenate([left, right], axis=1)
+
+
+@pytest.fixture
+def folder(tmp_path, photo):
+    (tmp_path / "in" / "album").mkdir(parents=True)
+    exif = Image.Exif()
+    exif[0x0112], exif[0x0110] = 6, "camera"
+    Image.fromarray(np.rot90(photo)).save(tmp_path / "in" / "a.jpg", exif=exif)
+    Image.fromarray(photo[..., 0]).save(tmp_path / "in" / "album" / "b.png", dpi=(300, 300))
+    Image.fromarray(wall(90, 120)).save(tmp_path / "in" / "c.webp")
+    return tmp_path / "in"
+
+
+@pytest.fixture
+def run(pipe, tmp_path):
+    pipe.save_pretrained(tmp_path / "model")
+
+    def run(*arguments, output="out"):
+        arguments = [str(argument) for argument in arguments]
+        return main(["restore", *arguments, "--model", str(tmp_path / "model"), "-o", str(tmp_path / output)])
+
+    return run
+
+
+def tree(folder):
+    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
+
+
+def test_restores_a_tree_of_photographs(run, folder, tmp_path, capsys):
+    assert run(folder, "-r", "--report", tmp_path / "report.json") == 0
+    assert tree(tmp_path / "out") == ["a.jpg", "album/b.png", "c.webp"]
+    upright = read_photo(tmp_path / "out" / "a.jpg")
+    assert upright.pixels.shape == (320, 520, 3)
+    assert b"camera" in upright.metadata.exif
+    gray = read_photo(tmp_path / "out" / "album" / "b.png")
+    assert gray.pixels.shape == (320, 520) and gray.metadata.dpi == pytest.approx((300, 300), rel=1e-3)
+    output = capsys.readouterr().out
+    assert "a.jpg (2 faces)" in output and "c.webp (no faces)" in output and "restored 3 of 3 inputs" in output
+
+    a, b, c = json.loads((tmp_path / "report.json").read_text())
+    assert a["input"] == str(folder / "a.jpg") and a["outputs"] == [str(tmp_path / "out" / "a.jpg")]
+    assert [len(each["faces"]) for each in (a, b, c)] == [2, 2, 0]
+    assert 0 < a["faces"][0]["box"][0] < 130 < a["faces"][1]["box"][0] < a["faces"][1]["box"][2] < 260
+    assert a["faces"][0]["score"] > 0.7 and len(a["faces"][0]["landmarks"]) == 5
+    assert a["seconds"] > 0 and a["error"] is None and not a["skipped"]
+
+
+def test_options_reach_the_restoration(run, folder, tmp_path):
+    run(
+        folder / "a.jpg", "--upscale", 1, "--faces", 1, "--save-crops", "--compare", "--samples", 2, "--format", ".png"
+    )
+    assert tree(tmp_path / "out") == [
+        "a_1.png", "a_1_compare.png",
+        "a_1_faces/01_estimate.png", "a_1_faces/01_input.png", "a_1_faces/01_restored_1.png", "a_1_faces/01_restored_2.png",
+        "a_2.png", "a_2_compare.png",
+    ]  # fmt: skip
+    first, second = (np.asarray(Image.open(tmp_path / "out" / name)).astype(int) for name in ("a_1.png", "a_2.png"))
+    original = read_photo(folder / "a.jpg").pixels
+    np.testing.assert_array_equal(first[:, :120], original[:, :120])  # the left face was not chosen
+    assert (first != second)[:, 130:].any()
+    with Image.open(tmp_path / "out" / "a_1_compare.png") as comparison:
+        assert comparison.width > 2 * 260
+
+
+def test_bad_files_and_numbers_fail_alone(run, folder, tmp_path, capsys):
+    (folder / "broken.jpg").write_bytes(b"no image")
+    assert run(folder, "--faces", "0,1", "--report", tmp_path / "report.json") == 1
+    assert tree(tmp_path / "out") == ["a.jpg"]
+    captured = capsys.readouterr()
+    assert f"failed: {folder / 'c.webp'}: `faces` has the index 0, but 0 faces were found" in captured.err
+    assert f"failed: {folder / 'broken.jpg'}: " in captured.err and "restored 1 of 3 inputs" in captured.out
+    errors = {each["input"]: each["error"] for each in json.loads((tmp_path / "report.json").read_text())}
+    assert sorted(map(bool, errors.values())) == [False, True, True]
+
+
+def test_skip_existing_does_the_rest(run, folder, tmp_path, capsys):
+    assert run(folder, "--compare") == 0
+    before = (tmp_path / "out" / "a.jpg").stat().st_mtime_ns
+    (tmp_path / "out" / "c_compare.png").unlink()
+    capsys.readouterr()
+    assert run(folder, "--compare", "--skip-existing") == 0
+    output = capsys.readouterr().out
+    assert "restored 1 of 2 inputs, 1 were there already" in output and "c.webp (no faces)" in output
+    assert (tmp_path / "out" / "a.jpg").stat().st_mtime_ns == before
+
+
+def test_a_full_disk_leaves_nothing_half_written(run, folder, tmp_path, capsys, monkeypatch):
+    write = batch.write_photo
+
+    def full(photo, path):
+        if path.name == "a.jpg":
+            raise OSError(28, "No space left on device")
+        write(photo, path)
+
+    monkeypatch.setattr(batch, "write_photo", full)
+    assert run(folder) == 1
+    assert tree(tmp_path / "out") == ["c.webp"]
+    assert "a.jpg: cannot be written: [Errno 28] No space left on device" in capsys.readouterr().err
+
+
+def test_a_folder_that_cannot_be_written(run, folder, tmp_path, capsys):
+    (tmp_path / "file").write_text("")
+    assert run(folder, output="file/out") == 1
+    captured = capsys.readouterr()
+    assert "cannot be written" in captured.err and "restored 0 of 2 inputs" in captured.out
+
+
+def test_photographs_are_read_a_few_at_a_time(folder, tmp_path, monkeypatch):
+    files = [tmp_path / f"{number}.png" for number in range(5)]
+    for file, side in zip(files, (10, 10, 30, 10, 10), strict=True):
+        write_photo(PhotoFile(np.zeros((side, side), np.uint8), Metadata()), file)
+    monkeypatch.setattr(batch, "PIXELS_TOGETHER", 250)
+    groups = [[file.stem for file in group] for group in batch._read_together(files, 8, {})]
+    assert groups == [["0", "1"], ["2"], ["3", "4"]]
+    monkeypatch.setattr(batch, "PIXELS_TOGETHER", 10**6)
+    assert [len(group) for group in batch._read_together(files, 2, {})] == [2, 2, 1]
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
+def test_a_killed_run_leaves_whole_files_and_can_be_finished(run, photo, tmp_path, number):
+    """The kill comes while the second of six large photographs is being restored or written."""
+    (tmp_path / "many").mkdir()
+    for index in range(6):
+        write_photo(PhotoFile(np.tile(photo, (2, 2, 1)), Metadata()), tmp_path / "many" / f"{index}.png")
+    run(tmp_path / "many" / "0.png", output="model_is_saved")
+    command = [sys.executable, "-m", "difface_diffusers.cli", "restore", str(tmp_path / "many"), "--faces", "largest",
+               "-o", str(tmp_path / "out"), "--model", str(tmp_path / "model"), "--batch-size", "1"]  # fmt: skip
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    while not list((tmp_path / "out").glob("*.png")) and process.poll() is None:
+        time.sleep(0.01)
+    process.send_signal(number)
+    _, errors = process.communicate(timeout=60)
+    done = sorted((tmp_path / "out").glob("[0-9].png"))
+    assert 1 <= len(done) < 6
+    for file in done:
+        assert read_photo(file).pixels.shape == (640, 1040, 3)
+    if number == signal.SIGINT:
+        assert process.returncode == 130 and "what was finished is whole" in errors and "Traceback" not in errors
+        assert tree(tmp_path / "out") == [file.name for file in done]
+    assert run(tmp_path / "many", "--faces", "largest", "--skip-existing") == 0
+    assert len(list((tmp_path / "out").glob("[0-9].png"))) == 6
