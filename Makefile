@@ -1,4 +1,4 @@
-# `make restore` restores the example face, `make test` runs the tests; both make the environment when it is missing.
+# `make restore` restores the example photograph, `make test` runs the tests; both make the environment when it is missing.
 PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/installed
@@ -9,7 +9,7 @@ test lint: export OMP_NUM_THREADS = 1
 .PHONY: restore test test-slow lint format
 
 restore: $(STAMP)
-	$(BIN)/difface restore examples/astronaut.png --aligned --compare -o out
+	$(BIN)/difface restore examples/astronaut_photo.png --compare -o out
 
 test: $(STAMP)
 	$(BIN)/python -m pytest -m "not slow" -n 2 --cov --cov-report=term --cov-fail-under=90

@@ -1,4 +1,4 @@
-"""Make the example pair: a real, aligned, degraded face and the picture it was made from.
+"""Make the examples: a small, spoilt photograph; an aligned, degraded face; and the face it was made from.
 
     python examples/make_astronaut.py
 
@@ -35,6 +35,11 @@ SEED = 1
 RECIPE = DegradationRanges(
     blur_sigma=(5, 7), downscale=(11, 13), noise_sigma=(8, 12), jpeg_quality=(55, 75), gray_probability=0
 )
+# The same for the whole photograph, whose side is 3.1 times that of the face; lengths in pixels of 512.
+PHOTO_SIZE = 256
+PHOTO_RECIPE = DegradationRanges(
+    blur_sigma=(2, 2.4), downscale=(3.2, 3.4), noise_sigma=(7, 8), jpeg_quality=(55, 65), gray_probability=0
+)
 
 
 def photo_to_face(photo_points: np.ndarray, face_points: np.ndarray) -> np.ndarray:
@@ -68,16 +73,24 @@ def make_pair(photo: np.ndarray, seed: int = SEED) -> tuple[np.ndarray, np.ndarr
     return clean, np.rint(degraded * 255).astype(np.uint8)
 
 
+def make_photo(photo: np.ndarray, seed: int = SEED) -> np.ndarray:
+    """Shrink skimage.data.astronaut() to `[256,256,3]` and degrade it; RGB, uint8."""
+    small = cv2.resize(photo, (PHOTO_SIZE, PHOTO_SIZE), interpolation=cv2.INTER_AREA)
+    degraded = degrade(small.astype(np.float32) / 255, PHOTO_RECIPE, np.random.default_rng(seed))
+    return np.rint(degraded * 255).astype(np.uint8)
+
+
 def main(argv: Sequence[str] | None = None) -> int:
-    """Write astronaut_clean.png and astronaut.png."""
-    parser = argparse.ArgumentParser(description="Make the example face and its degraded version.")
+    """Write astronaut_photo.png, astronaut_clean.png and astronaut.png."""
+    parser = argparse.ArgumentParser(description="Make the example photograph, face and degraded face.")
     parser.add_argument("--output", type=Path, default=Path(__file__).parent, help="folder to write to")
     output = parser.parse_args(argv).output
 
     from skimage.data import astronaut
 
     output.mkdir(parents=True, exist_ok=True)
-    for name, image in zip(("astronaut_clean.png", "astronaut.png"), make_pair(astronaut()), strict=True):
+    names = ("astronaut_clean.png", "astronaut.png", "astronaut_photo.png")
+    for name, image in zip(names, (*make_pair(astronaut()), make_photo(astronaut())), strict=True):
         Image.fromarray(image).save(output / name, optimize=True)
     return 0
 

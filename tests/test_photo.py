@@ -140,14 +140,13 @@ class TestColour:
         assert spread_of_changes(image, plain) <= 2
         assert spread_of_changes(restore_photo(pipe, picture(), detector).image, plain) > 20
 
-    def test_the_mean_colour_of_a_face_stays(self, pipe, detector):
+    def test_the_colours_of_a_face_stay(self, pipe, detector):
         result = restore_photo(pipe, picture(), detector)
         for crop, restored in zip(result.crops, result.restored, strict=True):
-            middle = np.s_[SIZE // 4 : -SIZE // 4, SIZE // 4 : -SIZE // 4]
-            difference = np.asarray(crop, float)[middle].mean((0, 1)) - np.asarray(restored, float)[middle].mean(
-                (0, 1)
+            coarse_crop, coarse = (
+                np.asarray(face.resize((3, 3), Image.Resampling.BOX), float) for face in (crop, restored)
             )
-            assert np.abs(difference).max() < 25
+            assert np.abs(coarse - coarse_crop).mean() < 12
 
 
 class TestFaces:

@@ -14,6 +14,7 @@ MASK_CENTRE = (0.5, 0.53)  # of an aligned face, shares of its side
 MASK_RADII = (0.41, 0.45)
 MASK_EXPONENT = 3  # 2 is an ellipse, more is squarer
 FEATHER = 0.25  # share of the radius over which the mask fades out
+COLOUR_SCALE = 0.08  # share of the side of an aligned face: sigma above which its colours are the photograph's
 TINT_TOLERANCE = 3 / 255
 
 
@@ -60,18 +61,21 @@ def face_mask(x: np.ndarray, y: np.ndarray) -> np.ndarray:
 
 
 def match_colour(restored: np.ndarray, crop: np.ndarray) -> np.ndarray:
-    """Give a restored face the mean colour that the face had before, so that it fits into its photograph.
+    """Give a restored face the colours and the shading that the face had before, so that it fits into its photograph.
+
+    What varies over an eighth of the face or more survives blur, noise and compression, so there the photograph is right and
+    the model is not; what is finer is the restoration's.
 
     Args:
         restored: `[S,S,3]` float32.
-        crop: the same face before, `[S,S,3]`.
+        crop: the same face before, `[S,S,3]` float32.
 
     Returns:
         `[S,S,3]`; may leave [0,1] where the shift does.
     """
-    places = (np.arange(len(crop), dtype=np.float32) + 0.5) / len(crop)
-    weight = face_mask(places[None, :], places[:, None])
-    return restored + np.average(crop - restored, axis=(0, 1), weights=np.repeat(weight[..., None], 3, axis=-1))
+    return restored + cv2.GaussianBlur(
+        crop - restored, (0, 0), COLOUR_SCALE * len(crop), borderType=cv2.BORDER_REFLECT
+    )
 
 
 def add_changes(photo: np.ndarray, changes: list[np.ndarray], photo_to_faces: list[np.ndarray]) -> None:

@@ -176,20 +176,6 @@ def test_scenes_depend_on_their_seed_alone(small, sources):
     assert first[0].shape != other[0].shape or not np.array_equal(first[0], other[0])
 
 
-@pytest.mark.parametrize("painter", ["_clouds", "_stripes", "_tiles", "_scatter"])
-def test_painters_fill_the_picture_with_texture(painter):
-    for seed in range(4):
-        picture = getattr(detection, painter)(np.random.default_rng(seed), 70, 110)
-        assert picture.shape == (70, 110, 3) and picture.dtype == np.float32
-        assert picture.min() >= 0 and picture.max() <= 255 and picture.std(axis=(0, 1)).max() > 2
-
-
-def test_background_is_an_8_bit_picture_of_many_kinds():
-    pictures = [detection.textured_background(np.random.default_rng(seed), 60, 90) for seed in range(8)]
-    assert all(picture.shape == (60, 90, 3) and picture.dtype == np.uint8 for picture in pictures)
-    assert np.std([picture.mean() for picture in pictures]) > 10
-
-
 def test_cut_out_keeps_the_head_and_drops_what_is_behind():
     y, x = ((np.indices((SIDE, SIDE)) + 0.5) / SIDE).astype(np.float32)
     head = ((x - 0.5) / 0.33) ** 2 + ((y - 0.52) / 0.45) ** 2
