@@ -32,6 +32,7 @@ def parse_selection(selection: Selection) -> str | list[int | Face | np.ndarray]
 
 def _parse_entry(entry: int | Sequence[float] | np.ndarray | Face) -> int | Face | np.ndarray:
     if isinstance(entry, Face):
+        _parse_entry(entry.landmarks)
         return entry
     if isinstance(entry, int | np.integer) and not isinstance(entry, bool):
         return int(entry)
@@ -98,7 +99,7 @@ def _resolve(entry: int | Face | np.ndarray, photo: np.ndarray, detector: FaceDe
 
 
 def _face_from_landmarks(landmarks: np.ndarray) -> Face:
-    corners = transform(np.reshape(BOX_IN_FACE, (2, 2)) * VIEW, invert(align(landmarks, VIEW)))
+    corners = transform(_corners(BOX_IN_FACE) * VIEW, invert(align(landmarks, VIEW)))
     return Face((*corners.min(0).tolist(), *corners.max(0).tolist()), landmarks, 1.0)
 
 
