@@ -49,6 +49,7 @@ Directory = dict[int, Any]
 Order = Literal["<", ">"]
 BYTE_ORDERS: dict[bytes, Order] = {b"II*\0": "<", b"MM\0*": ">"}
 BYTE, SHORT, LONG, RATIONAL, UNDEFINED = 1, 3, 4, 5, 7
+CMYK = 5  # photometric interpretation whose 16 bits Pillow reduces properly
 SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4}
 CHILDREN: dict[int, Any] = {IFD.Exif: {IFD.Interop: {}}, IFD.GPSInfo: {}}
 # How a file stores its pixels, the profile and XMP, which have their own place, and what Photoshop keeps for itself.
@@ -209,8 +210,8 @@ def _pixels_of(image: Image.Image) -> np.ndarray:
     deep = image.mode.startswith("I;16") or (image.mode == "I" and image.format == "PPM")
     if image.mode in ("I", "F") and not deep:
         raise OSError(f"its levels have no defined range (mode {image.mode})")
-    if image.mode in ("CMYK", "LAB"):
-        image = _to_srgb(image)
+    if image.mode == "CMYK":
+        image = _cmyk_to_srgb(image)
     elif not deep:
         mode = "L" if image.mode in ("1", "L", "LA", "La") else "RGB"
         mode += "A" if image.has_transparency_data else ""
@@ -223,13 +224,12 @@ def _pixels_of(image: Image.Image) -> np.ndarray:
     return pixels
 
 
-def _to_srgb(image: Image.Image) -> Image.Image:
+def _cmyk_to_srgb(image: Image.Image) -> Image.Image:
     from PIL import ImageCms
 
-    lab, profile = image.mode == "LAB", image.info.get("icc_profile") or b""
-    source = ImageCms.createProfile("LAB") if lab else BytesIO(profile)
+    profile = BytesIO(image.info.get("icc_profile") or b"")
     try:
-        transform = ImageCms.buildTransform(source, ImageCms.createProfile("sRGB"), image.mode, "RGB")
+        transform = ImageCms.buildTransform(profile, ImageCms.createProfile("sRGB"), "CMYK", "RGB")
     except ImageCms.PyCMSError:  # there is no profile, or none of CMYK
         return image.convert("RGB")
     return transform.apply(image)
@@ -255,16 +255,17 @@ def _decode_with_opencv(data: np.ndarray) -> np.ndarray:
     except cv2.error as error:
         raise OSError(str(error)) from error
     if pixels is None:
-        raise OSError("it is broken or cut short")
+        raise OSError("it is broken, cut short or compressed in an unusual way")
     return pixels
 
 
 def _read_tiff(path: str | Path) -> PhotoFile:
     with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
         tags, order = _read_directories(data)
-        deep = _number(tags, order, Tag.BitsPerSample, 1) > 8
-        deep &= _number(tags, order, Tag.PhotometricInterpretation, 1) != 5  # Pillow scales deep CMYK properly
-        pixels = _decode_deep_tiff(data, tags, order) if deep else None
+        number = partial(_number, tags, order, default=1)
+        deep = number(Tag.BitsPerSample) > 8 and number(Tag.PhotometricInterpretation) != CMYK
+        mixed = (number(Tag.SamplesPerPixel), number(Tag.PlanarConfiguration)) == (2, 2)  # which Pillow gets wrong
+        pixels = _decode_deep_tiff(data, tags, order) if deep or mixed else None
     if pixels is None:
         with Image.open(path) as image:
             turned = Tag.Orientation in image.getexif()  # Pillow turns a TIFF as it loads it
@@ -292,7 +293,7 @@ def _decode_deep_tiff(data: mmap.mmap, tags: Directory, order: Order) -> np.ndar
     layout = [number(tag) for tag in (Tag.BitsPerSample, Tag.SampleFormat, Tag.PlanarConfiguration)]
     colours = 3 if photometric == 2 else 1
     if layout != [16, 1, 1] or photometric > 2 or samples - colours not in (0, 1):
-        raise OSError("its samples are neither of 8 bits nor of 16 in the usual order")
+        raise OSError("its samples have an unusual size or order")
     disguise: Directory = {tag: tags[tag] for tag in LAYOUT & tags.keys()}
     disguise[Tag.ImageWidth] = _entry(order, LONG, width * samples)
     disguise[Tag.BitsPerSample] = _entry(order, SHORT, 16)
@@ -422,26 +423,27 @@ def _write_tiff(file: BinaryIO, pixels: np.ndarray, metadata: Metadata) -> None:
         offsets.append(file.tell())
         sizes.append(len(strip))
         file.write(strip + bytes(len(strip) % 2))
-    entries: list[tuple[int, int, list[int]]] = [
-        (Tag.ImageWidth, LONG, [pixels.shape[1]]),
-        (Tag.ImageLength, LONG, [pixels.shape[0]]),
-        (Tag.BitsPerSample, SHORT, [pixels.itemsize * 8] * channels),
-        (Tag.Compression, SHORT, [8]),  # deflate
-        (Tag.PhotometricInterpretation, SHORT, [1 if channels < 3 else 2]),
-        (Tag.StripOffsets, LONG, offsets),
-        (Tag.SamplesPerPixel, SHORT, [channels]),
-        (Tag.RowsPerStrip, LONG, [strips[0].stop]),
-        (Tag.StripByteCounts, LONG, sizes),
-        (Tag.PlanarConfiguration, SHORT, [1]),
-        (Tag.Predictor, SHORT, [2]),  # differences of neighbours
-    ]
+
+    def put(tag: int, kind: int, *numbers: int) -> None:
+        tags[tag] = _entry(order, kind, *numbers)
+
+    put(Tag.ImageWidth, LONG, pixels.shape[1])
+    put(Tag.ImageLength, LONG, pixels.shape[0])
+    put(Tag.BitsPerSample, SHORT, *[pixels.itemsize * 8] * channels)
+    put(Tag.Compression, SHORT, 8)  # deflate
+    put(Tag.PhotometricInterpretation, SHORT, 1 if channels < 3 else 2)
+    put(Tag.StripOffsets, LONG, *offsets)
+    put(Tag.SamplesPerPixel, SHORT, channels)
+    put(Tag.RowsPerStrip, LONG, strips[0].stop)
+    put(Tag.StripByteCounts, LONG, *sizes)
+    put(Tag.PlanarConfiguration, SHORT, 1)
+    put(Tag.Predictor, SHORT, 2)  # differences
     if channels in (2, 4):
-        entries.append((Tag.ExtraSamples, SHORT, [2]))  # straight alpha
+        put(Tag.ExtraSamples, SHORT, 2)  # straight alpha
     if metadata.dpi:
-        across, down = (round(value * 1000) for value in metadata.dpi)
-        entries += [(Tag.XResolution, RATIONAL, [across, 1000]), (Tag.YResolution, RATIONAL, [down, 1000])]
-        entries.append((Tag.ResolutionUnit, SHORT, [2]))  # inch
-    tags |= {tag: _entry(order, kind, *numbers) for tag, kind, numbers in entries}
+        for tag, value in zip((Tag.XResolution, Tag.YResolution), metadata.dpi, strict=True):
+            put(tag, RATIONAL, round(value * 1000), 1000)
+        put(Tag.ResolutionUnit, SHORT, 2)  # inch
     if metadata.icc_profile:
         tags[Tag.InterColorProfile] = (UNDEFINED, metadata.icc_profile)
     if metadata.xmp:

@@ -102,7 +102,7 @@ def tags_of(exif):
     return tags
 
 
-def png(path, depth, colour_type, rows, *chunks):
+def png(path, depth, colour_type, rows, *chunks, late=()):
     """A PNG of unfiltered rows of bytes."""
 
     def chunk(kind, data):
@@ -111,7 +111,7 @@ def png(path, depth, colour_type, rows, *chunks):
     width = len(rows[0]) * 8 // depth // {0: 1, 2: 3, 4: 2, 6: 4}[colour_type]
     header = struct.pack(">LLBBBBB", width, len(rows), depth, colour_type, 0, 0, 0)
     pixels = zlib.compress(b"".join(b"\0" + row for row in rows))
-    everything = ((b"IHDR", header), *chunks, (b"IDAT", pixels), (b"IEND", b""))
+    everything = ((b"IHDR", header), *chunks, (b"IDAT", pixels), *late, (b"IEND", b""))
     path.write_bytes(b"\x89PNG\r\n\x1a\n" + b"".join(chunk(*one) for one in everything))
     return path
 
@@ -355,6 +355,12 @@ class TestRead:
         assert paper.min() > 250
         assert ink[0] > 100 and ink[1:].max() < 30
 
+    def test_16_bit_cmyk(self, tmp_path):
+        path = tiff(tmp_path / "a.tif", np.array([[[0, 65535, 65535, 0], [0, 0, 65535, 32768]]], np.uint16), 5)
+        pixels = read_photo(path).pixels
+        assert pixels.dtype == np.uint8
+        assert pixels.tolist() == [[[255, 0, 0], [127, 127, 0]]]
+
     @pytest.mark.parametrize("profile", [None, b"broken", SRGB])
     def test_cmyk_without_a_usable_profile(self, tmp_path, profile):
         image = Image.new("CMYK", (16, 16), (0, 255, 255, 0))
@@ -466,6 +472,15 @@ class TestMetadata:
         )
         assert set(tags_of(read_photo(tmp_path / "a.tif").metadata.exif)) == {270, 282, 283, 296}
 
+    @pytest.mark.parametrize(("dtype", "depth"), [(">u1", 8), (">u2", 16)])
+    def test_behind_the_pixels_of_a_png(self, tmp_path, dtype, depth):
+        rows = [row.astype(dtype).tobytes() for row in turned(picture("RGB"), 6)]
+        late = (b"eXIf", exif_of(6)), (b"iTXt", b"XML:com.adobe.xmp\0\0\0\0\0" + XMP)
+        photo = read_photo(png(tmp_path / "a.png", depth, 2, rows, late=late))
+        np.testing.assert_array_equal(photo.pixels, picture("RGB"))
+        self.check_exif(photo.metadata.exif)
+        assert photo.metadata.xmp == XMP
+
     def test_resolution_in_centimetres_or_without_a_unit(self, tmp_path):
         write_photo(PhotoFile(picture("gray"), Metadata(dpi=(300, 300))), tmp_path / "a.tif")
         content = (tmp_path / "a.tif").read_bytes()
@@ -557,10 +572,16 @@ class TestErrors:
         with pytest.raises(OSError, match=r"a\.tif cannot be read as an image: its samples"):
             read_photo(path)
 
+    def test_a_tiff_that_pillow_would_mix_up(self, tmp_path):
+        path = tiff(tmp_path / "a.tif", picture("gray and alpha"), 1, t284=[2], t338=[2])
+        with pytest.raises(OSError, match=r"a\.tif cannot be read as an image: its samples"):
+            read_photo(path)
+
+    @pytest.mark.parametrize("suffix", ["tif", "im"])
     @pytest.mark.parametrize("mode", ["I", "F"])
-    def test_levels_without_a_range(self, tmp_path, mode):
-        path = saved(tmp_path / "a.tif", Image.new(mode, (4, 4), 300))
-        with pytest.raises(OSError, match=r"a\.tif cannot be read as an image: its "):
+    def test_levels_without_a_range(self, tmp_path, mode, suffix):
+        path = saved(tmp_path / f"a.{suffix}", Image.new(mode, (4, 4), 300))
+        with pytest.raises(OSError, match=rf"a\.{suffix} cannot be read as an image: its "):
             read_photo(path)
 
     def test_too_large(self, tmp_path, monkeypatch):
