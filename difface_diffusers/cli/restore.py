@@ -47,7 +47,9 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     parser.add_argument(
         "-r", "--recursive", action="store_true", help="search folders to any depth, mirror their tree"
     )
-    parser.add_argument("--format", choices=sorted({*FORMATS}, key=list(FORMATS).index), help="of the results")
+    parser.add_argument(
+        "--format", choices=[suffix[1:] for suffix in FORMATS], help="of the results; that of the input unless given"
+    )
     parser.add_argument("--skip-existing", action="store_true", help="leave inputs whose results are there already")
     parser.add_argument("--compare", action="store_true", help="also write NAME_compare.png: input and result")
     parser.add_argument("--report", type=Path, metavar="JSON", help="write what became of every input")
@@ -97,7 +99,7 @@ def run(args: argparse.Namespace) -> int:
     try:
         _check_arguments(args)
         files, unusable = collect_inputs(args.input, args.recursive, args.output)
-        plan = plan_outputs(files, args.output, args.samples, args.compare, args.format)
+        plan = plan_outputs(files, args.output, args.samples, args.compare, args.format and f".{args.format}")
         processes = _join_processes() if plan else None
         results = _restore_share(plan, processes, args)
     except UsageError as error:
@@ -112,20 +114,28 @@ def run(args: argparse.Namespace) -> int:
         results = gather_object(results)
         if not processes.is_main_process:
             return 0
+    order = {str(file): index for index, file in enumerate(plan)}
+    results.sort(key=lambda result: order[result.input])
     results += [FileResult(name, error=reason) for name, reason in unusable.items()]
-    failed = [result for result in results if result.error is not None]
-    skipped = sum(result.skipped for result in results)
-    restored = len(results) - len(failed) - skipped
-    already = f", {skipped} were there already" if skipped else ""
-    print(f"restored {restored} of {len(results)} inputs{already} in {time.monotonic() - started:.1f} s")
-    for result in failed:
-        print(f"failed: {result.input}: {result.error}", file=sys.stderr)
+    status = _summarise(results, time.monotonic() - started)
     if args.report is not None:
         try:
             write_report(results, args.report)
         except OSError as error:
             print(f"difface restore: --report {args.report} cannot be written: {error}", file=sys.stderr)
             return 1
+    return status
+
+
+def _summarise(results: list["FileResult"], seconds: float) -> int:
+    """Say what was restored and what failed; return the exit status."""
+    failed = [result for result in results if result.error is not None]
+    skipped = sum(result.skipped for result in results)
+    restored = len(results) - len(failed) - skipped
+    already = f", {skipped} were there already" if skipped else ""
+    print(f"restored {restored} of {len(results)} inputs{already} in {seconds:.1f} s")
+    for result in failed:
+        print(f"failed: {result.input}: {result.error}", file=sys.stderr)
     return 1 if failed else 0
 
 

@@ -71,7 +71,7 @@ class YuNetDetector:
 
     YuNet knows faces of about 12 to 400 pixels, upright to within some 40 degrees, and the more a face is tilted, the more
     its landmarks are off. So the photograph is searched in four quarter turns, shrunk to a longest side of 320 and of 640
-    pixels, and in the turn that shows most at every doubling up to twice its own size. Whatever looks like a face is then
+    pixels, and as it is and in the turn that shows most at every doubling up to twice its own size. Whatever looks like a face is then
     cut out at a size that YuNet likes and turned until it stands upright; only what is seen there too counts, its landmarks
     averaged over four views. Not thread-safe: one detector per thread.
 
@@ -93,8 +93,8 @@ class YuNetDetector:
         sizes = pyramid_sizes(*photo.shape[:2])
         coarse = [self._search_turned(photo, turn, sizes[:2]) for turn in range(4)]
         proposals = list(itertools.chain(*coarse))
-        upright = max(range(4), key=lambda turn: sum(face.score for face in coarse[turn]))
-        for turn in [upright] if proposals else range(4):
+        seen = [sum(face.score for face in faces if face.score >= self.min_score) for faces in coarse]
+        for turn in {0, int(np.argmax(seen))} if any(seen) else range(4):
             proposals += self._search_turned(photo, turn, sizes[2:])
         confirmed = [self._look_again(photo, proposal) for proposal in keep_best(proposals)]
         return keep_best([face for face in confirmed if face is not None and face.score >= self.min_score])

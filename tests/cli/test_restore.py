@@ -1,3 +1,7 @@
+import json
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 import torch
@@ -174,3 +178,19 @@ def test_aligned_faces_keep_metadata_alpha_and_16_bits(run, tmp_path):
     assert restored.pixels.dtype == np.uint16 and restored.pixels.shape == pixels.shape
     np.testing.assert_array_equal(restored.pixels[..., 3], pixels[..., 3])
     assert restored.metadata.dpi == pytest.approx((300, 300), rel=1e-3)
+
+
+def test_two_processes_share_the_files(run, folder, model, tmp_path):
+    (folder / "broken.png").write_bytes(b"no image")
+    launcher = [sys.executable, "-m", "accelerate.commands.accelerate_cli", "launch", "--main_process_port", "0"]
+    launcher += ["--multi_gpu", "--num_processes", "2", "-m", "difface_diffusers.cli"]  # on a CPU too
+    command = [*launcher, "restore", str(folder), "--aligned", "--model", str(model), "-o", str(tmp_path / "two")]
+    command += ["--report", str(tmp_path / "two.json")]
+    process = subprocess.run(command, capture_output=True, text=True, timeout=240)
+    assert process.returncode == 1 and process.stdout.count("restored 3 of 4 inputs") == 1
+
+    assert run(folder, "--report", tmp_path / "one.json", output="one") == 1
+    one, two = (json.loads((tmp_path / f"{name}.json").read_text()) for name in ("one", "two"))
+    assert [entry["input"] for entry in one] == [entry["input"] for entry in two]
+    for name in names(tmp_path / "one"):
+        np.testing.assert_array_equal(read(tmp_path / "one" / name), read(tmp_path / "two" / name))

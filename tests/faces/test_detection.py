@@ -68,7 +68,7 @@ class TestYuNetDetector:
         photo, face_to_photo = scene(astronaut, face_width, degrees, size, middle)
         (face,) = detector.detect(photo)
         errors = np.hypot(*(face.landmarks - transform(truth, face_to_photo)).T)
-        assert errors.max() < max(0.05 * face_width, 1.5)
+        assert errors.max() < max(0.05 * face_width, 1.8)
         assert 0.7 * face_width < face.width < 1.5 * face_width
 
     @pytest.mark.parametrize("turns", [1, 2, 3])
@@ -79,6 +79,12 @@ class TestYuNetDetector:
         height, width = photo.shape[:2]
         expected = {1: (y, width - x), 2: (width - x, height - y), 3: (height - y, x)}[turns]
         assert np.hypot(*(face.landmarks.T - expected)).max() < 3
+
+    def test_a_large_face_that_lies_hides_no_small_upright_ones(self, detector, astronaut):
+        photo, _ = scene(astronaut, 18, size=(1000, 1300), middle=(1200, 900))
+        lying, _ = scene(astronaut, 300, size=(900, 900), middle=(450, 450))
+        photo[:900, :900] = np.rot90(lying)
+        assert sorted(round(face.width / 10) for face in detector.detect(photo)) == pytest.approx([2, 36], abs=5)
 
     def test_finds_many(self, detector, astronaut):
         group = np.tile(np.asarray(Image.fromarray(astronaut).resize((96, 96))), (8, 12, 1))
