@@ -12,6 +12,8 @@ import torch
 import torch.nn.functional as F
 from PIL import ExifTags, Image, ImageOps
 
+from .photo_files import reading, to_uint8
+
 
 ACCEPTED = (
     "a PIL image, a NumPy array [H,W,3] or [N,H,W,3], a tensor [3,H,W] or [N,3,H,W], or a list of these;"
@@ -26,14 +28,9 @@ def load_image(path: str | Path) -> Image.Image:
     Raises:
         OSError: the file is missing, not an image, or cut short; the message names it.
     """
-    try:
-        with Image.open(path) as file:
-            file.load()
-            return ImageOps.exif_transpose(file)
-    except FileNotFoundError:
-        raise
-    except (OSError, SyntaxError, Image.DecompressionBombError) as error:
-        raise OSError(f"{path} cannot be read as an image: {error}") from error
+    with reading(path), Image.open(path) as file:
+        file.load()
+        return ImageOps.exif_transpose(file)
 
 
 def pil_to_tensor(image: Image.Image) -> torch.Tensor:
@@ -206,8 +203,3 @@ def join_channels(
     if exif:
         image.info["exif"] = exif.tobytes()
     return image
-
-
-def to_uint8(pixels: np.ndarray) -> np.ndarray:
-    """Return uint8 for uint8 or uint16, rounded."""
-    return pixels if pixels.dtype == np.uint8 else ((pixels.astype(np.uint32) + 128) // 257).astype(np.uint8)

@@ -1,9 +1,6 @@
 """Photographs as files: all their bits, upright, with the metadata that belongs to them, and never half a file.
 
-Pillow cuts 16-bit colours to 8 bits, so OpenCV decodes those, and PNG and TIFF are written here.
-
-TIFF and EXIF consist of directories. Here a directory is a dict from a tag to (kind, value as stored), or to another
-directory. A value that is not needed is not interpreted, so that it comes through unchanged.
+Pillow cuts 16-bit colours to 8 bits, so OpenCV decodes those; PNG is written here, TIFF in `tiff.py`.
 """
 
 import math
@@ -13,18 +10,38 @@ import re
 import struct
 import tempfile
 import zlib
-from collections.abc import Generator, Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from io import BytesIO
 from pathlib import Path
-from typing import Any, BinaryIO, Literal
+from typing import Any, BinaryIO
 
 import numpy as np
 from PIL import Image
 from PIL.ExifTags import IFD
 from PIL.ExifTags import Base as Tag
+
+from .tiff import (
+    BYTE_ORDERS,
+    EXIF_PREFIX,
+    SHORT,
+    UNDEFINED,
+    ZLIB_LEVEL,
+    channels_of,
+    decode_deep_tiff,
+    decode_with_opencv,
+    differences_of,
+    entry_of,
+    number_of,
+    pack_exif,
+    read_directories,
+    read_exif,
+    resolution_of,
+    strips,
+    write_tiff,
+)
 
 
 FORMATS = {
@@ -39,25 +56,9 @@ FORMATS = {
 QUALITY = {"JPEG": {"quality": 95, "subsampling": 0}, "WEBP": {"quality": 95}}
 LONGEST_SIDE = {"JPEG": 65500, "WEBP": 16383}
 JPEG_ROOM = 65500  # bytes of EXIF or of XMP that one segment holds
-STRIP_PIXELS = 2**18
-ZLIB_LEVEL = 4  # 3 % larger than the usual 6, in a third of the time
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
-EXIF_PREFIX = b"Exif\0\0"
-XMP_ORIENTATION = rb'(tiff:Orientation(?:="|>))([1-8])'
-
-Directory = dict[int, Any]
-Order = Literal["<", ">"]
-BYTE_ORDERS: dict[bytes, Order] = {b"II*\0": "<", b"MM\0*": ">"}
-BYTE, SHORT, LONG, RATIONAL, UNDEFINED = 1, 3, 4, 5, 7
 CMYK = 5  # photometric interpretation whose 16 bits Pillow reduces properly
-SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4}
-CHILDREN: dict[int, Any] = {IFD.Exif: {IFD.Interop: {}}, IFD.GPSInfo: {}}
-# How a file stores its pixels, the profile and XMP, which have their own place, and what Photoshop keeps for itself.
-STORAGE = {*range(254, 267), 273, *range(277, 282), 284, *range(288, 294), 301, *range(317, 348), *range(512, 533)}
-STORAGE |= {Tag.XMLPacket, Tag.InterColorProfile, 34377, 37724}
-# How strips or tiles are to be read, whatever their samples mean.
-LAYOUT = {Tag.ImageLength, Tag.Compression, Tag.FillOrder, Tag.StripOffsets, Tag.RowsPerStrip, Tag.StripByteCounts}
-LAYOUT |= {Tag.TileLength, Tag.TileOffsets, Tag.TileByteCounts}
+XMP_ORIENTATION = rb'(tiff:Orientation(?:="|>))([1-8])'
 
 
 @dataclass(frozen=True)
@@ -123,13 +124,13 @@ def write_photo(photo: PhotoFile, path: str | Path) -> None:
     if image_format is None:
         raise ValueError(f"`path` is {path}; accepted suffixes are {' '.join(FORMATS)}.")
     _check_pixels(pixels, LONGEST_SIDE.get(image_format, 2**31))
-    channels = 3 if image_format == "WEBP" else _channels(pixels)
+    channels = 3 if image_format == "WEBP" else channels_of(pixels)
     metadata = replace(photo.metadata, icc_profile=_fitting(photo.metadata.icc_profile, channels))
     with whole_file(path) as file:
         if image_format == "PNG":
             _write_png(file, pixels, metadata)
         elif image_format == "TIFF":
-            _write_tiff(file, pixels, metadata)
+            write_tiff(file, pixels, metadata)
         else:
             _write_with_pillow(file, image_format, pixels, metadata)
 
@@ -170,20 +171,9 @@ def _check_pixels(pixels: np.ndarray, longest: int) -> None:
         raise ValueError(f"`photo.pixels` has the shape {shape}; sides of this format are accepted up to {longest}.")
 
 
-def _channels(pixels: np.ndarray) -> int:
-    return 1 if pixels.ndim == 2 else pixels.shape[2]
-
-
 def _fitting(profile: bytes | None, channels: int) -> bytes | None:
     colours = b"GRAY" if channels < 3 else b"RGB "
     return profile if profile and profile[16:20] == colours else None
-
-
-def _strips(pixels: np.ndarray) -> Iterator[slice]:
-    """Yield a few rows at a time, for work whose intermediate copies of a whole picture would fill the memory."""
-    height, width = pixels.shape[:2]
-    count = max(1, STRIP_PIXELS // width)
-    return (slice(top, min(top + count, height)) for top in range(0, height, count))
 
 
 # Reading: first as the file has it, then `_upright` as `PhotoFile` and `Metadata` promise.
@@ -219,7 +209,7 @@ def _pixels_of(image: Image.Image) -> np.ndarray:
     channels = len(image.getbands())
     shape = (image.height, image.width, channels)[: 3 if channels > 1 else 2]
     pixels = np.empty(shape, np.uint16 if deep else np.uint8)
-    for rows in _strips(pixels):
+    for rows in strips(pixels):
         pixels[rows] = np.asarray(image.crop((0, rows.start, image.width, rows.stop)))
     return pixels
 
@@ -236,106 +226,41 @@ def _cmyk_to_srgb(image: Image.Image) -> Image.Image:
 
 
 def _decode_deep_png(path: str | Path, colour_type: int, transparent: Any) -> np.ndarray:
-    pixels = _decode_with_opencv(np.fromfile(path, np.uint8))
+    pixels = decode_with_opencv(np.fromfile(path, np.uint8))
     if colour_type == 4:
         return pixels[..., 2:]  # of BGRA, where B = G = R
     if pixels.ndim == 3:
-        for rows in _strips(pixels):
+        for rows in strips(pixels):
             pixels[rows, :, :3] = pixels[rows, :, 2::-1]
     elif transparent is not None:
         pixels = np.dstack([pixels, np.where(pixels == transparent, np.uint16(0), np.uint16(65535))])
     return pixels
 
 
-def _decode_with_opencv(data: np.ndarray) -> np.ndarray:
-    import cv2
-
-    try:
-        pixels = cv2.imdecode(data, cv2.IMREAD_UNCHANGED)
-    except cv2.error as error:
-        raise OSError(str(error)) from error
-    if pixels is None:
-        raise OSError("it is broken, cut short or compressed in an unusual way")
-    return pixels
-
-
 def _read_tiff(path: str | Path) -> PhotoFile:
     with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
-        tags, order = _read_directories(data)
-        number = partial(_number, tags, order, default=1)
+        tags, order = read_directories(data)
+        number = partial(number_of, tags, order, default=1)
         deep = number(Tag.BitsPerSample) > 8 and number(Tag.PhotometricInterpretation) != CMYK
         mixed = (number(Tag.SamplesPerPixel), number(Tag.PlanarConfiguration)) == (2, 2)  # which Pillow gets wrong
-        pixels = _decode_deep_tiff(data, tags, order) if deep or mixed else None
+        pixels = decode_deep_tiff(data, tags, order) if deep or mixed else None
     if pixels is None:
         with Image.open(path) as image:
             turned = Tag.Orientation in image.getexif()  # Pillow turns a TIFF as it loads it
             pixels = _pixels_of(image)
         if turned:
-            tags[Tag.Orientation] = _entry(order, SHORT, 1)
+            tags[Tag.Orientation] = entry_of(order, SHORT, 1)
     profile, xmp = (tags.get(tag, (UNDEFINED, None))[1] for tag in (Tag.InterColorProfile, Tag.XMLPacket))
-    return PhotoFile(pixels, Metadata(_pack_exif(tags, order), profile, xmp, _resolution(tags, order)))
-
-
-def _resolution(tags: Directory, order: Order) -> tuple[float, float]:
-    unit = {2: 1.0, 3: 2.54}.get(_number(tags, order, Tag.ResolutionUnit, 2), 0.0)  # inch, centimetre
-    (x, across), (y, down) = ((*_numbers(tags, order, tag, 0), 1)[:2] for tag in (Tag.XResolution, Tag.YResolution))
-    return x / max(across, 1) * unit, y / max(down, 1) * unit
-
-
-def _decode_deep_tiff(data: mmap.mmap, tags: Directory, order: Order) -> np.ndarray:
-    """Decode 16-bit samples by OpenCV, which reads gray right, but not gray with alpha.
-
-    So the samples of a pixel are declared to be gray pixels side by side; what depends on their number is done after.
-    """
-    number = partial(_number, tags, order, default=1)
-    width, height, samples = number(Tag.ImageWidth), number(Tag.ImageLength), number(Tag.SamplesPerPixel)
-    photometric, tile_width = number(Tag.PhotometricInterpretation), number(Tag.TileWidth)
-    layout = [number(tag) for tag in (Tag.BitsPerSample, Tag.SampleFormat, Tag.PlanarConfiguration)]
-    colours = 3 if photometric == 2 else 1
-    if layout != [16, 1, 1] or photometric > 2 or samples - colours not in (0, 1):
-        raise OSError("its samples have an unusual size or order")
-    disguise: Directory = {tag: tags[tag] for tag in LAYOUT & tags.keys()}
-    disguise[Tag.ImageWidth] = _entry(order, LONG, width * samples)
-    disguise[Tag.BitsPerSample] = _entry(order, SHORT, 16)
-    disguise[Tag.PhotometricInterpretation] = _entry(order, SHORT, 1)
-    if Tag.TileWidth in tags:
-        disguise[Tag.TileWidth] = _entry(order, LONG, tile_width * samples)
-    place = len(data) + len(data) % 2
-    file = bytearray(data).ljust(place, b"\0") + _pack_directory(disguise, order, place)
-    file[:8] = _header(order, place)
-    pixels = _decode_with_opencv(np.frombuffer(file, np.uint8)).reshape(height, width, samples)
-    if number(Tag.Predictor) == 2:
-        _sum_differences(pixels, tile_width if Tag.TileWidth in tags else width)
-    if photometric == 0:
-        np.subtract(65535, pixels[..., 0], out=pixels[..., 0])
-    alpha = _number(tags, order, Tag.ExtraSamples, 2) if samples > colours else 0
-    if alpha == 1:
-        _divide_by_alpha(pixels)
-    kept = samples if alpha else colours
-    return pixels[..., :kept] if kept > 1 else pixels[..., 0]
-
-
-def _sum_differences(pixels: np.ndarray, step: int) -> None:
-    for rows in _strips(pixels):
-        for left in range(0, pixels.shape[1], step):
-            tile = pixels[rows, left : left + step]
-            np.add.accumulate(tile, axis=1, out=tile)
-
-
-def _divide_by_alpha(pixels: np.ndarray) -> None:
-    for rows in _strips(pixels):
-        colours, alpha = np.split(pixels[rows].astype(np.uint32), [-1], axis=-1)
-        alpha = np.maximum(alpha, 1)
-        pixels[rows, :, :-1] = np.minimum((colours * 65535 + alpha // 2) // alpha, 65535)
+    return PhotoFile(pixels, Metadata(pack_exif(tags, order), profile, xmp, resolution_of(tags, order)))
 
 
 def _upright(photo: PhotoFile) -> PhotoFile:
-    tags, order = _read_exif(photo.metadata.exif)
+    tags, order = read_exif(photo.metadata.exif)
     xmp, dpi = photo.metadata.xmp or b"", photo.metadata.dpi or (0, 0)
     noted = re.search(XMP_ORIENTATION, xmp)
-    orientation = _number(tags, order, Tag.Orientation, int(noted[2]) if noted else 1)
+    orientation = number_of(tags, order, Tag.Orientation, int(noted[2]) if noted else 1)
     if Tag.Orientation in tags:
-        tags[Tag.Orientation] = _entry(order, SHORT, 1)
+        tags[Tag.Orientation] = entry_of(order, SHORT, 1)
     for size in (Tag.ExifImageWidth, Tag.ExifImageHeight):
         tags.get(IFD.Exif, {}).pop(size, None)
     pixels = photo.pixels
@@ -343,8 +268,8 @@ def _upright(photo: PhotoFile) -> PhotoFile:
         pixels, dpi = pixels.swapaxes(0, 1), dpi[::-1]
     pixels = pixels[:: -1 if orientation in (3, 4, 7, 8) else 1, :: -1 if orientation in (2, 3, 6, 7) else 1]
     metadata = Metadata(
-        exif=_pack_exif(tags, order),
-        icc_profile=_fitting(photo.metadata.icc_profile, _channels(pixels)),
+        exif=pack_exif(tags, order),
+        icc_profile=_fitting(photo.metadata.icc_profile, channels_of(pixels)),
         xmp=re.sub(XMP_ORIENTATION, rb"\g<1>1", xmp) or None,
         dpi=(float(dpi[0]), float(dpi[1])) if all(0 < value < 65536 for value in dpi) else None,
     )
@@ -355,7 +280,7 @@ def _upright(photo: PhotoFile) -> PhotoFile:
 
 
 def _write_with_pillow(file: BinaryIO, image_format: str, pixels: np.ndarray, metadata: Metadata) -> None:
-    image = Image.fromarray(_to_8_bits(pixels))
+    image = Image.fromarray(to_uint8(pixels))
     if image.mode in ("LA", "RGBA") and image_format != "WEBP":
         white = Image.new(image.mode[:-1], image.size, "white")
         white.paste(image.convert(white.mode), mask=image.getchannel("A"))
@@ -368,26 +293,20 @@ def _write_with_pillow(file: BinaryIO, image_format: str, pixels: np.ndarray, me
     image.save(file, format=image_format, **options, **QUALITY.get(image_format, {}))
 
 
-def _to_8_bits(pixels: np.ndarray) -> np.ndarray:
+def to_uint8(pixels: np.ndarray) -> np.ndarray:
+    """Round uint16 `[H,W]` or `[H,W,C]` to uint8, 65535 to 255; uint8 is returned as it is."""
     if pixels.dtype == np.uint8:
         return pixels
     rounded = np.empty(pixels.shape, np.uint8)
-    for rows in _strips(pixels):
+    for rows in strips(pixels):
         whole, rest = np.divmod(pixels[rows], 257)
         rounded[rows] = whole + (rest > 128)
     return rounded
 
 
-def _differences(pixels: np.ndarray) -> np.ndarray:
-    """Subtract from every pixel its left neighbour."""
-    differences = pixels.copy()
-    differences[:, 1:] -= pixels[:, :-1]
-    return differences
-
-
 def _write_png(file: BinaryIO, pixels: np.ndarray, metadata: Metadata) -> None:
     height, width = pixels.shape[:2]
-    colour_type = {1: 0, 2: 4, 3: 2, 4: 6}[_channels(pixels)]
+    colour_type = {1: 0, 2: 4, 3: 2, 4: 6}[channels_of(pixels)]
 
     def chunk(kind: bytes, data: bytes) -> None:
         file.write(struct.pack(">L", len(data)) + kind + data + struct.pack(">L", zlib.crc32(data, zlib.crc32(kind))))
@@ -403,130 +322,9 @@ def _write_png(file: BinaryIO, pixels: np.ndarray, metadata: Metadata) -> None:
     if metadata.xmp:
         chunk(b"iTXt", b"XML:com.adobe.xmp\0\0\0\0\0" + metadata.xmp)
     deflate = zlib.compressobj(ZLIB_LEVEL)
-    for rows in _strips(pixels):
+    for rows in strips(pixels):
         strip = np.ascontiguousarray(pixels[rows], pixels.dtype.newbyteorder(">")).view(np.uint8)
-        lines = _differences(strip.reshape(len(strip), width, -1)).reshape(len(strip), -1)
+        lines = differences_of(strip.reshape(len(strip), width, -1)).reshape(len(strip), -1)
         chunk(b"IDAT", deflate.compress(np.insert(lines, 0, 1, axis=1).tobytes()))  # 1: filter "Sub"
     chunk(b"IDAT", deflate.flush())
     chunk(b"IEND", b"")
-
-
-def _write_tiff(file: BinaryIO, pixels: np.ndarray, metadata: Metadata) -> None:
-    tags, order = _read_exif(metadata.exif)
-    channels = _channels(pixels)
-    strips = list(_strips(pixels))
-    offsets, sizes = [], []
-    file.write(bytes(8))
-    for rows in strips:
-        strip = _differences(pixels[rows])
-        strip = zlib.compress(strip.astype(strip.dtype.newbyteorder(order)).tobytes(), ZLIB_LEVEL)
-        offsets.append(file.tell())
-        sizes.append(len(strip))
-        file.write(strip + bytes(len(strip) % 2))
-
-    def put(tag: int, kind: int, *numbers: int) -> None:
-        tags[tag] = _entry(order, kind, *numbers)
-
-    put(Tag.ImageWidth, LONG, pixels.shape[1])
-    put(Tag.ImageLength, LONG, pixels.shape[0])
-    put(Tag.BitsPerSample, SHORT, *[pixels.itemsize * 8] * channels)
-    put(Tag.Compression, SHORT, 8)  # deflate
-    put(Tag.PhotometricInterpretation, SHORT, 1 if channels < 3 else 2)
-    put(Tag.StripOffsets, LONG, *offsets)
-    put(Tag.SamplesPerPixel, SHORT, channels)
-    put(Tag.RowsPerStrip, LONG, strips[0].stop)
-    put(Tag.StripByteCounts, LONG, *sizes)
-    put(Tag.PlanarConfiguration, SHORT, 1)
-    put(Tag.Predictor, SHORT, 2)  # differences
-    if channels in (2, 4):
-        put(Tag.ExtraSamples, SHORT, 2)  # straight alpha
-    if metadata.dpi:
-        for tag, value in zip((Tag.XResolution, Tag.YResolution), metadata.dpi, strict=True):
-            put(tag, RATIONAL, round(value * 1000), 1000)
-        put(Tag.ResolutionUnit, SHORT, 2)  # inch
-    if metadata.icc_profile:
-        tags[Tag.InterColorProfile] = (UNDEFINED, metadata.icc_profile)
-    if metadata.xmp:
-        tags[Tag.XMLPacket] = (BYTE, metadata.xmp)
-    place = file.tell()
-    file.write(_pack_directory(tags, order, place))
-    file.seek(0)
-    file.write(_header(order, place))
-
-
-# Directories of TIFF and EXIF.
-
-
-def _read_exif(exif: bytes | None) -> tuple[Directory, Order]:
-    try:
-        return _read_directories((exif or b"").removeprefix(EXIF_PREFIX))
-    except (KeyError, struct.error):
-        return {}, "<"
-
-
-def _read_directories(data: bytes | mmap.mmap) -> tuple[Directory, Order]:
-    """Read the first directory with those below it, and the byte order ("<" or ">").
-
-    Raises:
-        KeyError, struct.error: `data` is something else, or broken.
-    """
-    order = BYTE_ORDERS[data[:4]]
-    (place,) = struct.unpack_from(order + "L", data, 4)
-    return _read_directory(data, order, place, CHILDREN), order
-
-
-def _read_directory(data: bytes | mmap.mmap, order: Order, place: int, children: dict[int, Any]) -> Directory:
-    tags: Directory = {}
-    (count,) = struct.unpack_from(order + "H", data, place)
-    for entry in range(place + 2, place + 2 + 12 * count, 12):
-        tag, kind, number, target = struct.unpack_from(order + "HHLL", data, entry)
-        size = SIZES.get(kind, 0) * number
-        start = entry + 8 if size <= 4 else target
-        value = data[start : start + size]
-        if tag in children:
-            tags[tag] = _read_directory(data, order, target, children[tag])
-        elif value and len(value) == size:
-            tags[tag] = (kind, value)
-    return tags
-
-
-def _header(order: Order, place: int) -> bytes:
-    return (b"II" if order == "<" else b"MM") + struct.pack(order + "HL", 42, place)
-
-
-def _pack_exif(tags: Directory, order: Order) -> bytes | None:
-    kept = {tag: entry for tag, entry in tags.items() if entry and tag not in STORAGE}
-    return _header(order, 8) + _pack_directory(kept, order, 8) if kept else None
-
-
-def _pack_directory(tags: Directory, order: Order, place: int) -> bytes:
-    """Lay out a directory for its place in a file: the table of tags, then values longer than 4 bytes."""
-    table, values = struct.pack(order + "H", len(tags)), b""
-    start = place + 2 + 12 * len(tags) + 4
-    for tag, entry in sorted(tags.items()):
-        target = start + len(values)
-        if isinstance(entry, dict):
-            kind, number, value = LONG, 1, struct.pack(order + "L", target)
-            values += _pack_directory(entry, order, target)
-        else:
-            kind, value = entry
-            number = len(value) // SIZES[kind]
-            if len(value) > 4:
-                values += value + bytes(len(value) % 2)
-                value = struct.pack(order + "L", target)
-        table += struct.pack(order + "HHL", tag, kind, number) + value.ljust(4, b"\0")
-    return table + bytes(4) + values
-
-
-def _entry(order: Order, kind: int, *numbers: int) -> tuple[int, bytes]:
-    return kind, struct.pack(f"{order}{len(numbers)}{'H' if kind == SHORT else 'L'}", *numbers)
-
-
-def _numbers(tags: Directory, order: Order, tag: int, *default: int) -> tuple[int, ...]:
-    kind, value = tags.get(tag, (SHORT, b""))
-    letter, size = ("H", 2) if kind == SHORT else ("L", 4)
-    return struct.unpack_from(f"{order}{len(value) // size}{letter}", value) or default
-
-
-def _number(tags: Directory, order: Order, tag: int, default: int) -> int:
-    return _numbers(tags, order, tag, default)[0]

@@ -158,6 +158,12 @@ class TestLoadImage:
         with pytest.raises(OSError, match=rf"cut\{suffix} cannot be read as an image"):
             load_image(cut)
 
+    def test_too_large(self, pixels, tmp_path, monkeypatch):
+        Image.fromarray(pixels).save(tmp_path / "face.png")
+        monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 10)
+        with pytest.raises(OSError, match=r"face\.png cannot be read as an image.*exceeds limit"):
+            load_image(tmp_path / "face.png")
+
     def test_missing(self, tmp_path):
         with pytest.raises(FileNotFoundError, match=r"absent\.png"):
             load_image(tmp_path / "absent.png")
