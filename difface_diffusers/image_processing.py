@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from PIL import ExifTags, Image, ImageOps
 
-from .photo_files import reading, to_uint8
+from .photo_files import fitting_profile, pixels_of, reading, to_uint8
 
 
 ACCEPTED = (
@@ -135,7 +135,10 @@ def split_channels(photo: Image.Image | np.ndarray) -> tuple[np.ndarray, np.ndar
         ValueError: another shape or type, empty, NaN or values out of range.
     """
     if isinstance(photo, Image.Image):
-        photo = pil_to_array(photo)
+        try:
+            photo = pixels_of(ImageOps.exif_transpose(photo))
+        except ValueError as error:
+            raise ValueError(f"`photo` cannot be used: {error}.") from error
     elif not isinstance(photo, np.ndarray):
         raise TypeError(f"`photo` is a {type(photo).__name__}; accepted is a PIL image or a NumPy array.")
     if photo.ndim not in (2, 3) or photo.shape[2:] not in ((), (2,), (3,), (4,)) or photo.size == 0:
@@ -155,23 +158,6 @@ def split_channels(photo: Image.Image | np.ndarray) -> tuple[np.ndarray, np.ndar
         gray = photo if channels == 1 else photo[..., 0]
         return np.repeat(gray[..., None], 3, axis=-1), alpha
     return photo[..., :3], alpha
-
-
-def pil_to_array(image: Image.Image) -> np.ndarray:
-    """Convert a PIL image of any mode but `F`, EXIF orientation applied, to one of the arrays of `split_channels`."""
-    if 0 in image.size:
-        raise ValueError(f"`photo` has size {image.size}; both sides must be at least 1 pixel.")
-    image = ImageOps.exif_transpose(image)
-    if image.mode.startswith("I"):
-        levels = np.asarray(image)
-        if levels.min() < 0 or levels.max() > 65535:
-            raise ValueError("`photo` has integer levels outside 0 .. 65535; 8-bit and 16-bit images are accepted.")
-        return levels.astype(np.uint16)
-    if image.mode == "F":
-        raise ValueError("`photo` has the PIL mode F, whose range is undefined; convert it to 8 or 16 bits.")
-    has_alpha = "transparency" in image.info or image.mode in ("LA", "La", "PA", "RGBA", "RGBa")
-    gray = image.mode in ("1", "L", "LA", "La")
-    return np.asarray(image.convert(("LA" if has_alpha else "L") if gray else ("RGBA" if has_alpha else "RGB")))
 
 
 def join_channels(
@@ -197,7 +183,8 @@ def join_channels(
     if pixels.dtype == np.uint16 and pixels.ndim == 3:
         pixels = to_uint8(pixels)
     image = Image.fromarray(np.ascontiguousarray(pixels))
-    image.info = {key: value for key, value in like.info.items() if key in ("icc_profile", "dpi")}
+    profile = fitting_profile(like.info.get("icc_profile"), len(image.getbands()))
+    image.info = {key: value for key, value in (("icc_profile", profile), ("dpi", like.info.get("dpi"))) if value}
     exif = like.getexif()
     exif.pop(ExifTags.Base.Orientation, None)
     if exif:

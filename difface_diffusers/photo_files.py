@@ -125,7 +125,7 @@ def write_photo(photo: PhotoFile, path: str | Path) -> None:
         raise ValueError(f"`path` is {path}; accepted suffixes are {' '.join(FORMATS)}.")
     _check_pixels(pixels, LONGEST_SIDE.get(image_format, 2**31))
     channels = 3 if image_format == "WEBP" else channels_of(pixels)
-    metadata = replace(photo.metadata, icc_profile=_fitting(photo.metadata.icc_profile, channels))
+    metadata = replace(photo.metadata, icc_profile=fitting_profile(photo.metadata.icc_profile, channels))
     with whole_file(path) as file:
         if image_format == "PNG":
             _write_png(file, pixels, metadata)
@@ -171,7 +171,8 @@ def _check_pixels(pixels: np.ndarray, longest: int) -> None:
         raise ValueError(f"`photo.pixels` has the shape {shape}; sides of this format are accepted up to {longest}.")
 
 
-def _fitting(profile: bytes | None, channels: int) -> bytes | None:
+def fitting_profile(profile: bytes | None, channels: int) -> bytes | None:
+    """Return an ICC profile if it is one of gray for 1 or 2 channels, or of RGB for 3 or 4."""
     colours = b"GRAY" if channels < 3 else b"RGB "
     return profile if profile and profile[16:20] == colours else None
 
@@ -188,18 +189,23 @@ def _read_with_pillow(path: str | Path, header: bytes) -> PhotoFile:
         if image.mode in ("1", "L") and info.get("transparency", 256) < 2**depth:
             info["transparency"] *= 255 // (2**depth - 1)  # Pillow scales only the pixels to 8 bits
         deep = depth == 16
-        pixels = _decode_deep_png(path, colour_type, info.get("transparency")) if deep else _pixels_of(image)
+        pixels = _decode_deep_png(path, colour_type, info.get("transparency")) if deep else pixels_of(image)
         image.load()  # also for the metadata behind the pixels
     return PhotoFile(pixels, Metadata(info.get("exif"), info.get("icc_profile"), info.get("xmp"), info.get("dpi")))
 
 
-def _pixels_of(image: Image.Image) -> np.ndarray:
+def pixels_of(image: Image.Image) -> np.ndarray:
+    """Convert an image as it lies to the arrays of `PhotoFile`.
+
+    Raises:
+        ValueError: it has no pixels, or its mode (32-bit `I`, `F`) no defined range.
+    """
     image.load()
     if 0 in image.size:
-        raise OSError("it has no pixels")
+        raise ValueError("it has no pixels")
     deep = image.mode.startswith("I;16") or (image.mode == "I" and image.format == "PPM")
     if image.mode in ("I", "F") and not deep:
-        raise OSError(f"its levels have no defined range (mode {image.mode})")
+        raise ValueError(f"its levels have no defined range (mode {image.mode})")
     if image.mode == "CMYK":
         image = _cmyk_to_srgb(image)
     elif not deep:
@@ -247,7 +253,7 @@ def _read_tiff(path: str | Path) -> PhotoFile:
     if pixels is None:
         with Image.open(path) as image:
             turned = Tag.Orientation in image.getexif()  # Pillow turns a TIFF as it loads it
-            pixels = _pixels_of(image)
+            pixels = pixels_of(image)
         if turned:
             tags[Tag.Orientation] = entry_of(order, SHORT, 1)
     profile, xmp = (tags.get(tag, (UNDEFINED, None))[1] for tag in (Tag.InterColorProfile, Tag.XMLPacket))
@@ -269,7 +275,7 @@ def _upright(photo: PhotoFile) -> PhotoFile:
     pixels = pixels[:: -1 if orientation in (3, 4, 7, 8) else 1, :: -1 if orientation in (2, 3, 6, 7) else 1]
     metadata = Metadata(
         exif=pack_exif(tags, order),
-        icc_profile=_fitting(photo.metadata.icc_profile, channels_of(pixels)),
+        icc_profile=fitting_profile(photo.metadata.icc_profile, channels_of(pixels)),
         xmp=re.sub(XMP_ORIENTATION, rb"\g<1>1", xmp) or None,
         dpi=(float(dpi[0]), float(dpi[1])) if all(0 < value < 65536 for value in dpi) else None,
     )

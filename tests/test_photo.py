@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import Image, ImageCms
 
 from difface_diffusers import BUNDLED_MODEL, DifFacePipeline, Face, PhotoRestoration, restore_photo
 from difface_diffusers.faces.alignment import template, transform
@@ -98,10 +98,10 @@ class TestImage:
         photo = Image.fromarray(picture())
         exif = photo.getexif()
         exif[0x0112], exif[0x0110] = 6, "camera"
-        photo.info["icc_profile"] = b"profile"
+        photo.info["icc_profile"] = profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
         image = restore_photo(pipe, photo, detector).image
         assert image.size == (240, 300)
-        assert image.info["icc_profile"] == b"profile"
+        assert image.info["icc_profile"] == profile
         handed_on = Image.Exif()
         handed_on.load(image.info["exif"])
         assert handed_on[0x0110] == "camera" and 0x0112 not in handed_on

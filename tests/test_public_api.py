@@ -34,8 +34,8 @@ def restore(pipe, faces):
 
 def test_the_public_names_are_a_closed_list():
     assert set(difface_diffusers.__all__) == {
-        "BUNDLED_MODEL", "DifFacePipeline", "DifFacePipelineOutput", "DifFaceUNet2DModel", "ModelMixin",
-        "SRCNNEstimator", "SwinIREstimator",
+        "BUNDLED_MODEL", "DifFacePipeline", "DifFacePipelineOutput", "DifFaceUNet2DModel", "Face", "FaceDetector", "ModelMixin",
+        "PhotoRestoration", "SRCNNEstimator", "SwinIREstimator", "restore_photo",
     }  # fmt: skip
     assert all(hasattr(difface_diffusers, name) for name in difface_diffusers.__all__)
 
@@ -93,7 +93,7 @@ def test_the_package_imports_without_its_extras():
     """Neither YAML, metrics, demo nor development packages are touched by the import."""
     code = (
         "import sys\n"
-        "for name in ('torchmetrics', 'dlib', 'gradio', 'pytest', 'torchvision', 'cv2'):\n"
+        "for name in ('torchmetrics', 'dlib', 'gradio', 'pytest', 'torchvision', 'transformers'):\n"
         "    sys.modules[name] = None\n"
         "import difface_diffusers, difface_diffusers.cli\n"
     )

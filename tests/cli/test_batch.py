@@ -68,9 +68,7 @@ def test_restores_a_tree_of_photographs(run, folder, tmp_path, capsys):
 
 
 def test_options_reach_the_restoration(run, folder, tmp_path):
-    run(
-        folder / "a.jpg", "--upscale", 1, "--faces", 1, "--save-crops", "--compare", "--samples", 2, "--format", "png"
-    )
+    run(folder / "a.jpg", "--upscale", 1, "--faces", 1, "--save-crops", "--compare", "--samples", 2, "--format", "png")
     assert tree(tmp_path / "out") == [
         "a_1.png", "a_1_compare.png",
         "a_1_faces/01_estimate.png", "a_1_faces/01_input.png", "a_1_faces/01_restored_1.png", "a_1_faces/01_restored_2.png",
