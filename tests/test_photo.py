@@ -4,7 +4,7 @@ import torch
 from PIL import Image, ImageCms
 
 from difface_diffusers import BUNDLED_MODEL, DifFacePipeline, Face, PhotoRestoration, restore_photo
-from difface_diffusers.faces.alignment import template, transform
+from difface_diffusers.faces.alignment import align, template, transform, warp
 from tests.conftest import SIZE
 from tests.faces.test_alignment import similarity
 
@@ -58,6 +58,15 @@ class TestImage:
         assert x.min() >= 2 * 10 and x.max() < 2 * 136 and y.min() >= 2 * 15 and y.max() < 2 * 100
         for centre_x, centre_y in ((100, 50), (40, 60)):
             assert changed[2 * centre_y - 20 : 2 * centre_y + 20, 2 * centre_x - 20 : 2 * centre_x + 20].mean() > 0.9
+
+    def test_the_restored_face_is_what_is_seen_in_the_photograph(self, pipe, detector, generator):
+        result = restore_photo(pipe, picture(), detector, upscale=3, generator=generator)
+        for face, crop, restored in zip(result.faces, result.crops, result.restored, strict=True):
+            seen = warp(result.image, align(3 * face.landmarks, SIZE), (SIZE, SIZE))
+            seen_change, change = (
+                (np.asarray(after, float) - np.asarray(crop))[8:-8, 8:-8].ravel() for after in (seen, restored)
+            )
+            assert np.corrcoef(seen_change, change)[0, 1] > 0.7
 
     @pytest.mark.parametrize("upscale", [1, 1.5, 2, 3.3])
     def test_size(self, pipe, detector, upscale):
@@ -221,6 +230,22 @@ class TestBatches:
         assert len(result.images) == 2 and len(result.restored) == 4 and result.image is result.images[0]
         assert (result.images[0] != result.images[1]).any()
         assert len(result.crops) == len(result.faces) == 2
+        for row, restored in enumerate(result.restored):
+            coarse_crop, coarse = (
+                np.asarray(face.resize((3, 3), Image.Resampling.BOX), float)
+                for face in (result.crops[row // 2], restored)
+            )
+            assert np.abs(coarse - coarse_crop).mean() < 12
+
+    def test_samples_do_not_depend_on_the_batches(self, pipe, detector):
+        one, two = (
+            restore_photo(
+                pipe, picture(), detector, generator=torch.Generator().manual_seed(5), num_samples=2, batch_size=size
+            )
+            for size in (1, 8)
+        )
+        for first, second in zip(one.restored, two.restored, strict=True):
+            assert np.abs(np.asarray(first, int) - np.asarray(second, int)).max() <= 1
 
     def test_an_interruption_leaves_the_other_faces(self, pipe, detector):
         def stop(pipe, step, timestep, tensors):
