@@ -79,7 +79,7 @@ class YuNetDetector:
         min_score: mean confidence in the four views from which a find counts, 0 .. 1.
     """
 
-    def __init__(self, min_score: float = 0.7) -> None:
+    def __init__(self, min_score: float = 0.8) -> None:
         self.min_score = min_score
         log_level = cv2.utils.logging.getLogLevel()
         cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_ERROR)  # OpenCV 5 warns of a target nobody chose
