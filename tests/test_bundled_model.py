@@ -50,7 +50,6 @@ def test_the_restoration_is_sharper_than_the_estimate(result):
     assert estimate < restored < 1.5
 
 
-@pytest.mark.xfail(reason="the first bundled prior is too young to bring the identity nearer", strict=True)
 def test_the_restoration_is_nearer_the_face_than_the_input(result):
     pytest.importorskip("dlib")
     before, after = (identity_distance(result[name], result["clean"]) for name in ("input", "restored"))
