@@ -158,12 +158,12 @@ def restore_photo(
     answers = restore_faces(pipe, aligned, generator, batch_size, pipe_arguments)
 
     # 4. Every photograph enlarged, and the changes to its faces added
+    num_samples = pipe_arguments.get("num_samples", 1)
     restorations = []
     for picture, (rgb, alpha), each, (restored, estimates) in zip(photos, channels, aligned, answers, strict=True):
         size = (round(rgb.shape[0] * upscale), round(rgb.shape[1] * upscale))
         enlarged = enlarge(rgb, size, background)
         alpha = None if alpha is None else cv2.resize(alpha, size[::-1], interpolation=cv2.INTER_LANCZOS4)
-        num_samples = max(1, len(restored) // max(1, len(each.faces)))
         images = []
         for sample in range(num_samples):
             canvas = enlarged if num_samples == 1 else enlarged.copy()

@@ -237,6 +237,10 @@ class TestBatches:
             )
             assert np.abs(coarse - coarse_crop).mean() < 12
 
+    def test_samples_of_a_photograph_without_faces(self, pipe):
+        result = restore_photo(pipe, picture(), faces=[], num_samples=2)
+        assert len(result.images) == 2 and result.restored == []
+
     def test_samples_do_not_depend_on_the_batches(self, pipe, detector):
         one, two = (
             restore_photo(
