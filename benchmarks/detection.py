@@ -15,7 +15,6 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
-from importlib import import_module
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -26,12 +25,14 @@ from PIL import Image
 from tqdm import tqdm
 
 from benchmarks.backgrounds import textured_background
+from difface_diffusers.extras import import_extra
 from difface_diffusers.faces import Face, FaceDetector, YuNetDetector
 from difface_diffusers.faces.alignment import transform
 from difface_diffusers.image_processing import load_image
 from difface_diffusers.training.data import IMAGE_SUFFIXES
 
 
+NEEDED_BY = "The true landmarks need"
 SIZE_BINS = (24, 32, 48, 96, 200, 450, 900)  # pixels; the first and the last are the limits of what is planted
 ANGLE_BINS = (0, 10, 20, 30)
 MOST_FACES = 6
@@ -118,7 +119,7 @@ def find_landmarks(crop: np.ndarray) -> np.ndarray:
     """Find the five landmarks of an aligned face `[S,S,3]` by dlib's 68 points; returns `[5,2]` in crop coordinates."""
     side = 512
     pixels = cv2.resize(crop, (side, side), interpolation=cv2.INTER_AREA if len(crop) > side else cv2.INTER_CUBIC)
-    rectangle = _import_extra("dlib").rectangle(*(round(side * edge) for edge in DLIB_BOX))
+    rectangle = import_extra("dlib", "metrics", NEEDED_BY).rectangle(*(round(side * edge) for edge in DLIB_BOX))
     points = np.array([(part.x + 0.5, part.y + 0.5) for part in load_predictor()(pixels, rectangle).parts()]) / side
     return np.stack([points[36:42].mean(axis=0), points[42:48].mean(axis=0), points[30], points[48], points[54]])
 
@@ -126,8 +127,8 @@ def find_landmarks(crop: np.ndarray) -> np.ndarray:
 @cache
 def load_predictor() -> Any:  # a dlib.shape_predictor; dlib is optional, so its type is not named
     """Load dlib's predictor of 68 landmarks, once per process."""
-    models = _import_extra("face_recognition_models")
-    return _import_extra("dlib").shape_predictor(models.pose_predictor_model_location())
+    models = import_extra("face_recognition_models", "metrics", NEEDED_BY)
+    return import_extra("dlib", "metrics", NEEDED_BY).shape_predictor(models.pose_predictor_model_location())
 
 
 def cut_out(crop: np.ndarray) -> np.ndarray:
@@ -356,16 +357,6 @@ def _iou(one: Box, other: Box) -> float:
     shared = max(width, 0) * max(height, 0)
     areas = [(box[2] - box[0]) * (box[3] - box[1]) for box in (one, other)]
     return shared / (sum(areas) - shared)
-
-
-def _import_extra(module: str) -> Any:
-    try:
-        return import_module(module)
-    except ImportError as error:
-        install = 'pip install "difface-diffusers[metrics]"'
-        raise ImportError(
-            f"The true landmarks need `{module}`, which cannot be imported ({error}): {install}"
-        ) from error
 
 
 if __name__ == "__main__":

@@ -17,10 +17,9 @@ from .faces.compositing import add_changes, is_tinted, match_colour, to_gray
 from .faces.selection import Selection, parse_selection, select_faces
 from .image_processing import from_tensors, join_channels, split_channels, to_uint8
 from .pipeline_difface import DifFacePipeline, check_integer, split_generator
-from .upscale import Upscaler, upscale_lanczos, upscale_nearest
+from .upscale import BACKGROUNDS, Upscaler
 
 
-BACKGROUNDS = {"lanczos": upscale_lanczos, "none": upscale_nearest}
 GRAY_CHOICES = ("auto", "on", "off")
 PIPE_ARGUMENTS = {
     "num_inference_steps",

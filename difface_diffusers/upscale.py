@@ -6,11 +6,9 @@ is position p * size / side in the result, and the corners of both pictures coin
 
 import math
 from dataclasses import dataclass
-from importlib import import_module
 from itertools import pairwise
 from pathlib import Path
 from pickle import UnpicklingError
-from types import ModuleType
 from typing import Any, Protocol
 
 import cv2
@@ -19,6 +17,8 @@ import torch
 from huggingface_hub.errors import StrictDataclassError
 from PIL import Image
 from safetensors import SafetensorError
+
+from .extras import import_extra
 
 
 ACCEPTED = "'lanczos', 'none', or the Hub id or folder of a Swin2SR model for super-resolution"
@@ -60,6 +60,9 @@ def upscale_nearest(photo: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     # OpenCV 4's INTER_NEAREST_EXACT crashes on sides above 32767, its INTER_NEAREST ignores the centres.
     rows, columns = ((2 * np.arange(n) + 1) * side // (2 * n) for n, side in zip(size, photo.shape, strict=False))
     return photo[rows[:, None], columns]
+
+
+BACKGROUNDS: dict[str, Upscaler] = {"lanczos": upscale_lanczos, "none": upscale_nearest}
 
 
 class Swin2SRUpscaler:
@@ -115,7 +118,7 @@ class Swin2SRUpscaler:
             ValueError: not a Swin2SR network that enlarges RGB photos, or weights that are damaged, unsafe or not
                 those that config.json asks for.
         """
-        transformers = _import_transformers()
+        transformers = import_extra("transformers", "upscale", "Swin2SR needs")
         problem = f"{str(name)!r} cannot be loaded; accepted is {ACCEPTED}"
         try:
             config, _ = transformers.Swin2SRConfig.get_config_dict(name)
@@ -213,16 +216,7 @@ def load_upscaler(name: str, device: str | torch.device = "cpu", dtype: torch.dt
 
     `device` and `dtype` concern the network; the errors are those of `Swin2SRUpscaler.from_pretrained`.
     """
-    functions: dict[str, Upscaler] = {"lanczos": upscale_lanczos, "none": upscale_nearest}
-    return functions[name] if name in functions else Swin2SRUpscaler.from_pretrained(name, device, dtype)
-
-
-def _import_transformers() -> ModuleType:
-    try:
-        return import_module("transformers")
-    except ImportError as error:
-        install = 'pip install "difface-diffusers[upscale]"'
-        raise ImportError(f"Swin2SR needs `transformers`, which cannot be imported ({error}): {install}") from error
+    return BACKGROUNDS[name] if name in BACKGROUNDS else Swin2SRUpscaler.from_pretrained(name, device, dtype)
 
 
 def _check_request(photo: np.ndarray, size: tuple[int, int]) -> None:

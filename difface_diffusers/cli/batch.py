@@ -15,9 +15,9 @@ from tqdm import tqdm
 
 from ..evaluation.sheets import sheet
 from ..image_processing import join_channels, pil_to_tensor, split_channels, to_uint8
-from ..photo import PhotoRestoration, faces_to_pil, restore_photo
+from ..photo import PhotoRestoration, faces_to_pil, restore_photo, split_over_faces
 from ..photo_files import PhotoFile, read_photo, write_photo
-from ..pipeline_difface import DifFacePipeline, split_generator
+from ..pipeline_difface import DifFacePipeline
 from ..upscale import Upscaler
 from .files import comparison_path, crops_folder, save_image
 from .report import FileResult
@@ -114,11 +114,8 @@ def _restore_aligned(
     channels = [split_channels(array) for array in arrays]
     crops = [rgb.astype(np.float32) / np.iinfo(rgb.dtype).max for rgb, _ in channels]
     # Every file starts from the seed itself, so that it comes out the same whatever else is restored with it.
-    generators = [
-        generator
-        for _ in arrays
-        for generator in split_generator(torch.Generator().manual_seed(args.seed), args.samples)
-    ]
+    seeded = [torch.Generator().manual_seed(args.seed) for _ in arrays]
+    generators = split_over_faces(seeded, [args.samples] * len(arrays))
     answer = pipe(crops, generator=generators, output_type="pt", **_pipe_arguments(args))
     restorations = []
     for index, (array, (rgb, alpha)) in enumerate(zip(arrays, channels, strict=True)):

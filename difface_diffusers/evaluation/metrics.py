@@ -6,14 +6,16 @@ arithmetic is done in float32 or better whatever the dtype of the images.
 
 from collections.abc import Mapping
 from functools import cache
-from importlib import import_module
 from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 
+from ..extras import import_extra
 
+
+NEEDED_BY = "This metric needs"
 SSIM_BORDER = 5  # half of the window of 11 pixels; mirroring it needs images larger than that
 
 # dlib's embedding network wants a 150 x 150 "chip" in which the eye corners and the base of the nose lie where
@@ -39,7 +41,7 @@ def psnr(image: torch.Tensor, reference: torch.Tensor) -> torch.Tensor:
         `[B]` float64, decibels; higher is closer, infinite for equal images.
     """
     check_images({"image": image, "reference": reference})
-    metric = _import_extra("torchmetrics.functional.image").peak_signal_noise_ratio
+    metric = import_extra("torchmetrics.functional.image", "metrics", NEEDED_BY).peak_signal_noise_ratio
     return metric(image.double(), reference.double(), data_range=1.0, reduction="none", dim=(1, 2, 3))
 
 
@@ -60,7 +62,7 @@ def ssim(image: torch.Tensor, reference: torch.Tensor) -> torch.Tensor:
     check_images({"image": image, "reference": reference})
     if min(image.shape[-2:]) <= SSIM_BORDER:
         raise ValueError(f"`image` must be at least {SSIM_BORDER + 1} pixels a side, got {list(image.shape)}")
-    metric = _import_extra("torchmetrics.functional.image").structural_similarity_index_measure
+    metric = import_extra("torchmetrics.functional.image", "metrics", NEEDED_BY).structural_similarity_index_measure
     # One image comes back as a scalar.
     return metric(image.double(), reference.double(), data_range=1.0, reduction="none").reshape(-1)
 
@@ -119,8 +121,10 @@ def identity_distance(image: torch.Tensor, reference: torch.Tensor) -> torch.Ten
 @cache
 def load_identity_network() -> Any:  # a dlib.face_recognition_model_v1; dlib is optional, so its type is not named
     """Load dlib's face embedding network, once per process."""
-    models = _import_extra("face_recognition_models")
-    return _import_extra("dlib").face_recognition_model_v1(models.face_recognition_model_location())
+    models = import_extra("face_recognition_models", "metrics", NEEDED_BY)
+    return import_extra("dlib", "metrics", NEEDED_BY).face_recognition_model_v1(
+        models.face_recognition_model_location()
+    )
 
 
 def check_images(batches: Mapping[str, torch.Tensor]) -> None:
@@ -154,11 +158,3 @@ def _embed(network: Any, faces: torch.Tensor) -> torch.Tensor:
     pixels = chips.mul(255).round().clamp(0, 255).to(torch.uint8).permute(0, 2, 3, 1).numpy()  # [B,150,150,3]
     descriptors = network.compute_face_descriptor([np.ascontiguousarray(chip) for chip in pixels])
     return torch.from_numpy(np.array(descriptors, dtype=np.float64))  # [B,128]
-
-
-def _import_extra(module: str) -> Any:
-    try:
-        return import_module(module)
-    except ImportError as error:
-        install = 'pip install "difface-diffusers[metrics]"'
-        raise ImportError(f"This metric needs `{module}`, which cannot be imported ({error}): {install}") from error

@@ -4,11 +4,11 @@ import dataclasses
 import re
 import typing
 from dataclasses import dataclass, field
-from importlib import import_module
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from ..extras import import_extra
 from .degradation import DegradationRanges
 
 
@@ -147,7 +147,7 @@ def load_config(config_class: type[ConfigT], path: str | Path) -> ConfigT:
     Raises:
         ValueError: the file is not a YAML mapping, or `build_config` refuses what it says.
     """
-    yaml = _import_yaml()
+    yaml = _yaml()
     try:
         values = yaml.safe_load(Path(path).read_text()) or {}
     except yaml.YAMLError as error:
@@ -162,15 +162,11 @@ def load_config(config_class: type[ConfigT], path: str | Path) -> ConfigT:
 
 def save_config(config: PriorConfig | EstimatorConfig, path: Path) -> None:
     """Write every setting, defaults included, as a YAML file that `load_config` reads."""
-    path.write_text(_import_yaml().safe_dump(dataclasses.asdict(config), sort_keys=False))
+    path.write_text(_yaml().safe_dump(dataclasses.asdict(config), sort_keys=False))
 
 
-def _import_yaml() -> ModuleType:
-    try:
-        return import_module("yaml")
-    except ImportError as error:
-        install = 'pip install "difface-diffusers[train]"'
-        raise ImportError(f"Training needs `yaml`, which cannot be imported ({error}): {install}") from error
+def _yaml() -> ModuleType:
+    return import_extra("yaml", "train", "Training needs")
 
 
 def _check_lowest(config: Any, lowest: int, *names: str) -> None:
