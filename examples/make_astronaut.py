@@ -14,6 +14,7 @@ import cv2
 import numpy as np
 from PIL import Image
 
+from difface_diffusers.faces.alignment import estimate_similarity
 from difface_diffusers.training.degradation import DegradationRanges, degrade
 
 
@@ -42,18 +43,6 @@ PHOTO_RECIPE = DegradationRanges(
 )
 
 
-def photo_to_face(photo_points: np.ndarray, face_points: np.ndarray) -> np.ndarray:
-    """Fit the similarity `[2,3]` that takes points of the photo to points of the face, least squares (no mirror).
-
-    With points as complex numbers z = x + iy it is face = a * photo + b.
-    """
-    photo, face = (points @ np.array([1, 1j]) for points in (photo_points, face_points))
-    centred = photo - photo.mean()
-    a = np.vdot(centred, face - face.mean()) / np.vdot(centred, centred)
-    b = face.mean() - a * photo.mean()
-    return np.array([[a.real, -a.imag, b.real], [a.imag, a.real, b.imag]])
-
-
 def make_pair(photo: np.ndarray, seed: int = SEED) -> tuple[np.ndarray, np.ndarray]:
     """Crop the clean face and degrade a half-size copy of it.
 
@@ -66,7 +55,7 @@ def make_pair(photo: np.ndarray, seed: int = SEED) -> tuple[np.ndarray, np.ndarr
     """
     # Pixel centres: a point p of a face of 512 pixels lies at (p + 0.5) / 2 - 0.5 of one of 256.
     target = (TRAINING_POINTS_512 + 0.5) * CLEAN_SIZE / 512 - 0.5
-    matrix = photo_to_face(ASTRONAUT_POINTS, target)
+    matrix = estimate_similarity(ASTRONAUT_POINTS, target)
     clean = cv2.warpAffine(photo, matrix, (CLEAN_SIZE, CLEAN_SIZE), flags=cv2.INTER_CUBIC)
     small = cv2.resize(clean, (DEGRADED_SIZE, DEGRADED_SIZE), interpolation=cv2.INTER_AREA)
     degraded = degrade(small.astype(np.float32) / 255, RECIPE, np.random.default_rng(seed))
