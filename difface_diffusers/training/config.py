@@ -9,6 +9,7 @@ from types import ModuleType
 from typing import Any
 
 from ..extras import import_extra
+from .augmentation import AugmentationRanges
 from .degradation import DegradationRanges
 
 
@@ -19,6 +20,7 @@ class DataConfig:
     Attributes:
         image_size: side of the square training images, pixels.
         horizontal_flip: mirror every second face.
+        augmentation: further changes of the clean face; none unless given.
         group_pattern: regular expression on the file's stem; files with the same match form a group (one identity,
             say). `None`: every file stands alone.
         max_per_group: how many files of a group an epoch draws.
@@ -26,6 +28,7 @@ class DataConfig:
 
     image_size: int = 128
     horizontal_flip: bool = True
+    augmentation: AugmentationRanges = field(default_factory=AugmentationRanges)
     group_pattern: str | None = None
     max_per_group: int = 1
 

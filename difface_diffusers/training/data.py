@@ -2,6 +2,8 @@
 
 import re
 from collections import defaultdict
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import cv2
@@ -10,6 +12,7 @@ import torch
 from torch.utils.data import Dataset
 
 from ..image_processing import load_image, pil_to_tensor
+from .augmentation import augment
 from .config import DataConfig
 from .degradation import DegradationRanges, degrade, to_8_bits, to_gray
 
@@ -17,8 +20,13 @@ from .degradation import DegradationRanges, degrade, to_8_bits, to_gray
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
 
 
-def read_face(path: Path, size: int) -> np.ndarray:
+def read_face(path: Path, size: int, change: Callable[[np.ndarray], np.ndarray] | None = None) -> np.ndarray:
     """Read an image as `[size,size,3]`, RGB, float32 in [0,1]; shrunk by area, enlarged by a cubic.
+
+    Args:
+        path: of the image.
+        size: side of the answer, pixels.
+        change: applied to the image before it is resized, from uint8 `[H,W,3]` to such.
 
     Raises:
         ValueError: the file is missing, no image, or cut short; the message names it.
@@ -28,6 +36,8 @@ def read_face(path: Path, size: int) -> np.ndarray:
     except OSError as error:
         raise ValueError(str(error)) from error
     rgb = (image * 255).round().byte().permute(1, 2, 0).contiguous().numpy()
+    if change is not None:
+        rgb = change(rgb)
     if rgb.shape[:2] != (size, size):
         shrinks = min(rgb.shape[:2]) >= size
         rgb = cv2.resize(rgb, (size, size), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_CUBIC)
@@ -43,8 +53,8 @@ class FaceDataset(Dataset):
 
     Args:
         folder: searched recursively for images.
-        config: size, flips and groups.
-        seed: of the order, the flips and the degradations.
+        config: size, flips, augmentation and groups.
+        seed: of the order, the flips, the augmentation and the degradations.
         degradation: ranges of the degradation; `None` yields clean faces alone.
 
     Raises:
@@ -85,7 +95,8 @@ class FaceDataset(Dataset):
     def __getitem__(self, index: int) -> dict[str, torch.Tensor]:
         """Return, for a position in the stream, `clean`, and `degraded` if asked for: `[3,S,S]`, RGB, float32 in [0,1]."""
         rng = np.random.default_rng([self.seed, index, 1])
-        clean = read_face(self._path(index), self.config.image_size)
+        change = partial(augment, ranges=self.config.augmentation, rng=np.random.default_rng([self.seed, index, 2]))
+        clean = read_face(self._path(index), self.config.image_size, change)
         if self.config.horizontal_flip and rng.random() < 0.5:
             clean = np.ascontiguousarray(clean[:, ::-1])
         images = {"clean": clean}

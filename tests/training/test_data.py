@@ -7,6 +7,7 @@ import torch
 from PIL import Image
 from torch.utils.data import DataLoader
 
+from difface_diffusers.training.augmentation import AugmentationRanges
 from difface_diffusers.training.config import DataConfig
 from difface_diffusers.training.data import FaceDataset, PositionSampler, read_face
 from difface_diffusers.training.degradation import DegradationRanges
@@ -255,3 +256,15 @@ def test_a_folder_without_images_is_refused(tmp_path):
     (tmp_path / "notes.txt").write_text("no face")
     with pytest.raises(ValueError, match=r"`data` is .*no image"):
         FaceDataset(tmp_path, DataConfig(), 0)
+
+
+def test_augments_the_clean_face_before_it_is_resized_and_degraded(folder):
+    plain = FaceDataset(folder, DataConfig(image_size=16), 0, DegradationRanges())
+    brighter = DataConfig(image_size=16, augmentation=AugmentationRanges(tone=0.5))
+    changed = FaceDataset(folder, brighter, 0, DegradationRanges())
+    differences = [(changed[n]["clean"] - plain[n]["clean"]).mean().item() for n in range(8)]
+    assert min(differences) < -0.02 and max(differences) > 0.02
+    for n in range(8):
+        degraded = (changed[n]["degraded"] - plain[n]["degraded"]).mean().item()
+        assert degraded == pytest.approx(differences[n], abs=0.05)
+    assert_same_items(changed[5], FaceDataset(folder, brighter, 0, DegradationRanges())[5])

@@ -1,0 +1,77 @@
+"""Mild changes that make new faces of the few there are: turn, size, place, proportions, tone and tint.
+
+Images are `[H,W,3]`, RGB, uint8. All randomness comes from the NumPy generator that is passed in.
+"""
+
+from dataclasses import dataclass, fields
+
+import cv2
+import numpy as np
+
+
+WARP_GRID = 5  # knots per side of the random deformation: one reaches about as far as an eye or a mouth
+
+
+@dataclass(frozen=True)
+class AugmentationRanges:
+    """How far a face is changed at most; 0 leaves that property alone.
+
+    Attributes:
+        rotation: angle to either side, degrees.
+        zoom: relative change of size, up or down.
+        shift: displacement along either axis, in widths of the image.
+        warp: standard deviation of a smooth random deformation, in widths of the image; it changes the proportions of
+            the face, that is, who it is.
+        tone: natural logarithm of the exponent that brightens or darkens all channels.
+        tint: natural logarithm of an exponent of each channel's own.
+    """
+
+    rotation: float = 0.0
+    zoom: float = 0.0
+    shift: float = 0.0
+    warp: float = 0.0
+    tone: float = 0.0
+    tint: float = 0.0
+
+    def __post_init__(self) -> None:
+        for entry in fields(self):
+            value = getattr(self, entry.name)
+            if value < 0:
+                raise ValueError(f"`{entry.name}` is {value}; it must be at least 0.")
+        if self.zoom >= 1:
+            raise ValueError(f"`zoom` is {self.zoom}; it must be below 1.")
+
+
+def augment(image: np.ndarray, ranges: AugmentationRanges, rng: np.random.Generator) -> np.ndarray:
+    """Change one face at random.
+
+    Args:
+        image: `[H,W,3]`, RGB, uint8.
+        ranges: how far.
+        rng: draws everything.
+
+    Returns:
+        The changed face, same shape and type; what comes in from outside is the mirrored border.
+    """
+    return _recolour(_deform(image, ranges, rng), ranges, rng)
+
+
+def _deform(image: np.ndarray, ranges: AugmentationRanges, rng: np.random.Generator) -> np.ndarray:
+    height, width = image.shape[:2]
+    angle, zoom, right, down = rng.uniform(-1, 1, 4) * (ranges.rotation, ranges.zoom, ranges.shift, ranges.shift)
+    knots = rng.standard_normal((WARP_GRID, WARP_GRID, 2), dtype=np.float32) * np.float32(ranges.warp * width)
+    if not (angle or zoom or right or down or knots.any()):
+        return image
+    similarity = cv2.getRotationMatrix2D(((width - 1) / 2, (height - 1) / 2), angle, 1 + zoom)
+    similarity[:, 2] += right * width, down * width
+    back = cv2.invertAffineTransform(similarity)
+    grid = np.stack(np.meshgrid(np.arange(width), np.arange(height)), axis=-1).astype(np.float32)
+    source = grid @ back[:, :2].T + back[:, 2] + cv2.resize(knots, (width, height), interpolation=cv2.INTER_CUBIC)
+    return cv2.remap(image, source.astype(np.float32), None, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REFLECT_101)
+
+
+def _recolour(image: np.ndarray, ranges: AugmentationRanges, rng: np.random.Generator) -> np.ndarray:
+    exponents = np.exp(rng.uniform(-1, 1) * ranges.tone + rng.uniform(-1, 1, 3) * ranges.tint)
+    levels = np.arange(256)[:, None] / 255
+    table = np.rint(255 * levels**exponents).astype(np.uint8)
+    return cv2.LUT(image, table[None])
