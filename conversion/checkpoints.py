@@ -1,7 +1,9 @@
 """What all converters share: reading an original checkpoint and configuration, and loading with nothing left over."""
 
+import pickle
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
@@ -26,6 +28,31 @@ class Entry:
     shape: tuple[int, ...]
     targets: tuple[str, ...]
     convert: Callable[[torch.Tensor], tuple[torch.Tensor, ...]] | None = None
+
+
+def load_checkpoint(path: str | Path) -> Any:
+    """Read a `.pth` file without running any code that it may carry.
+
+    Args:
+        path: a file written by `torch.save`.
+
+    Returns:
+        What it holds, on the CPU.
+
+    Raises:
+        OSError: there is no such file, or it cannot be read.
+        ValueError: it holds more than tensors and plain containers, is damaged, or is no checkpoint at all.
+    """
+    with open(path, "rb") as file:
+        try:
+            return torch.load(file, map_location="cpu", weights_only=True)
+        except Exception as error:  # damaged bytes make the unpickler stumble in any way
+            other = isinstance(error, pickle.UnpicklingError)
+            fault = "holds other objects or is no such file" if other else "is damaged or cut short"
+            raise ValueError(
+                f"{path} was refused: it must be a file of `torch.save` that holds nothing but tensors and plain"
+                f" containers, but it {fault}."
+            ) from error
 
 
 def read_state_dict(checkpoint: Mapping[str, Any]) -> dict[str, torch.Tensor]:

@@ -67,7 +67,8 @@ def _deform(image: np.ndarray, ranges: AugmentationRanges, rng: np.random.Genera
     back = cv2.invertAffineTransform(similarity)
     grid = np.stack(np.meshgrid(np.arange(width), np.arange(height)), axis=-1).astype(np.float32)
     source = grid @ back[:, :2].T + back[:, 2] + cv2.resize(knots, (width, height), interpolation=cv2.INTER_CUBIC)
-    return cv2.remap(image, source.astype(np.float32), None, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REFLECT_101)
+    x, y = np.moveaxis(source.astype(np.float32), -1, 0)
+    return cv2.remap(image, x, y, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REFLECT_101)
 
 
 def _recolour(image: np.ndarray, ranges: AugmentationRanges, rng: np.random.Generator) -> np.ndarray:

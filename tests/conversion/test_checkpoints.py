@@ -3,7 +3,7 @@ from collections import OrderedDict
 import pytest
 import torch
 
-from conversion.checkpoints import Entry, load_strictly, read_config, read_state_dict, renamed
+from conversion.checkpoints import Entry, load_checkpoint, load_strictly, read_config, read_state_dict, renamed
 from difface_diffusers import SRCNNEstimator
 
 
@@ -135,3 +135,37 @@ def test_reports_all_faults_at_once_by_original_key():
         "unexpected: extra.weight",
         "mis-shaped: last.weight [2, 3, 5, 5], expected [3, 2, 5, 5]",
     ]
+
+
+# Files
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+def test_loads_both_formats_of_torch(tmp_path, zipped):
+    torch.save(
+        {"state_dict": {"a": torch.arange(3)}, "step": 7}, tmp_path / "a.pth", _use_new_zipfile_serialization=zipped
+    )
+    checkpoint = load_checkpoint(tmp_path / "a.pth")
+    assert checkpoint["state_dict"]["a"].tolist() == [0, 1, 2] and checkpoint["step"] == 7
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+def test_refuses_a_cut_file_wherever_it_was_cut(tmp_path, zipped):
+    whole, cut = tmp_path / "whole.pth", tmp_path / "cut.pth"
+    torch.save({"a": torch.arange(3000)}, whole, _use_new_zipfile_serialization=zipped)
+    content = whole.read_bytes()
+    for length in (0, 1, 3, 10, 100, len(content) // 2, len(content) - 1):
+        cut.write_bytes(content[:length])
+        with pytest.raises(ValueError, match=r"cut\.pth was refused: it must be a file of `torch.save`"):
+            load_checkpoint(cut)
+
+
+def test_refuses_objects_that_are_no_tensors(tmp_path):
+    torch.save(torch.nn.Linear(1, 1), tmp_path / "module.pth")
+    with pytest.raises(ValueError, match=r"module\.pth was refused: .* holds other objects"):
+        load_checkpoint(tmp_path / "module.pth")
+
+
+def test_a_missing_file_is_an_os_error(tmp_path):
+    with pytest.raises(FileNotFoundError, match="none"):
+        load_checkpoint(tmp_path / "none.pth")

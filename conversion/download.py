@@ -1,0 +1,65 @@
+"""Fetching a file over HTTP, with progress, and going on where an interrupted download stopped."""
+
+import contextlib
+import http.client
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+from tqdm import tqdm
+
+
+CHUNK = 1 << 20
+TIMEOUT = 60  # seconds without a byte
+
+
+def download(url: str, folder: str | Path) -> Path:
+    """Fetch a file, unless it is there.
+
+    What arrives is collected in a file ending in `.part`, which the next call goes on from; the file itself appears
+    only when it is whole.
+
+    Args:
+        url: its last part is the name of the file.
+        folder: where to; made when it is missing.
+
+    Returns:
+        Path of the file.
+
+    Raises:
+        ValueError: the server has no such file, or gave another number of bytes than it announced.
+        OSError: the connection failed; call again to go on.
+    """
+    target = Path(folder) / url.rpartition("/")[2]
+    if target.exists():
+        return target
+    target.parent.mkdir(parents=True, exist_ok=True)
+    part = target.with_name(target.name + ".part")
+    done = part.stat().st_size if part.exists() else 0
+
+    request = urllib.request.Request(url, headers={"Range": f"bytes={done}-"} if done else {})
+    try:
+        response = urllib.request.urlopen(request, timeout=TIMEOUT)
+    except urllib.error.HTTPError as error:
+        if error.code == 416:  # the part is as long as the file or longer: of another file, or all but renamed
+            part.unlink()
+            return download(url, folder)
+        raise ValueError(f"{url} cannot be fetched: {error}.") from error
+    except OSError as error:
+        raise ConnectionError(f"{url} cannot be reached: {error}.") from error
+    with response:
+        done = done if response.status == 206 else 0  # a server that knows no ranges starts again
+        total = done + int(response.headers["Content-Length"])
+        with (
+            part.open("ab" if done else "wb") as file,
+            tqdm(desc=target.name, total=total, initial=done, unit="B", unit_scale=True) as progress,
+            contextlib.suppress(http.client.IncompleteRead, ConnectionError, TimeoutError),  # the length tells, below
+        ):
+            while chunk := response.read(CHUNK):
+                file.write(chunk)
+                progress.update(len(chunk))
+    if part.stat().st_size != total:
+        raise ConnectionError(
+            f"{url} broke off after {part.stat().st_size} of {total} bytes; run the same command again to go on."
+        )
+    return part.rename(target)

@@ -1,0 +1,107 @@
+"""What the original DifFace released: its files, their architectures, and the settings they are run with."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any
+
+from diffusers.models.modeling_utils import ModelMixin
+from diffusers.schedulers.scheduling_ddim import DDIMScheduler
+
+from difface_diffusers import DifFacePipeline
+
+from .prior import convert_prior
+from .swinir import convert_swinir
+
+
+PROJECT_URL = "https://github.com/zsyOAOA/DifFace"
+RELEASE_URL = f"{PROJECT_URL}/releases/download/V1.0"
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """One file of the release.
+
+    Attributes:
+        file: its name.
+        config: the architecture, in the original's argument names.
+        convert: from the state dict and `config` to a component of a pipeline.
+    """
+
+    file: str
+    config: Mapping[str, Any]
+    convert: Callable[[Mapping[str, Any], Mapping[str, Any]], ModelMixin]
+
+
+@dataclass(frozen=True)
+class Task:
+    """What the original does with a pair of checkpoints.
+
+    Attributes:
+        pipeline_class: does the same here.
+        prior: the diffusion model.
+        estimator: guesses the clean face.
+        defaults: settings of the original, by the names of `pipeline_class`.
+        title: heading of the model card.
+        purpose: one sentence of the model card.
+    """
+
+    pipeline_class: type[DifFacePipeline]
+    prior: Checkpoint
+    estimator: Checkpoint
+    defaults: Mapping[str, Any]
+    title: str
+    purpose: str
+
+
+def ddim_scheduler() -> DDIMScheduler:
+    """Return the sampler of the original: linear betas, timesteps from 0 on, the clean face clipped in every step."""
+    return DDIMScheduler(beta_start=1e-4, beta_end=0.02, timestep_spacing="leading", clip_sample=True)
+
+
+PRIOR_512 = Checkpoint(
+    file="iddpm_ffhq512_ema500000.pth",
+    config=MappingProxyType(
+        {
+            "image_size": 512,
+            "in_channels": 3,
+            "model_channels": 32,
+            "out_channels": 6,
+            "attention_resolutions": [32, 16, 8],
+            "channel_mult": [1, 2, 4, 8, 8, 16, 16],
+            "num_res_blocks": [1, 2, 2, 2, 2, 3, 4],
+            "num_head_channels": 64,
+            "use_scale_shift_norm": True,
+        }
+    ),
+    convert=convert_prior,
+)
+SWINIR_512 = Checkpoint(
+    file="swinir_restoration512_L1.pth",
+    config=MappingProxyType(
+        {
+            "in_chans": 3,
+            "embed_dim": 180,
+            "depths": 8 * [6],
+            "num_heads": 8 * [6],
+            "window_size": 8,
+            "mlp_ratio": 2,
+            "sf": 8,
+            "unshuffle_scale": 8,
+        }
+    ),
+    convert=convert_swinir,
+)
+
+TASKS = {
+    "restoration": Task(
+        pipeline_class=DifFacePipeline,
+        prior=PRIOR_512,
+        estimator=SWINIR_512,
+        defaults=MappingProxyType(
+            {"default_num_inference_steps": 100, "default_start_timestep": 400, "default_eta": 0.5}
+        ),
+        title="DifFace, blind face restoration at 512 x 512",
+        purpose="Restores aligned faces that are blurred, noisy, compressed or of low resolution.",
+    ),
+}
