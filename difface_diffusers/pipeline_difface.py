@@ -30,7 +30,7 @@ class DifFacePipelineOutput(BaseOutput):
     Attributes:
         images: one picture per input and sample, the samples of an input next to each other, at the size of the input.
             A list of PIL images; or float32 in [0,1], `[N,H,W,3]` arrays or `[N,3,H,W]` tensors, in a list where the
-            sizes differ.
+            sizes differ. As "latent", x_0 as the chain left it: `[N,3,S,S]`, float32 in about [-1,1], S the model's.
         estimates: what the estimator alone answered, picture by picture, in the same form.
     """
 
@@ -133,7 +133,7 @@ class DifFacePipeline(DiffusionPipeline):
             generator: source of all noise, one or one per output image. The same input with the same generator gives
                 the same picture, alone or in a batch.
             latents: a ready x_N, `[N*num_samples,3,S,S]`, on the scheduler's own scale; exclusive with `generator`.
-            output_type: "pil", "np" or "pt".
+            output_type: "pil", "np" or "pt"; "latent" for what the chain ends with, neither resized nor clamped.
             return_dict: `False` returns the tuple (images, estimates).
             callback_on_step_end: called as `callback(pipe, step, timestep, tensors)` after each call of the prior; may
                 return changed `latents`. Setting `pipe._interrupt = True` ends the chain with what it has.
@@ -183,33 +183,18 @@ class DifFacePipeline(DiffusionPipeline):
             latents = diffuse(estimates, self.scheduler, schedule.noise_timestep, generator)
         latents = latents.to(device, torch.float32)
 
-        # 4. The walk back: the prior predicts the noise, the scheduler takes it away
-        with self.progress_bar(total=len(schedule.timesteps)) as progress_bar:
-            for step, timestep in enumerate(schedule.timesteps):
-                if self.interrupt:
-                    break
-                scaled = self.scheduler.scale_model_input(latents, timestep)
-                model_output = self.predict_noise(scaled, timestep)
-                step_kwargs = self.prepare_step_kwargs(step, eta, generator)
-                latents = self.scheduler.step(model_output, timestep, latents, **step_kwargs).prev_sample
-
-                if callback_on_step_end is not None:
-                    tensors = {"latents": latents}
-                    if "pred_original_sample" in callback_on_step_end_tensor_inputs:
-                        epsilon = model_output[:, :3]
-                        tensors["pred_original_sample"] = predict_clean(self.scheduler, epsilon, timestep, scaled)
-                    wanted = {name: tensors[name] for name in callback_on_step_end_tensor_inputs}
-                    latents = (callback_on_step_end(self, step, timestep, wanted) or {}).get("latents", latents)
-                progress_bar.update()
+        # 4. The walk back to x_0
+        latents = self.denoise(
+            latents, schedule.timesteps, eta, generator, callback_on_step_end, callback_on_step_end_tensor_inputs
+        )
 
         # 5. Back to [0,1], to the size of each input and to the type asked for
-        sizes = [picture.shape[-2:] for picture in pictures for _ in range(num_samples)]
-        images, estimates = (
-            from_tensors(
-                [resize(row[None], size)[0].clamp(0, 1) for row, size in zip(batch, sizes, strict=True)], output_type
-            )
-            for batch in (latents / 2 + 0.5, estimates)
-        )
+        if output_type == "latent":
+            images, estimates = latents, estimates * 2 - 1
+        else:
+            sizes = [picture.shape[-2:] for picture in pictures for _ in range(num_samples)]
+            images = from_tensors(to_sizes(latents / 2 + 0.5, sizes), output_type)
+            estimates = from_tensors(to_sizes(estimates, sizes), output_type)
 
         # 6. Offload
         self.maybe_free_model_hooks()
@@ -253,8 +238,8 @@ class DifFacePipeline(DiffusionPipeline):
         check_integer("num_inference_steps", num_inference_steps, 1, start_timestep, "`start_timestep`")
         if isinstance(eta, bool) or not isinstance(eta, int | float) or not 0 <= eta <= 1:
             raise ValueError(f"`eta` is {eta!r}; it must be a number within 0 .. 1.")
-        if output_type not in OUTPUT_TYPES:
-            raise ValueError(f"`output_type` is {output_type!r}; it must be one of {', '.join(OUTPUT_TYPES)}.")
+        if output_type not in (*OUTPUT_TYPES, "latent"):
+            raise ValueError(f"`output_type` is {output_type!r}; it must be one of {', '.join(OUTPUT_TYPES)}, latent.")
         unknown = set(callback_on_step_end_tensor_inputs) - set(self._callback_tensor_inputs)
         if unknown:
             raise ValueError(
@@ -296,6 +281,47 @@ class DifFacePipeline(DiffusionPipeline):
         model_output = self.unet(scaled_sample.to(self.unet.dtype), timestep).sample.float()
         return model_output if wants_variance(self.scheduler) else model_output[:, :3]
 
+    def denoise(
+        self,
+        latents: torch.Tensor,
+        timesteps: torch.Tensor,
+        eta: float,
+        generator: torch.Generator | list[torch.Generator] | None,
+        callback_on_step_end: Callable[..., dict] | PipelineCallback | MultiPipelineCallbacks | None,
+        callback_on_step_end_tensor_inputs: list[str],
+    ) -> torch.Tensor:
+        """Walk back from x_N to x_0: the prior predicts the noise, the scheduler takes it away.
+
+        Args:
+            latents: x_N, float32 `[B,3,S,S]`.
+            timesteps: of the network calls; the scheduler has been set to them.
+            eta: see `__call__`, as are the next three.
+            generator: see `__call__`.
+            callback_on_step_end: see `__call__`.
+            callback_on_step_end_tensor_inputs: see `__call__`.
+
+        Returns:
+            x_0, float32 `[B,3,S,S]` in about [-1,1]; an earlier state if the chain was interrupted.
+        """
+        with self.progress_bar(total=len(timesteps)) as progress_bar:
+            for step, timestep in enumerate(timesteps):
+                if self.interrupt:
+                    break
+                scaled = self.scheduler.scale_model_input(latents, timestep)
+                model_output = self.predict_noise(scaled, timestep)
+                step_kwargs = self.prepare_step_kwargs(step, eta, generator)
+                latents = self.scheduler.step(model_output, timestep, latents, **step_kwargs).prev_sample
+
+                if callback_on_step_end is not None:
+                    tensors = {"latents": latents}
+                    if "pred_original_sample" in callback_on_step_end_tensor_inputs:
+                        epsilon = model_output[:, :3]
+                        tensors["pred_original_sample"] = predict_clean(self.scheduler, epsilon, timestep, scaled)
+                    wanted = {name: tensors[name] for name in callback_on_step_end_tensor_inputs}
+                    latents = (callback_on_step_end(self, step, timestep, wanted) or {}).get("latents", latents)
+                progress_bar.update()
+        return latents
+
     def prepare_step_kwargs(
         self, step: int, eta: float, generator: torch.Generator | list[torch.Generator] | None
     ) -> dict[str, Any]:
@@ -304,6 +330,11 @@ class DifFacePipeline(DiffusionPipeline):
         known = {"eta": eta, "generator": generator, "order": min(step + 1, LMS_ORDER)}
         accepted = inspect.signature(self.scheduler.step).parameters
         return {name: value for name, value in known.items() if name in accepted}
+
+
+def to_sizes(batch: torch.Tensor, sizes: Sequence[Sequence[int]]) -> list[torch.Tensor]:
+    """Resize each row of `[B,3,S,S]` to its own height and width and clamp it to [0,1]."""
+    return [resize(row[None], size)[0].clamp(0, 1) for row, size in zip(batch, sizes, strict=True)]
 
 
 def check_integer(name: str, value: int, lowest: int, highest: int | None, source: str = "") -> None:

@@ -203,6 +203,12 @@ class TestSchedulers:
         pipe.scheduler = DDIMScheduler.from_config(pipe.scheduler.config)
         assert pipe.predict_noise(sample, torch.tensor(5)).shape[1] == 3
 
+    @pytest.mark.parametrize("scheduler", [EulerDiscreteScheduler, HeunDiscreteScheduler])
+    def test_runs_twice_with_a_stateful_scheduler(self, pipe, faces, scheduler):
+        pipe.scheduler = scheduler.from_config(pipe.scheduler.config)
+        results = [pipe(faces, generator=generators(0, 1), output_type="pt").images for _ in range(2)]
+        torch.testing.assert_close(*results)
+
 
 class TestReproducibility:
     def test_the_same_generator_gives_the_same_picture_alone_in_a_batch_and_from_a_list(self, pipe, faces):
@@ -381,7 +387,7 @@ class TestErrors:
             ({"num_samples": 0}, r"`num_samples` is 0; it must be at least 1"),
             ({"generator": generators(0)}, r"`generator` is a list of 1; .* one entry per output image, 2"),
             ({"generator": generators(0, 1), "num_samples": 2}, r"`generator` is a list of 2; .* output image, 4"),
-            ({"output_type": "latent"}, r"`output_type` is 'latent'; it must be one of pil, np, pt"),
+            ({"output_type": "jpeg"}, r"`output_type` is 'jpeg'; it must be one of pil, np, pt, latent"),
             ({"callback_on_step_end_tensor_inputs": ["noise"]}, r"has \['noise'\]; known are"),
             ({"latents": torch.zeros(1, 3, SIZE, SIZE)}, r"`latents` is torch.float32 \[1, 3, 32, 32\]; .* \[2, 3"),
             ({"latents": torch.full((2, 3, SIZE, SIZE), torch.nan)}, r"`latents` has NaN"),
@@ -436,33 +442,3 @@ class TestDefaults:
             "image", "num_inference_steps", "start_timestep", "eta", "num_samples", "generator", "latents",
             "output_type", "return_dict", "callback_on_step_end", "callback_on_step_end_tensor_inputs",
         ]  # fmt: skip
-
-
-class TestDiffusersConventions:
-    def test_moves_between_dtypes_without_nan(self, pipe, faces):
-        for dtype in (torch.bfloat16, torch.float16):
-            assert pipe.to(dtype)(faces, output_type="pt").images.isfinite().all()
-
-    def test_components_make_another_pipeline(self, pipe, faces):
-        twin = DifFacePipeline(**pipe.components)
-        expected = pipe(faces, num_inference_steps=3, generator=generators(0, 1), output_type="pt").images
-        result = twin(faces, num_inference_steps=3, generator=generators(0, 1), output_type="pt").images
-        torch.testing.assert_close(result, expected)
-
-    def test_progress_bar_counts_the_calls(self, pipe, faces, capsys):
-        pipe.set_progress_bar_config(disable=False)
-        pipe(faces)
-        assert "4/4" in capsys.readouterr().err
-
-    def test_frees_its_hooks(self, pipe, faces, monkeypatch):
-        freed = []
-        monkeypatch.setattr(pipe, "maybe_free_model_hooks", lambda: freed.append(True))
-        pipe(faces)
-        assert freed == [True]
-        assert pipe.model_cpu_offload_seq.split("->") == ["estimator", "unet"]
-
-    @pytest.mark.parametrize("scheduler", [EulerDiscreteScheduler, HeunDiscreteScheduler])
-    def test_runs_twice_with_a_stateful_scheduler(self, pipe, faces, scheduler):
-        pipe.scheduler = scheduler.from_config(pipe.scheduler.config)
-        results = [pipe(faces, generator=generators(0, 1), output_type="pt").images for _ in range(2)]
-        torch.testing.assert_close(*results)
