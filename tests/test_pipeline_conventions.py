@@ -197,7 +197,7 @@ class TestCallback:
             seen.append((step, int(timestep), sorted(tensors)))
             return tensors
 
-        for names in (["latents"], pipe._callback_tensor_inputs):
+        for names in (["latents"], ["pred_original_sample"], pipe._callback_tensor_inputs):
             seen.clear()
             run(
                 pipe,

@@ -4,7 +4,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from . import restore, train
+from . import info, restore, train
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -13,6 +13,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     subparsers = parser.add_subparsers(required=True, metavar="COMMAND")
     restore.add_parser(subparsers)
     train.add_parser(subparsers)
+    info.add_parser(subparsers)
     args = parser.parse_args(argv)
     try:
         return args.run(args)

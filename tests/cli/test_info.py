@@ -1,0 +1,274 @@
+import json
+import re
+import shutil
+import subprocess
+import sys
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import huggingface_hub
+import pytest
+import torch
+
+import difface_diffusers.model_info
+from difface_diffusers import BUNDLED_MODEL, DifFacePipeline
+from difface_diffusers.cli import main
+from difface_diffusers.model_info import model_info
+from tests.conftest import ddim, tiny_estimator, tiny_unet
+from tests.hub_server import FakeHub
+
+
+WEIGHTS = "diffusion_pytorch_model.safetensors"
+CARD = "---\nlicense: other\nlicense_name: s-lab-license-1.0\nlicense_link: https://example.org/LICENSE\n---\n"
+
+
+@pytest.fixture
+def folder(pipe, tmp_path):
+    pipe.save_pretrained(tmp_path / "model")
+    pipe.to(torch.float16).save_pretrained(tmp_path / "model", variant="fp16")
+    (tmp_path / "model" / "README.md").write_text(CARD)
+    return tmp_path / "model"
+
+
+def test_says_what_a_folder_holds(folder, capsys):
+    assert main(["info", str(folder)]) == 0
+    captured = capsys.readouterr()
+    assert (
+        captured.out
+        == f"""\
+model         {folder}
+pipeline      DifFacePipeline: restoration of faces of 32 x 32 pixels
+unet          UNet2DModel (diffusers), 45,259 parameters
+              float32, 0.2 MB
+              float16, 0.1 MB, variant="fp16"
+estimator     SRCNNEstimator (difface_diffusers), 3,217 parameters
+              float32, 0.0 MB
+              float16, 0.0 MB, variant="fp16"
+scheduler     DDIMScheduler (diffusers)
+              num_train_timesteps 1000, beta_schedule linear, beta_start 0.0001, beta_end 0.02,
+              prediction_type epsilon, timestep_spacing leading, clip_sample True
+defaults      eta 0.5, num_inference_steps 4, start_timestep 400
+licence       s-lab-license-1.0, https://example.org/LICENSE
+pipeline tag  unknown
+"""
+    )
+    assert captured.err == ""
+
+
+def test_without_a_name_it_is_the_bundled_model(capsys):
+    assert main(["info"]) == 0
+    output = capsys.readouterr().out
+    assert BUNDLED_MODEL in output and "float16, 21.9 MB\n" in output and "cc-by-nc-sa-4.0" in output
+
+
+def test_json(folder, capsys):
+    assert main(["info", str(folder), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == json.loads(json.dumps(asdict(model_info(folder))))
+
+
+def test_revision(folder, monkeypatch, capsys):
+    info = replace(model_info(folder), revision="c0ffee")
+    for from_cache, line in ((False, "c0ffee"), (True, "c0ffee, from the cache")):
+        answer = replace(info, from_cache=from_cache)
+        monkeypatch.setattr(difface_diffusers.model_info, "model_info", lambda model, answer=answer: answer)
+        assert main(["info", str(folder)]) == 0
+        assert f"\nrevision      {line}\n" in capsys.readouterr().out
+
+
+def test_several_files_and_none(pipe, tmp_path, capsys):
+    pipe.save_pretrained(tmp_path, max_shard_size="20KB")
+    for file in (tmp_path / "estimator").glob("*.safetensors"):
+        file.unlink()
+    assert main(["info", str(tmp_path)]) == 0
+    output = capsys.readouterr().out
+    sizes = [file.stat().st_size for file in (tmp_path / "unet").glob("*.safetensors")]
+    assert f"float32, {sum(sizes) / 1e6:.1f} MB in {len(sizes)} files\n" in output
+    assert "SRCNNEstimator (difface_diffusers)\n              no weights in safetensors\n" in output
+
+
+def test_no_card(folder, capsys):
+    (folder / "README.md").unlink()
+    assert main(["info", str(folder)]) == 0
+    assert capsys.readouterr().out.endswith("licence       unknown\npipeline tag  unknown\n")
+
+
+def test_strangers_cannot_write_to_the_terminal(folder, capsys):
+    (folder / "README.md").write_text('---\nlicense: "\\e[2Jmit\\nmodel bundled"\n---\n')
+    assert main(["info", str(folder)]) == 0
+    assert "licence       ?[2Jmit?model bundled\n" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("model", "message"),
+    [
+        ("/no/such/folder", "neither a folder nor the form of a Hub id"),
+        ("nobody/nothing", "not in the cache, and the Hub does not give it"),
+        ("{folder}/unet", "has no model_index.json; it must be a saved DifFace pipeline"),
+    ],
+)
+def test_an_error_is_one_line(folder, capsys, model, message):
+    assert main(["info", model.format(folder=folder)]) == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err.startswith("difface info: ") and captured.err.count("\n") == 1 and message in captured.err
+
+
+# The Hub
+
+ROOT = Path(__file__).parents[2]
+CLIENT = """
+import contextlib, io, json, sys
+from conversion.hub import push_folder
+from difface_diffusers.cli import main
+
+folders, models = map(json.loads, sys.argv[1:])
+for repository, folder in folders.items():
+    push_folder(folder, repository, private=repository == "org/secret")
+answers = {}
+for model in models:
+    with contextlib.redirect_stdout(io.StringIO()) as output, contextlib.redirect_stderr(io.StringIO()) as error:
+        status = main(["info", model, "--json"])
+    answers[model] = status, output.getvalue(), error.getvalue()
+print(json.dumps(answers))
+"""
+
+
+def client(environment, folders, models):
+    """Push folders and ask for models in a process of its own; return status, output and errors by model."""
+    command = [sys.executable, "-c", CLIENT, json.dumps(folders), json.dumps(models)]
+    environment = {name: value for name, value in environment.items() if "PROGRESS" not in name}
+    result = subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, text=True, timeout=120)
+    assert result.returncode == 0, result.stderr
+    return json.loads(result.stdout)
+
+
+@pytest.fixture(scope="module")
+def hub(tmp_path_factory):
+    with FakeHub(tmp_path_factory.mktemp("hub") / "server") as hub:
+        yield hub
+
+
+@pytest.fixture(scope="module")
+def home(hub):
+    return hub.root.parent / "home"
+
+
+@pytest.fixture(scope="module")
+def pushed(hub):
+    """A folder that is on the Hub as org/tiny and org/secret, and what its owner is told about the latter."""
+    folder, other = hub.root.parent / "model", hub.root.parent / "other"
+    DifFacePipeline(tiny_unet(), tiny_estimator(), ddim()).save_pretrained(folder)
+    (folder / "README.md").write_text(CARD)
+    other.mkdir()
+    (other / "model_index.json").write_text('{"_class_name": "DDPMPipeline"}')
+    folders = {"org/tiny": str(folder), "org/secret": str(folder), "org/other": str(other)}
+    return folder, client(hub.environment(hub.root.parent / "owner", "hf_right"), folders, ["org/secret"])[
+        "org/secret"
+    ]
+
+
+@pytest.fixture(scope="module")
+def answers(hub, home, pushed):
+    """What a visitor without a token is told."""
+    hub.requests.clear()
+    return client(hub.environment(home), {}, ["org/tiny", "org/secret", "org/none", "org/other"])
+
+
+@pytest.fixture
+def cache(home, answers, tmp_path, monkeypatch):
+    """The visitor's cache, for this process, which is offline; the snapshot of org/tiny in it."""
+    shutil.copytree(home / "hub", tmp_path / "hub", symlinks=True)
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+    (snapshot,) = tmp_path.glob("hub/models--org--tiny/snapshots/*")
+    return snapshot
+
+
+def as_on_the_hub(folder, model, revision, from_cache=False):
+    """What `--json` says of a pushed folder."""
+    info = replace(model_info(folder), model=model, revision=revision, from_cache=from_cache)
+    return json.loads(json.dumps(asdict(info)))
+
+
+def test_of_a_repository(hub, pushed, answers):
+    status, output, error = answers["org/tiny"]
+    assert (status, error) == (0, "")
+    assert json.loads(output) == as_on_the_hub(pushed[0], "org/tiny", hub.repositories["org/tiny"].names["main"])
+
+
+def test_no_weights_are_downloaded(hub, home, pushed, answers):
+    assert (pushed[0] / "unet" / WEIGHTS).stat().st_size > 150_000
+    fetched = [(path, status) for method, path, status in hub.requests if method == "GET" and "/resolve/" in path]
+    whole = [re.sub(".*/resolve/[^/]+/", "", path) for path, status in fetched if status == 200 and "org/tiny" in path]
+    assert sorted(whole) == ["README.md", "model_index.json", "scheduler/scheduler_config.json", "unet/config.json"]
+    parts = [path for path, status in fetched if status == 206]
+    assert len(parts) == 2 and all(path.endswith(WEIGHTS) for path in parts)  # the headers
+    assert max(path.stat().st_size for path in home.rglob("*") if path.is_file()) < 5_000
+
+
+def test_a_private_repository_takes_a_token(hub, pushed, answers):
+    folder, (status, output, error) = pushed
+    assert (status, error) == (0, "")
+    assert json.loads(output) == as_on_the_hub(folder, "org/secret", hub.repositories["org/secret"].names["main"])
+
+
+@pytest.mark.parametrize(
+    ("model", "message"),
+    [
+        ("org/secret", "neither a folder nor a repository of the Hub that may be read; one that is private or gated"),
+        ("org/none", "neither a folder nor a repository of the Hub that may be read"),
+        ("org/other", "whose model_index.json names the class 'DDPMPipeline'; it must be DifFacePipeline or"),
+    ],
+)
+def test_an_error_of_the_hub_is_one_line(answers, model, message):
+    status, output, error = answers[model]
+    assert (status, output) == (2, "")
+    assert error.startswith("difface info: `model` is ") and error.count("\n") == 1
+    assert model in error and message in error
+
+
+def test_a_hub_that_is_down(hub, home, pushed, answers):
+    environment = hub.environment(home) | {"HF_ENDPOINT": "http://127.0.0.1:9"}
+    found = client(environment, {}, ["org/tiny", "org/none"])
+    assert found["org/tiny"][0] == 0
+    assert json.loads(found["org/tiny"][1])["from_cache"] is True
+    status, output, error = found["org/none"]
+    assert (status, output) == (2, "") and error.count("\n") == 1
+    assert "not in the cache, and the Hub does not give it: " in error and "refused" in error
+
+
+def test_offline(pushed, cache, capsys):
+    assert main(["info", "org/tiny", "--json"]) == 0
+    expected = as_on_the_hub(pushed[0], "org/tiny", cache.name, from_cache=True)
+    for component in ("unet", "estimator"):
+        expected[component]["weights"][0] |= {"dtypes": None, "num_parameters": None}
+    assert json.loads(capsys.readouterr().out) == expected
+
+    assert main(["info", "org/tiny"]) == 0
+    assert "(diffusers)\n              precision unknown, 0.2 MB\n" in capsys.readouterr().out
+
+
+def store_weights(folder, cache):
+    for component in ("unet", "estimator"):
+        (cache / component).mkdir(exist_ok=True)
+        shutil.copy(folder / component / WEIGHTS, cache / component)
+
+
+def test_offline_with_the_weights_in_the_cache(pushed, cache, capsys):
+    store_weights(pushed[0], cache)
+    assert main(["info", "org/tiny", "--json"]) == 0
+    expected = as_on_the_hub(pushed[0], "org/tiny", cache.name, from_cache=True)
+    assert json.loads(capsys.readouterr().out) == expected
+
+
+def test_offline_without_the_list_of_the_hubs_files(pushed, cache, capsys):
+    store_weights(pushed[0], cache)
+    shutil.rmtree(cache.parents[1] / "trees")
+    assert main(["info", "org/tiny", "--json"]) == 0
+    expected = as_on_the_hub(pushed[0], "org/tiny", cache.name, from_cache=True)
+    assert json.loads(capsys.readouterr().out) == expected
+
+
+def test_offline_without_the_card(cache):
+    (cache / "README.md").unlink()
+    info = model_info("org/tiny")
+    assert info.licence is None and info.unet.class_name == "UNet2DModel"
