@@ -9,6 +9,7 @@ import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from diffusers.models.modeling_utils import ModelMixin
@@ -71,7 +72,7 @@ def convert_pipeline(
     output = Path(output)
     if output.exists() and (not output.is_dir() or any(output.iterdir())):
         raise ValueError(f"`output` is {output}, which exists; it must be a new or an empty folder.")
-    components = {
+    components: dict[str, Any] = {
         "unet": convert_component(task.prior, prior),
         "estimator": convert_component(task.estimator, estimator),
     }
