@@ -266,21 +266,16 @@ class TestComponents:
     @pytest.mark.parametrize(
         "scheduler",
         [
-            scheduler.__name__
-            for scheduler in diffusers.DDIMScheduler.from_config(ddim().config).compatibles
-            if scheduler.__name__
-            in (
-                "DDPMScheduler",
-                "DEISMultistepScheduler",
-                "DPMSolverMultistepScheduler",
-                "DPMSolverSinglestepScheduler",
-                "EulerAncestralDiscreteScheduler",
-                "EulerDiscreteScheduler",
-                "HeunDiscreteScheduler",
-                "LMSDiscreteScheduler",
-                "PNDMScheduler",
-                "UniPCMultistepScheduler",
-            )
+            "DDPMScheduler",
+            "DEISMultistepScheduler",
+            "DPMSolverMultistepScheduler",
+            "DPMSolverSinglestepScheduler",
+            "EulerAncestralDiscreteScheduler",
+            "EulerDiscreteScheduler",
+            "HeunDiscreteScheduler",
+            "LMSDiscreteScheduler",
+            "PNDMScheduler",
+            "UniPCMultistepScheduler",
         ],
     )
     def test_any_compatible_scheduler_can_be_swapped_in(self, pipe, face, scheduler):
