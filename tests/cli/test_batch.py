@@ -138,24 +138,24 @@ def test_photographs_are_read_a_few_at_a_time(folder, tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
 def test_a_killed_run_leaves_whole_files_and_can_be_finished(run, photo, tmp_path, number):
-    """The kill comes while the second of six large photographs is being restored or written."""
+    """The kill comes soon after the first of many large photographs was written."""
     (tmp_path / "many").mkdir()
-    for index in range(6):
-        write_photo(PhotoFile(np.tile(photo, (2, 2, 1)), Metadata()), tmp_path / "many" / f"{index}.png")
-    run(tmp_path / "many" / "0.png", output="model_is_saved")
+    for index in range(18):
+        write_photo(PhotoFile(np.tile(photo, (2, 2, 1)), Metadata()), tmp_path / "many" / f"{index:02}.png")
+    run(tmp_path / "many" / "00.png", output="model_is_saved")
     command = [sys.executable, "-m", "difface_diffusers.cli", "restore", str(tmp_path / "many"), "--faces", "largest",
                "-o", str(tmp_path / "out"), "--model", str(tmp_path / "model"), "--batch-size", "1"]  # fmt: skip
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     while not list((tmp_path / "out").glob("*.png")) and process.poll() is None:
-        time.sleep(0.01)
+        time.sleep(0.002)
     process.send_signal(number)
     _, errors = process.communicate(timeout=60)
-    done = sorted((tmp_path / "out").glob("[0-9].png"))
-    assert 1 <= len(done) < 6
+    done = sorted((tmp_path / "out").glob("[0-9][0-9].png"))
+    assert 1 <= len(done) < 18
     for file in done:
         assert read_photo(file).pixels.shape == (640, 1040, 3)
     if number == signal.SIGINT:
         assert process.returncode == 130 and "what was finished is whole" in errors and "Traceback" not in errors
         assert tree(tmp_path / "out") == [file.name for file in done]
     assert run(tmp_path / "many", "--faces", "largest", "--skip-existing") == 0
-    assert len(list((tmp_path / "out").glob("[0-9].png"))) == 6
+    assert len(list((tmp_path / "out").glob("[0-9][0-9].png"))) == 18
