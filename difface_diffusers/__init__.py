@@ -6,7 +6,7 @@ from diffusers.models.modeling_utils import ModelMixin  # the loader looks this 
 from diffusers.pipelines.pipeline_loading_utils import LOADABLE_CLASSES
 
 from .faces import Face, FaceDetector
-from .models import DifFaceUNet2DModel, SRCNNEstimator, SwinIREstimator
+from .models import DifFaceUNet2DModel, LaMaEstimator, SRCNNEstimator, SwinIREstimator
 from .photo import PhotoRestoration, restore_photo
 from .pipeline_difface import DifFacePipeline, DifFacePipelineOutput
 
@@ -23,6 +23,7 @@ __all__ = [
     "DifFaceUNet2DModel",
     "Face",
     "FaceDetector",
+    "LaMaEstimator",
     "ModelMixin",
     "PhotoRestoration",
     "SRCNNEstimator",

@@ -34,8 +34,8 @@ def restore(pipe, faces):
 
 def test_the_public_names_are_a_closed_list():
     assert set(difface_diffusers.__all__) == {
-        "BUNDLED_MODEL", "DifFacePipeline", "DifFacePipelineOutput", "DifFaceUNet2DModel", "Face", "FaceDetector", "ModelMixin",
-        "PhotoRestoration", "SRCNNEstimator", "SwinIREstimator", "restore_photo",
+        "BUNDLED_MODEL", "DifFacePipeline", "DifFacePipelineOutput", "DifFaceUNet2DModel", "Face", "FaceDetector",
+        "LaMaEstimator", "ModelMixin", "PhotoRestoration", "SRCNNEstimator", "SwinIREstimator", "restore_photo",
     }  # fmt: skip
     assert all(hasattr(difface_diffusers, name) for name in difface_diffusers.__all__)
 

@@ -1,9 +1,10 @@
 """Networks: the prior's UNet and the diffused estimators."""
 
 from .estimator import DiffusedEstimator
+from .lama import LaMaEstimator
 from .srcnn import SRCNNEstimator
 from .swinir import SwinIREstimator
 from .unet import DifFaceUNet2DModel
 
 
-__all__ = ["DifFaceUNet2DModel", "DiffusedEstimator", "SRCNNEstimator", "SwinIREstimator"]
+__all__ = ["DifFaceUNet2DModel", "DiffusedEstimator", "LaMaEstimator", "SRCNNEstimator", "SwinIREstimator"]
