@@ -122,10 +122,10 @@ class EstimatorConfig:
     """Training of a diffused estimator with nothing but an L1 loss.
 
     Attributes:
-        architecture: "swinir" or "srcnn".
+        architecture: "swinir" or "srcnn", which undo the blind degradation, or "lama", which fills holes.
         model: arguments of the architecture's class.
         initial_weights: folder of a saved estimator of the same architecture to start from.
-        degradation: ranges of the blind degradation.
+        degradation: ranges of the blind degradation; "lama" sees none.
     """
 
     architecture: str = "swinir"

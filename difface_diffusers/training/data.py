@@ -15,6 +15,7 @@ from ..image_processing import load_image, pil_to_tensor
 from .augmentation import augment
 from .config import DataConfig
 from .degradation import DegradationRanges, degrade, to_8_bits, to_gray
+from .masks import training_mask
 
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
@@ -45,7 +46,7 @@ def read_face(path: Path, size: int, change: Callable[[np.ndarray], np.ndarray] 
 
 
 class FaceDataset(Dataset):
-    """Clean faces, or (degraded, clean) pairs, addressed by their position in an endless stream.
+    """Clean faces, alone or with what is left of them, addressed by their position in an endless stream.
 
     The item at a position is a function of the seed and the position alone, so a training resumes exactly by asking
     for the next position, whatever the number of processes or workers. An epoch is a fresh shuffle in which each
@@ -55,14 +56,20 @@ class FaceDataset(Dataset):
         folder: searched recursively for images.
         config: size, flips, augmentation and groups.
         seed: of the order, the flips, the augmentation and the degradations.
-        degradation: ranges of the degradation; `None` yields clean faces alone.
+        degradation: ranges of the degradation; `None` degrades nothing.
+        holes: take pieces out instead, see `masks`.
 
     Raises:
         ValueError: the folder does not exist or holds no image.
     """
 
     def __init__(
-        self, folder: str | Path, config: DataConfig, seed: int, degradation: DegradationRanges | None = None
+        self,
+        folder: str | Path,
+        config: DataConfig,
+        seed: int,
+        degradation: DegradationRanges | None = None,
+        holes: bool = False,
     ) -> None:
         paths = sorted(path for path in Path(folder).rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES)
         if not paths:
@@ -70,6 +77,7 @@ class FaceDataset(Dataset):
         self.config = config
         self.seed = seed
         self.degradation = degradation
+        self.holes = holes
         self.groups = list(self._group(paths).values())
         self.epoch_length = sum(min(len(group), config.max_per_group) for group in self.groups)
         self._epoch: tuple[int, list[Path]] = (-1, [])
@@ -93,7 +101,11 @@ class FaceDataset(Dataset):
         return self._epoch[1][index]
 
     def __getitem__(self, index: int) -> dict[str, torch.Tensor]:
-        """Return, for a position in the stream, `clean`, and `degraded` if asked for: `[3,S,S]`, RGB, float32 in [0,1]."""
+        """Return what there is at a position of the stream, float32 in [0,1].
+
+        `clean` `[3,S,S]`, RGB; `degraded` of the same shape if there is a degradation or are holes; and `mask` `[1,S,S]`,
+        1 where `degraded` is missing, if there are holes.
+        """
         rng = np.random.default_rng([self.seed, index, 1])
         change = partial(augment, ranges=self.config.augmentation, rng=np.random.default_rng([self.seed, index, 2]))
         clean = read_face(self._path(index), self.config.image_size, change)
@@ -104,6 +116,9 @@ class FaceDataset(Dataset):
             images["degraded"] = degrade(clean, self.degradation, rng)
             if rng.random() < self.degradation.gray_probability:
                 images = {"clean": to_gray(clean), "degraded": to_8_bits(to_gray(images["degraded"]))}
+        elif self.holes:
+            mask = training_mask(self.config.image_size, rng)[..., None]
+            images |= {"degraded": clean * (1 - mask), "mask": mask}
         return {name: torch.from_numpy(image.transpose(2, 0, 1).copy()) for name, image in images.items()}
 
 

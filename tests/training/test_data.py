@@ -268,3 +268,16 @@ def test_augments_the_clean_face_before_it_is_resized_and_degraded(folder):
         degraded = (changed[n]["degraded"] - plain[n]["degraded"]).mean().item()
         assert degraded == pytest.approx(differences[n], abs=0.05)
     assert_same_items(changed[5], FaceDataset(folder, brighter, 0, DegradationRanges())[5])
+
+
+def test_holes_are_taken_out_of_the_clean_face(folder):
+    dataset = FaceDataset(folder, BY_LETTER, 0, holes=True)
+    masks = []
+    for n in range(8):
+        item = dataset[n]
+        assert set(item) == {"clean", "degraded", "mask"} and item["mask"].shape == (1, 16, 16)
+        torch.testing.assert_close(item["degraded"], item["clean"] * (1 - item["mask"]))
+        masks.append(item["mask"])
+    assert 0 < torch.stack(masks).mean() < 1
+    assert not any(torch.equal(masks[0], mask) for mask in masks[1:])
+    assert_same_items(dataset[3], FaceDataset(folder, BY_LETTER, 0, holes=True)[3])

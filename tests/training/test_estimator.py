@@ -2,13 +2,18 @@ import numpy as np
 import pytest
 import torch
 
-from difface_diffusers import SRCNNEstimator, SwinIREstimator
+from difface_diffusers import LaMaEstimator, SRCNNEstimator, SwinIREstimator
 from difface_diffusers.training import EstimatorConfig, build_config, train_estimator
-from difface_diffusers.training.estimator import EstimatorTask
+from difface_diffusers.training.estimator import EstimatorTask, InpaintingTask
 
 from .tiny import ESTIMATOR, SWINIR, changed, write_faces
 
 
+LAMA = {"base_channels": 4, "num_downsamples": 1, "num_blocks": 1}
+LAMA_CONFIG = {key: value for key, value in ESTIMATOR.items() if key != "model"} | {
+    "architecture": "lama",
+    "model": LAMA,
+}
 SWINIR_CONFIG = ESTIMATOR | {"architecture": "swinir", "model": SWINIR}
 
 
@@ -45,6 +50,19 @@ def test_an_architecture_that_enlarges_is_refused():
         enlarging.loss(enlarging.model, pair())
 
 
+def test_missing_pixels_count_ten_times_when_inpainting():
+    clean = torch.full((1, 3, 2, 2), 0.5)
+    mask = torch.tensor([[[[1.0, 0], [0, 0]]]])
+    answer = clean.clone()
+    answer[..., 0, 0] += 0.1  # missing
+    answer[:, 0, 1, 1] -= 0.4  # known, one colour
+    torch.manual_seed(0)
+    loss = InpaintingTask(build_config(EstimatorConfig, LAMA_CONFIG)).loss(
+        lambda degraded, mask: answer, {"clean": clean, "degraded": clean * (1 - mask), "mask": mask}
+    )
+    assert loss.item() == pytest.approx((10 * 3 * 0.1 + 0.4) / (10 + 3))
+
+
 # The sheet
 
 
@@ -69,7 +87,7 @@ def test_architectures(values, model_class):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"architecture": "unet"}, r"`architecture` is 'unet'; it must be one of \['swinir', 'srcnn'\]"),
+        ({"architecture": "unet"}, r"`architecture` is 'unet'; it must be one of \['swinir', 'srcnn', 'lama'\]"),
         ({"model": {"width": 3}}, r"`model`: .*'width'"),
         ({"model": {"num_channels": 9}}, r"`num_channels` is 9; it must be a multiple of 4"),
         ({"initial_weights": "nowhere"}, r"`initial_weights` is nowhere"),
@@ -91,6 +109,21 @@ def test_a_training_ends_with_a_loadable_estimator(tmp_path, values, model_class
     model = model_class.from_pretrained(tmp_path / "run" / "estimator")
     assert model(torch.rand(1, 3, 16, 16)).shape == (1, 3, 16, 16)
     assert (tmp_path / "run" / "sheets" / "00000002.png").is_file()
+
+
+def test_an_inpainting_estimator_is_trained_and_resumed(tmp_path):
+    folder = write_faces(tmp_path / "faces")
+    config = changed(LAMA_CONFIG, loop={"max_steps": 4, "checkpoint_every": 2, "sheet_every": 4})
+    first_half = changed(config, loop={"max_steps": 2, "learning_rate": 1e-3, "final_learning_rate": 1e-3})
+    whole = changed(config, loop={"learning_rate": 1e-3, "final_learning_rate": 1e-3})
+    train_estimator(build_config(EstimatorConfig, whole), folder, tmp_path / "whole")
+    train_estimator(build_config(EstimatorConfig, first_half), folder, tmp_path / "resumed")
+    train_estimator(build_config(EstimatorConfig, whole), folder, tmp_path / "resumed")
+    models = [LaMaEstimator.from_pretrained(tmp_path / name / "estimator") for name in ("whole", "resumed")]
+    first, second = (model.state_dict() for model in models)
+    assert all(torch.equal(first[name], second[name]) for name in first)
+    assert first["conv_in.norm_local.num_batches_tracked"] == 4
+    assert (tmp_path / "whole" / "sheets" / "00000004.png").is_file()
 
 
 def test_a_training_goes_on_from_another(tmp_path):
