@@ -15,6 +15,8 @@ import torch
 from diffusers.models.modeling_utils import ModelMixin
 from diffusers.pipelines.pipeline_utils import DiffusionPipeline
 
+from difface_diffusers import DifFaceInpaintPipeline
+
 from .checkpoints import load_checkpoint
 from .download import download
 from .hub import push_folder
@@ -95,9 +97,10 @@ def save_and_check(pipe: DiffusionPipeline, folder: Path, variant: str | None = 
     """Save a pipeline, and raise a `RuntimeError` unless it can be loaded with the same weights, and runs."""
     pipe.save_pretrained(folder, variant=variant)
     saved = type(pipe).from_pretrained(folder, variant=variant, dtype=pipe.dtype)
-    image = torch.rand(1, 3, CHECK_SIZE, CHECK_SIZE, generator=torch.Generator().manual_seed(0))
+    image, mask = torch.rand(1, 4, CHECK_SIZE, CHECK_SIZE, generator=torch.Generator().manual_seed(0)).split([3, 1], 1)
+    inpaints = isinstance(pipe, DifFaceInpaintPipeline)
     answers = {
-        "estimator": saved.estimate(image),
+        "estimator": saved.estimate(image, mask.round()) if inpaints else saved.estimate(image),
         "unet": saved.unet(image.to(pipe.dtype), pipe.config.default_start_timestep).sample,
     }
     for name, answer in answers.items():

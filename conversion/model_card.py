@@ -71,10 +71,10 @@ import torch
 from difface_diffusers import {name}
 
 pipe = {name}.from_pretrained("{repo_id}").to("cuda")
-restored = pipe(image, generator=torch.Generator().manual_seed(0)).images[0]
+restored = {task.call}.images[0]
 ```
 {hint}
-The faces must be aligned as in FFHQ. For whole photographs, `restore_photo(pipe, photo)` finds, aligns and restores
+The faces must be aligned as in FFHQ. For whole photographs there is `restore_photo`, which finds, aligns and restores
 the faces and puts them back.
 
 What is left out of a call is set as in the original:

@@ -8,8 +8,9 @@ from typing import Any
 from diffusers.models.modeling_utils import ModelMixin
 from diffusers.schedulers.scheduling_ddim import DDIMScheduler
 
-from difface_diffusers import DifFacePipeline
+from difface_diffusers import DifFaceInpaintPipeline, DifFacePipeline
 
+from .lama import convert_lama
 from .prior import convert_prior
 from .swinir import convert_swinir
 
@@ -44,14 +45,16 @@ class Task:
         defaults: settings of the original, by the names of `pipeline_class`.
         title: heading of the model card.
         purpose: one sentence of the model card.
+        call: how the pipeline is called there.
     """
 
-    pipeline_class: type[DifFacePipeline]
+    pipeline_class: type[DifFacePipeline] | type[DifFaceInpaintPipeline]
     prior: Checkpoint
     estimator: Checkpoint
     defaults: Mapping[str, Any]
     title: str
     purpose: str
+    call: str
 
 
 def ddim_scheduler() -> DDIMScheduler:
@@ -92,6 +95,37 @@ SWINIR_512 = Checkpoint(
     ),
     convert=convert_swinir,
 )
+PRIOR_256 = Checkpoint(
+    file="iddpm_ffhq256_ema750000.pth",
+    config=MappingProxyType(
+        {
+            "image_size": 256,
+            "in_channels": 3,
+            "model_channels": 128,
+            "out_channels": 6,
+            "attention_resolutions": [16, 8],
+            "channel_mult": [1, 1, 2, 2, 4, 4],
+            "num_res_blocks": 2,
+            "num_head_channels": 64,
+            "use_scale_shift_norm": True,
+        }
+    ),
+    convert=convert_prior,
+)
+LAMA_256 = Checkpoint(
+    file="lama_inpainting256.pth",
+    config=MappingProxyType(
+        {
+            "input_nc": 4,
+            "output_nc": 3,
+            "ngf": 64,
+            "n_downsampling": 3,
+            "n_blocks": 18,
+            "resnet_conv_kwargs": {"ratio_gin": 0.75, "ratio_gout": 0.75, "enable_lfu": False},
+        }
+    ),
+    convert=convert_lama,
+)
 
 TASKS = {
     "restoration": Task(
@@ -103,5 +137,17 @@ TASKS = {
         ),
         title="DifFace, blind face restoration at 512 x 512",
         purpose="Restores aligned faces that are blurred, noisy, compressed or of low resolution.",
+        call="pipe(image)",
+    ),
+    "inpainting": Task(
+        pipeline_class=DifFaceInpaintPipeline,
+        prior=PRIOR_256,
+        estimator=LAMA_256,
+        defaults=MappingProxyType(
+            {"default_num_inference_steps": 120, "default_start_timestep": 480, "default_eta": 1.0}
+        ),
+        title="DifFace, face inpainting at 256 x 256",
+        purpose="Fills scratches, holes and missing parts of aligned faces; what is known stays as it is.",
+        call="pipe(image, mask_image)",
     ),
 }

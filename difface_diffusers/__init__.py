@@ -9,6 +9,7 @@ from .faces import Face, FaceDetector
 from .models import DifFaceUNet2DModel, LaMaEstimator, SRCNNEstimator, SwinIREstimator
 from .photo import PhotoRestoration, restore_photo
 from .pipeline_difface import DifFacePipeline, DifFacePipelineOutput
+from .pipeline_difface_inpaint import DifFaceInpaintPipeline
 
 
 # Lets diffusers' loader accept ["difface_diffusers", "SwinIREstimator"] in a model_index.json, local or on the Hub.
@@ -18,6 +19,7 @@ BUNDLED_MODEL = str(Path(__file__).parent / "mini")
 
 __all__ = [
     "BUNDLED_MODEL",
+    "DifFaceInpaintPipeline",
     "DifFacePipeline",
     "DifFacePipelineOutput",
     "DifFaceUNet2DModel",

@@ -17,7 +17,7 @@ from PIL import Image
 from .image_processing import OUTPUT_TYPES, from_tensors, resize, to_tensors
 from .models import DifFaceUNet2DModel, DiffusedEstimator, SRCNNEstimator, SwinIREstimator
 from .models.estimator import diffuse
-from .timesteps import check_scheduler, predict_clean, set_timesteps, wants_variance
+from .timesteps import check_scheduler, guided_step, predict_clean, set_timesteps, wants_variance
 
 
 LMS_ORDER = 4
@@ -149,10 +149,9 @@ class DifFacePipeline(DiffusionPipeline):
         """
         # 0. Defaults: K calls from N on, with eta; pictures as a list of [3,H,W] in [0,1]
         num_inference_steps, start_timestep, eta = self.with_defaults(num_inference_steps, start_timestep, eta)
-        if isinstance(callback_on_step_end, PipelineCallback | MultiPipelineCallbacks):
-            callback_on_step_end_tensor_inputs = callback_on_step_end.tensor_inputs
-        elif callback_on_step_end_tensor_inputs is None:
-            callback_on_step_end_tensor_inputs = ["latents"]
+        callback_on_step_end_tensor_inputs = self.callback_inputs(
+            callback_on_step_end, callback_on_step_end_tensor_inputs
+        )
 
         # 1. Check everything once
         pictures = to_tensors(image)
@@ -213,6 +212,16 @@ class DifFacePipeline(DiffusionPipeline):
             config.default_eta if eta is None else eta,
         )
 
+    def callback_inputs(
+        self,
+        callback_on_step_end: Callable[..., dict] | PipelineCallback | MultiPipelineCallbacks | None,
+        callback_on_step_end_tensor_inputs: list[str] | None,
+    ) -> list[str]:
+        """Return which tensors a callback gets: what a callback object asks for, what is given, or `["latents"]`."""
+        if isinstance(callback_on_step_end, PipelineCallback | MultiPipelineCallbacks):
+            return callback_on_step_end.tensor_inputs
+        return ["latents"] if callback_on_step_end_tensor_inputs is None else callback_on_step_end_tensor_inputs
+
     def check_inputs(
         self,
         *,
@@ -271,9 +280,14 @@ class DifFacePipeline(DiffusionPipeline):
         if not latents.isfinite().all():
             raise ValueError("`latents` has NaN or infinite values; all must be finite.")
 
-    def estimate(self, degraded: torch.Tensor) -> torch.Tensor:
-        """Return the estimator's guess at the model's size, `[B,3,S,S]` float32 clamped to [0,1]."""
-        guess = self.estimator(degraded.to(self.estimator.dtype)).float()
+    def estimate(self, degraded: torch.Tensor, *conditions: torch.Tensor) -> torch.Tensor:
+        """Return the estimator's guess at the model's size, `[B,3,S,S]` float32 clamped to [0,1].
+
+        Args:
+            degraded: faces `[B,3,S,S]` in [0,1].
+            conditions: what else the estimator takes, such as the mask of one that inpaints.
+        """
+        guess = self.estimator(*(tensor.to(self.estimator.dtype) for tensor in (degraded, *conditions))).float()
         return resize(guess, self.model_size).clamp(0, 1)
 
     def predict_noise(self, scaled_sample: torch.Tensor, timestep: torch.Tensor) -> torch.Tensor:
@@ -289,6 +303,7 @@ class DifFacePipeline(DiffusionPipeline):
         generator: torch.Generator | list[torch.Generator] | None,
         callback_on_step_end: Callable[..., dict] | PipelineCallback | MultiPipelineCallbacks | None,
         callback_on_step_end_tensor_inputs: list[str],
+        guide: Callable[[torch.Tensor], torch.Tensor] | None = None,
     ) -> torch.Tensor:
         """Walk back from x_N to x_0: the prior predicts the noise, the scheduler takes it away.
 
@@ -299,6 +314,7 @@ class DifFacePipeline(DiffusionPipeline):
             generator: see `__call__`.
             callback_on_step_end: see `__call__`.
             callback_on_step_end_tensor_inputs: see `__call__`.
+            guide: corrects the clean face `[B,3,S,S]` in [-1,1] that each call predicts; `None` leaves it alone.
 
         Returns:
             x_0, float32 `[B,3,S,S]` in about [-1,1]; an earlier state if the chain was interrupted.
@@ -310,13 +326,16 @@ class DifFacePipeline(DiffusionPipeline):
                 scaled = self.scheduler.scale_model_input(latents, timestep)
                 model_output = self.predict_noise(scaled, timestep)
                 step_kwargs = self.prepare_step_kwargs(step, eta, generator)
-                latents = self.scheduler.step(model_output, timestep, latents, **step_kwargs).prev_sample
+                if guide is None:
+                    latents = self.scheduler.step(model_output, timestep, latents, **step_kwargs).prev_sample
+                else:
+                    latents = guided_step(self.scheduler, model_output, timestep, latents, guide, **step_kwargs)
 
                 if callback_on_step_end is not None:
                     tensors = {"latents": latents}
                     if "pred_original_sample" in callback_on_step_end_tensor_inputs:
-                        epsilon = model_output[:, :3]
-                        tensors["pred_original_sample"] = predict_clean(self.scheduler, epsilon, timestep, scaled)
+                        clean = predict_clean(self.scheduler, model_output[:, :3], timestep, scaled)
+                        tensors["pred_original_sample"] = clean if guide is None else guide(clean)
                     wanted = {name: tensors[name] for name in callback_on_step_end_tensor_inputs}
                     latents = (callback_on_step_end(self, step, timestep, wanted) or {}).get("latents", latents)
                 progress_bar.update()

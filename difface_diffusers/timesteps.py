@@ -1,7 +1,9 @@
 """Which timesteps the prior runs, at which level x_N is noised, and what the chain now believes the clean face is."""
 
 import inspect
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -141,3 +143,48 @@ def predict_clean(
     alpha_cumprod = scheduler.alphas_cumprod.to(scaled_sample.device)[timestep.long()]
     clean = (scaled_sample - (1 - alpha_cumprod).sqrt() * epsilon) / alpha_cumprod.sqrt()
     return clean.clamp(-1, 1)
+
+
+def imply_noise(
+    scheduler: SchedulerMixin, clean: torch.Tensor, timestep: torch.Tensor, scaled_sample: torch.Tensor
+) -> torch.Tensor:
+    """Return the noise prediction that implies a clean face in [-1,1]: the inverse of `predict_clean`."""
+    alpha_cumprod = scheduler.alphas_cumprod.to(scaled_sample.device)[timestep.long()]
+    return (scaled_sample - alpha_cumprod.sqrt() * clean) / (1 - alpha_cumprod).sqrt()
+
+
+def guided_step(
+    scheduler: SchedulerMixin,
+    model_output: torch.Tensor,
+    timestep: torch.Tensor,
+    sample: torch.Tensor,
+    guide: Callable[[torch.Tensor], torch.Tensor],
+    **step_kwargs: Any,
+) -> torch.Tensor:
+    """Take one step of the chain in which the clean face is corrected.
+
+    DDIM keeps the predicted noise and moves the state by the correction of the clean face, as the original DifFace
+    does. Every other scheduler is told the noise that implies the corrected face.
+
+    Args:
+        scheduler: owns the step.
+        model_output: predicted noise `[B,3,H,W]`, or with the variance `[B,6,H,W]`.
+        timestep: of the prediction.
+        sample: x_t.
+        guide: from a clean face `[B,3,H,W]` in [-1,1] to a better one, which is clamped.
+        step_kwargs: further arguments of the scheduler's `step`.
+
+    Returns:
+        The state after the step.
+    """
+    if type(scheduler) is DDIMScheduler:
+        step = cast(Any, scheduler).step(model_output, timestep, sample, **step_kwargs)
+        clean = step.pred_original_sample
+        previous = timestep - scheduler.config.num_train_timesteps // scheduler.num_inference_steps
+        alpha_cumprod = scheduler.alphas_cumprod[previous] if previous >= 0 else scheduler.final_alpha_cumprod
+        return step.prev_sample + alpha_cumprod.sqrt() * (guide(clean).clamp(-1, 1) - clean)
+    scaled = scheduler.scale_model_input(sample, timestep)
+    epsilon, variance = model_output[:, :3], model_output[:, 3:]
+    clean = guide(predict_clean(scheduler, epsilon, timestep, scaled)).clamp(-1, 1)
+    implied = torch.cat([imply_noise(scheduler, clean, timestep, scaled), variance], dim=1)
+    return scheduler.step(implied, timestep, sample, **step_kwargs).prev_sample

@@ -1,3 +1,4 @@
+import diffusers
 import pytest
 import torch
 from diffusers import (
@@ -8,7 +9,7 @@ from diffusers import (
     PNDMScheduler,
 )
 
-from difface_diffusers.timesteps import predict_clean, set_timesteps
+from difface_diffusers.timesteps import guided_step, imply_noise, predict_clean, set_timesteps
 
 from .conftest import ddim
 
@@ -96,3 +97,56 @@ def test_predict_clean_inverts_the_noising():
     noisy = scheduler.add_noise(clean, noise, timestep)
     torch.testing.assert_close(predict_clean(scheduler, noise, timestep, noisy), clean, atol=1e-5, rtol=0)
     assert predict_clean(scheduler, noise + 5, timestep, noisy).abs().max() == 1
+
+
+class TestGuidance:
+    @pytest.fixture
+    def state(self):
+        generator = torch.Generator().manual_seed(0)
+        return torch.randn(2, 2, 3, 4, 4, generator=generator)
+
+    def test_implied_noise_is_the_inverse_of_the_predicted_face(self, state):
+        sample, clean = state[0], state[1].clamp(-1, 1)
+        scheduler, timestep = ddim(), torch.tensor(300)
+        epsilon = imply_noise(scheduler, clean, timestep, sample)
+        torch.testing.assert_close(predict_clean(scheduler, epsilon, timestep, sample), clean, rtol=0, atol=1e-5)
+
+    @pytest.mark.parametrize(
+        "name", ["DDIMScheduler", "DDPMScheduler", "EulerDiscreteScheduler", "UniPCMultistepScheduler"]
+    )
+    def test_a_guide_that_changes_nothing_leaves_the_step_alone(self, state, name):
+        steps = []
+        for guided in (True, False):
+            scheduler = getattr(diffusers, name).from_config(ddim().config)
+            timestep = set_timesteps(scheduler, 5, 100, "cpu").timesteps[0]
+            sample = state[0] * getattr(scheduler, "init_noise_sigma", 1)
+            epsilon = imply_noise(
+                scheduler, state[1].clamp(-0.9, 0.9), timestep, scheduler.scale_model_input(sample, timestep)
+            )
+            noise = (
+                {"generator": torch.Generator().manual_seed(1)} if name in ("DDIMScheduler", "DDPMScheduler") else {}
+            )
+            if guided:
+                steps.append(guided_step(scheduler, epsilon, timestep, sample, lambda clean: clean, **noise))
+            else:
+                steps.append(scheduler.step(epsilon, timestep, sample, **noise).prev_sample)
+        torch.testing.assert_close(*steps, rtol=0, atol=1e-4)
+
+    def test_ddim_keeps_the_predicted_noise(self, state):
+        scheduler = ddim()
+        timestep = set_timesteps(scheduler, 100, 400, "cpu").timesteps[0]
+        sample, target = state[0], torch.full_like(state[0], 0.25)
+        epsilon = imply_noise(scheduler, state[1].clamp(-0.9, 0.9), timestep, sample)
+        result = guided_step(scheduler, epsilon, timestep, sample, lambda clean: target, eta=0.0)
+        alpha = scheduler.alphas_cumprod[timestep - 4]
+        torch.testing.assert_close(result, alpha.sqrt() * target + (1 - alpha).sqrt() * epsilon, rtol=0, atol=1e-5)
+
+    def test_the_variance_goes_along(self, state):
+        scheduler = diffusers.DDPMScheduler.from_config(ddim().config, variance_type="learned_range")
+        timestep = set_timesteps(scheduler, 20, 20, "cpu").timesteps[0]
+        results = []
+        for value in (-1.0, 1.0):
+            output = torch.cat([state[1], torch.full_like(state[1], value)], dim=1)
+            noise = torch.Generator().manual_seed(0)
+            results.append(guided_step(scheduler, output, timestep, state[0], torch.zeros_like, generator=noise))
+        assert not torch.equal(*results)

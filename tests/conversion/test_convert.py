@@ -10,8 +10,14 @@ from huggingface_hub import ModelCard
 import conversion.convert
 from conversion.convert import convert_pipeline, main
 from conversion.official import TASKS
-from difface_diffusers import DifFacePipeline, DifFaceUNet2DModel, SwinIREstimator
-from tests.conversion.reference import estimator_case, load_manifest, prior_case, weights
+from difface_diffusers import (
+    DifFaceInpaintPipeline,
+    DifFacePipeline,
+    DifFaceUNet2DModel,
+    LaMaEstimator,
+    SwinIREstimator,
+)
+from tests.conversion.reference import estimator_case, image, load_golden, load_manifest, prior_case, weights
 
 
 @pytest.fixture
@@ -77,6 +83,27 @@ def test_a_converted_pipeline_answers_like_the_original(arguments, tmp_path, cap
     assert (pipe.config.default_num_inference_steps, pipe.config.default_start_timestep) == (100, 400)
     assert pipe.config.default_eta == 0.5
     assert pipe.scheduler.config.timestep_spacing == "leading"
+
+
+@torch.no_grad()
+def test_inpainting_is_converted_too(tmp_path, monkeypatch):
+    official = TASKS["inpainting"]
+    prior = dataclasses.replace(official.prior, config=load_manifest("unet_tiny_uniform")[0])
+    estimator = dataclasses.replace(official.estimator, config=load_manifest("lama_tiny")[0])
+    monkeypatch.setitem(TASKS, "inpainting", dataclasses.replace(official, prior=prior, estimator=estimator))
+    arguments = [
+        "--prior", str(save(tmp_path / "prior.pth", "unet_tiny_uniform")),
+        "--estimator", str(save(tmp_path / "lama.pth", "lama_tiny")),
+        "--output", str(tmp_path / "out"), "--variant", "fp16",
+    ]  # fmt: skip
+    assert main(["inpainting", *arguments]) == 0
+    pipe = DifFaceInpaintPipeline.from_pretrained(tmp_path / "out")
+    assert type(pipe.estimator) is LaMaEstimator
+    assert (pipe.config.default_num_inference_steps, pipe.config.default_start_timestep) == (120, 480)
+    assert "pipe(image, mask_image)" in (tmp_path / "out" / "README.md").read_text()
+    golden, _ = load_golden("lama_tiny")
+    source = image("lama_tiny", (2, 4, 64, 64))
+    torch.testing.assert_close(pipe.estimator(source[:, :3], source[:, 3:]), golden["output"], rtol=0, atol=1e-5)
 
 
 def test_the_fp16_variant_is_half_the_size_and_loads(arguments, tmp_path):

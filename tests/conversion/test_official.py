@@ -6,7 +6,12 @@ from difface_diffusers.timesteps import set_timesteps
 from tests.conversion.reference import load_manifest
 
 
-RECORDED = [("restoration", "prior", "unet_full512"), ("restoration", "estimator", "swinir_full")]
+RECORDED = [
+    ("restoration", "prior", "unet_full512"),
+    ("restoration", "estimator", "swinir_full"),
+    ("inpainting", "prior", "unet_full256"),
+    ("inpainting", "estimator", "lama_full"),
+]
 
 
 @pytest.mark.parametrize(("task", "part", "manifest"), RECORDED)
@@ -20,11 +25,10 @@ def test_architectures_are_those_of_the_original(task, part, manifest):
 
 
 def test_files_are_those_of_the_release():
-    task = TASKS["restoration"]
-    assert (task.prior.file, task.estimator.file) == (
-        "iddpm_ffhq512_ema500000.pth",
-        "swinir_restoration512_L1.pth",
-    )
+    assert {name: (task.prior.file, task.estimator.file) for name, task in TASKS.items()} == {
+        "restoration": ("iddpm_ffhq512_ema500000.pth", "swinir_restoration512_L1.pth"),
+        "inpainting": ("iddpm_ffhq256_ema750000.pth", "lama_inpainting256.pth"),
+    }
 
 
 def test_restoration_runs_as_the_original():
@@ -37,4 +41,8 @@ def test_restoration_runs_as_the_original():
     assert defaults["default_eta"] == 0.5
     assert scheduler.final_alpha_cumprod == 1 and scheduler.config.clip_sample
     torch.testing.assert_close(scheduler.betas[[0, -1]], torch.tensor([1e-4, 0.02]))
+    inpainting = TASKS["inpainting"].defaults
+    steps, start = inpainting["default_num_inference_steps"], inpainting["default_start_timestep"]
+    assert set_timesteps(scheduler, steps, start, "cpu").timesteps.tolist() == list(range(476, -1, -4))
+    assert inpainting["default_eta"] == 1.0
     assert scheduler.alphas_cumprod[400].item() == pytest.approx(0.19357201, rel=1e-5)
