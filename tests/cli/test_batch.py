@@ -145,7 +145,13 @@ def test_a_killed_run_leaves_whole_files_and_can_be_finished(run, photo, tmp_pat
     run(tmp_path / "many" / "00.png", output="model_is_saved")
     command = [sys.executable, "-m", "difface_diffusers.cli", "restore", str(tmp_path / "many"), "--faces", "largest",
                "-o", str(tmp_path / "out"), "--model", str(tmp_path / "model"), "--batch-size", "1"]  # fmt: skip
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # background jobs of a shell ignore it
+    )
     while not list((tmp_path / "out").glob("*.png")) and process.poll() is None:
         time.sleep(0.002)
     process.send_signal(number)
