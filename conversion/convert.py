@@ -6,7 +6,6 @@ python -m conversion.convert restoration --prior PTH --estimator PTH --output di
 
 import argparse
 import sys
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -19,6 +18,7 @@ from difface_diffusers import DifFaceInpaintPipeline
 
 from .checkpoints import load_checkpoint
 from .download import download
+from .folders import check_new, whole_folder
 from .hub import push_folder
 from .model_card import model_card, source_of
 from .official import RELEASE_URL, TASKS, Checkpoint, Task, ddim_scheduler
@@ -52,8 +52,8 @@ def convert_pipeline(
 ) -> Path:
     """Convert a pair of original checkpoints to the folder of a pipeline, with its model card.
 
-    The folder appears only when it is whole and has been checked: loaded again, its components have the same keys and
-    shapes and answer as before.
+    The folder appears only when it is whole and has been checked: loaded again, its components have the same keys,
+    shapes and weights as before, and run.
 
     Args:
         task: what the checkpoints are for.
@@ -72,23 +72,18 @@ def convert_pipeline(
         RuntimeError: the saved pipeline differs from the converted one.
     """
     output = Path(output)
-    if output.exists() and (not output.is_dir() or any(output.iterdir())):
-        raise ValueError(f"`output` is {output}, which exists; it must be a new or an empty folder.")
+    check_new(output)  # before the work is done
     components: dict[str, Any] = {
         "unet": convert_component(task.prior, prior),
         "estimator": convert_component(task.estimator, estimator),
     }
     pipe = task.pipeline_class(**components, scheduler=ddim_scheduler(), **task.defaults)
-
-    output.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=f".{output.name}-", dir=output.parent) as workspace:
-        folder = Path(workspace) / output.name
+    with whole_folder(output) as folder:
         save_and_check(pipe, folder)
         if variant is not None:
             save_and_check(task.pipeline_class.from_pretrained(folder, dtype=VARIANTS[variant]), folder, variant)
         card = model_card(task, [source_of(prior), source_of(estimator)], variant, repo_id or output.name)
         (folder / "README.md").write_text(card)
-        folder.replace(output)
     return output
 
 

@@ -27,8 +27,8 @@ def download(url: str, folder: str | Path) -> Path:
         Path of the file.
 
     Raises:
-        ValueError: the server has no such file, or gave another number of bytes than it announced.
-        OSError: the connection failed; call again to go on.
+        ValueError: the server has no such file.
+        OSError: the connection failed or broke off; call again to go on.
     """
     target = Path(folder) / url.rpartition("/")[2]
     if target.exists():

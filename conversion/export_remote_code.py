@@ -15,7 +15,6 @@ import argparse
 import json
 import shutil
 import sys
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -26,6 +25,7 @@ from diffusers.pipelines.pipeline_utils import DiffusionPipeline
 
 import difface_diffusers
 
+from .folders import whole_folder
 from .remote_code import self_contained
 
 
@@ -69,20 +69,14 @@ def export_remote_code(folder: str | Path, output: str | Path) -> Path:
         raise FileNotFoundError(f"`folder` is {folder}, which has no {INDEX}; it must be the folder of a pipeline.")
     if output.resolve().is_relative_to(folder.resolve()):
         raise ValueError(f"`output` is {output}, inside of `folder`, {folder}; it must lie elsewhere.")
-    if output.exists() and (not output.is_dir() or any(output.iterdir())):
-        raise ValueError(f"`output` is {output}, which exists; it must be a new or an empty folder.")
     files = code_files(json.loads((folder / INDEX).read_text(encoding="utf-8")))
-
-    output.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=f".{output.name}-", dir=output.parent) as workspace:
-        copy = Path(workspace) / output.name
+    with whole_folder(output) as copy:
         shutil.copytree(folder, copy, ignore=shutil.ignore_patterns(*LEFT_OUT), copy_function=shutil.copyfile)
         for name, text in files.items():
             (copy / name).write_text(text, encoding="utf-8")
         if (copy / "README.md").exists():
             with (copy / "README.md").open("a", encoding="utf-8") as card:
                 card.write(USAGE)
-        copy.replace(output)
     return output
 
 

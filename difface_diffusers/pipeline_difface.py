@@ -176,15 +176,11 @@ class DifFacePipeline(DiffusionPipeline):
         estimates = self.estimate(degraded).repeat_interleave(num_samples, dim=0)  # from here on one row per sample
 
         # 3. The guess noised to the state the chain starts from: [N*num_samples,3,S,S] float32
-        schedule = set_timesteps(self.scheduler, num_inference_steps, start_timestep, device)
-        self._num_timesteps = len(schedule.timesteps)
-        if latents is None:
-            latents = diffuse(estimates, self.scheduler, schedule.noise_timestep, generator)
-        latents = latents.to(device, torch.float32)
+        latents, timesteps = self.prepare_latents(estimates, num_inference_steps, start_timestep, generator, latents)
 
         # 4. The walk back to x_0
         latents = self.denoise(
-            latents, schedule.timesteps, eta, generator, callback_on_step_end, callback_on_step_end_tensor_inputs
+            latents, timesteps, eta, generator, callback_on_step_end, callback_on_step_end_tensor_inputs
         )
 
         # 5. Back to [0,1], to the size of each input and to the type asked for
@@ -294,6 +290,26 @@ class DifFacePipeline(DiffusionPipeline):
         """Return epsilon, `[B,3,S,S]` float32, with the three channels of the variance if the scheduler wants them."""
         model_output = self.unet(scaled_sample.to(self.unet.dtype), timestep).sample.float()
         return model_output if wants_variance(self.scheduler) else model_output[:, :3]
+
+    def prepare_latents(
+        self,
+        estimates: torch.Tensor,
+        num_inference_steps: int,
+        start_timestep: int,
+        generator: torch.Generator | list[torch.Generator] | None,
+        latents: torch.Tensor | None,
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Set the scheduler up, and noise the estimates `[B,3,S,S]` in [0,1] to x_N unless `latents` is a ready one.
+
+        Returns:
+            x_N, float32 `[B,3,S,S]`, and the timesteps of the network calls.
+        """
+        device = estimates.device
+        schedule = set_timesteps(self.scheduler, num_inference_steps, start_timestep, device)
+        self._num_timesteps = len(schedule.timesteps)
+        if latents is None:
+            latents = diffuse(estimates, self.scheduler, schedule.noise_timestep, generator)
+        return latents.to(device, torch.float32), schedule.timesteps
 
     def denoise(
         self,

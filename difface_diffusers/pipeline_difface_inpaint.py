@@ -13,9 +13,7 @@ from PIL import Image
 from .image_processing import from_tensors, to_tensors
 from .mask_processing import resize_known, shrink_mask, to_masks
 from .models import DifFaceUNet2DModel, LaMaEstimator
-from .models.estimator import diffuse
 from .pipeline_difface import DifFacePipeline, DifFacePipelineOutput, split_generator, to_sizes
-from .timesteps import set_timesteps
 
 
 def pull_to_known(clean: torch.Tensor, known: torch.Tensor, mask: torch.Tensor, gamma: float) -> torch.Tensor:
@@ -143,17 +141,13 @@ class DifFaceInpaintPipeline(DifFacePipeline):
         estimates = self.estimate(known, missing).repeat_interleave(num_samples, dim=0)
 
         # 3. The guess noised to the state the chain starts from: [N*num_samples,3,S,S] float32
-        schedule = set_timesteps(self.scheduler, num_inference_steps, start_timestep, device)
-        self._num_timesteps = len(schedule.timesteps)
-        if latents is None:
-            latents = diffuse(estimates, self.scheduler, schedule.noise_timestep, generator)
-        latents = latents.to(device, torch.float32)
+        latents, timesteps = self.prepare_latents(estimates, num_inference_steps, start_timestep, generator, latents)
 
         # 4. The walk back to x_0, drawn to the known pixels
         known, missing = (batch.repeat_interleave(num_samples, dim=0) for batch in (known, missing))
         latents = self.denoise(
             latents,
-            schedule.timesteps,
+            timesteps,
             eta,
             generator,
             callback_on_step_end,

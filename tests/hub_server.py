@@ -206,6 +206,14 @@ class HubHandler(BaseHTTPRequestHandler):
             return None
         return found
 
+    def commit_of(self, repo, revision):
+        """Return a repository and the hash of a commit, or answer 404 and return `None` for both."""
+        repository = self.repository(repo)
+        sha = repository.resolve(revision) if repository else None
+        if repository and sha is None:
+            self.send_failure(404, "RevisionNotFound", f"Invalid rev id: {revision}")
+        return (repository, sha) if sha else (None, None)
+
     # Accounts and repositories
 
     def who_am_i(self):
@@ -232,10 +240,10 @@ class HubHandler(BaseHTTPRequestHandler):
 
     def preupload(self, repo, revision):
         wanted = self.json_body()
-        repository = self.repository(repo)
+        repository, sha = self.commit_of(repo, revision)
         if repository is None:
             return
-        stored = repository.commits[repository.resolve(revision)]
+        stored = repository.commits[sha]
         answers = []
         for file in wanted["files"]:
             large = file["path"].endswith(LARGE_SUFFIXES)
@@ -290,10 +298,10 @@ class HubHandler(BaseHTTPRequestHandler):
 
     def commit(self, repo, revision):
         lines = [json.loads(line) for line in b"".join(self.body()).splitlines()]
-        repository = self.repository(repo)
+        repository, sha = self.commit_of(repo, revision)
         if repository is None:
             return
-        files = dict(repository.commits[repository.resolve(revision)])
+        files = dict(repository.commits[sha])
         for line in lines:
             value = line["value"]
             if line["key"] == "file":
@@ -309,12 +317,8 @@ class HubHandler(BaseHTTPRequestHandler):
     # Download
 
     def info(self, repo, revision="main"):
-        repository = self.repository(repo)
+        repository, sha = self.commit_of(repo, revision)
         if repository is None:
-            return
-        sha = repository.resolve(revision)
-        if sha is None:
-            self.send_failure(404, "RevisionNotFound", f"Invalid rev id: {revision}")
             return
         siblings = [
             {"rfilename": path, "size": file.size, "blobId": file.oid, **_lfs(file)}
@@ -323,10 +327,10 @@ class HubHandler(BaseHTTPRequestHandler):
         self.send_json(200, {"id": repo, "sha": sha, "private": repository.private, "siblings": siblings})
 
     def tree(self, repo, revision):
-        repository = self.repository(repo)
+        repository, sha = self.commit_of(repo, revision)
         if repository is None:
             return
-        files = repository.commits[repository.resolve(revision)]
+        files = repository.commits[sha]
         self.send_json(
             200,
             [
@@ -336,12 +340,8 @@ class HubHandler(BaseHTTPRequestHandler):
         )
 
     def download(self, repo, revision, path):
-        repository = self.repository(repo)
+        repository, sha = self.commit_of(repo, revision)
         if repository is None:
-            return
-        sha = repository.resolve(revision)
-        if sha is None:
-            self.send_failure(404, "RevisionNotFound", f"Invalid rev id: {revision}")
             return
         file = repository.commits[sha].get(path)
         if file is None:

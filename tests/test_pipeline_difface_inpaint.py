@@ -1,5 +1,6 @@
 import inspect
 
+import diffusers
 import numpy as np
 import pytest
 import torch
@@ -100,8 +101,6 @@ class TestParity:
 class TestKnownPixels:
     @pytest.mark.parametrize("scheduler", SCHEDULERS)
     def test_equal_the_input_with_any_scheduler(self, pipe, faces, mask, scheduler):
-        import diffusers
-
         pipe.scheduler = getattr(diffusers, scheduler).from_config(pipe.scheduler.config)
         result = pipe(faces, mask, num_inference_steps=13, generator=generators(0, 1), output_type="pt").images
         known = hole(mask) == 0
@@ -141,8 +140,6 @@ class TestKnownPixels:
 
     @pytest.mark.parametrize("scheduler", SCHEDULERS)
     def test_guide_every_scheduler_near(self, pipe, faces, mask, scheduler):
-        import diffusers
-
         pipe.scheduler = getattr(diffusers, scheduler).from_config(pipe.scheduler.config)
         known, target = hole(mask) == 0, faces * 2 - 1
         errors = []
