@@ -31,7 +31,10 @@ def diffuse(
 
 
 class DiffusedEstimator(ModelMixin, ConfigMixin):
-    """Base of the estimators f(y0; w): `forward(image [B,3,H,W] in [0,1])` answers on the same scale, any H and W."""
+    """Base of the estimators f(y0; w): `forward(image [B,3,H,W] in [0,1])` answers on the same scale, any H and W.
+
+    Those that inpaint take `(image, mask)`.
+    """
 
     def sample_x_n(
         self,
@@ -39,6 +42,7 @@ class DiffusedEstimator(ModelMixin, ConfigMixin):
         scheduler: SchedulerMixin,
         timestep: float | torch.Tensor,
         generator: torch.Generator | list[torch.Generator] | None = None,
+        mask: torch.Tensor | None = None,
     ) -> torch.Tensor:
         """Draw x_N for a degraded face: `diffuse` applied to this estimator's answer.
 
@@ -47,11 +51,13 @@ class DiffusedEstimator(ModelMixin, ConfigMixin):
             scheduler: see `diffuse`.
             timestep: see `diffuse`.
             generator: see `diffuse`.
+            mask: `[B,1,H,W]`, 1 where `image` is missing; for estimators that inpaint, which need it.
 
         Returns:
             x_N, float32, of the answer's shape.
         """
-        return diffuse(self(image), scheduler, timestep, generator)
+        estimate = self(image) if mask is None else self(image, mask)
+        return diffuse(estimate, scheduler, timestep, generator)
 
 
 def check_positive(**sizes: float) -> None:

@@ -1,8 +1,10 @@
 import pytest
 import torch
 import torch.nn.functional as F
+from diffusers import DDIMScheduler
 
 from difface_diffusers import LaMaEstimator
+from difface_diffusers.models.estimator import diffuse
 
 
 TINY = {"base_channels": 4, "num_downsamples": 2, "num_blocks": 2}
@@ -132,6 +134,15 @@ def test_half_precision_transforms_in_float32(dtype, monkeypatch):
     assert set(seen) == {torch.float32, torch.complex64}
     assert answer.dtype is dtype
     torch.testing.assert_close(answer.float(), expected, rtol=0, atol=0.02)
+
+
+@torch.no_grad()
+def test_draws_x_n_for_an_image_and_its_mask():
+    model, (image, mask) = tiny(), picture_and_mask(16, 16)
+    scheduler = DDIMScheduler(beta_start=1e-4, beta_end=0.02)
+    x_n = model.sample_x_n(image, scheduler, 400, torch.Generator().manual_seed(0), mask=mask)
+    expected = diffuse(model(image, mask), scheduler, 400, torch.Generator().manual_seed(0))
+    assert torch.equal(x_n, expected)
 
 
 @torch.no_grad()
