@@ -67,7 +67,7 @@ def _to_tensors(mask_image: Any) -> list[torch.Tensor]:
         return [_pil_to_tensor(mask_image)]
     if isinstance(mask_image, np.ndarray):
         array = mask_image[..., None] if mask_image.ndim == 2 else mask_image
-        return _check(torch.from_numpy(np.ascontiguousarray(np.moveaxis(array, -1, -3))), mask_image)
+        return _check(torch.from_numpy(np.moveaxis(array, -1, -3).copy()), mask_image)
     if isinstance(mask_image, torch.Tensor):
         return _check(mask_image[None] if mask_image.ndim == 2 else mask_image, mask_image)
     if isinstance(mask_image, Sequence) and not isinstance(mask_image, str | bytes):
