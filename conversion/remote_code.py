@@ -144,7 +144,7 @@ def origin_of(name: str, user: str, without_models: bool) -> Origin:
         return Origin(f"{MODEL_IMPORT} as {name}")
     if statements:
         return Origin(source, statements)
-    if hasattr(builtins, name):
+    if hasattr(builtins, name) or name == "__file__":
         return Origin("Python")
     raise ValueError(f"{user} uses `{name}`, which {source} does not define at its top level.")
 

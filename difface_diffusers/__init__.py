@@ -1,10 +1,9 @@
 """DifFace face restoration as a diffusers plugin."""
 
-from pathlib import Path
-
 from diffusers.models.modeling_utils import ModelMixin  # the loader looks this name up in the package
 from diffusers.pipelines.pipeline_loading_utils import LOADABLE_CLASSES
 
+from .bundled import BUNDLED_INPAINT_MODEL, BUNDLED_MODEL
 from .faces import Face, FaceDetector
 from .models import DifFaceUNet2DModel, LaMaEstimator, SRCNNEstimator, SwinIREstimator
 from .photo import PhotoRestoration, restore_photo
@@ -15,9 +14,8 @@ from .pipeline_difface_inpaint import DifFaceInpaintPipeline
 # Lets diffusers' loader accept ["difface_diffusers", "SwinIREstimator"] in a model_index.json, local or on the Hub.
 LOADABLE_CLASSES["difface_diffusers"] = {"ModelMixin": ["save_pretrained", "from_pretrained"]}
 
-BUNDLED_MODEL = str(Path(__file__).parent / "mini")
-
 __all__ = [
+    "BUNDLED_INPAINT_MODEL",
     "BUNDLED_MODEL",
     "DifFaceInpaintPipeline",
     "DifFacePipeline",

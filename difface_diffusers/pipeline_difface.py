@@ -65,6 +65,7 @@ class DifFacePipeline(DiffusionPipeline):
         default_eta: see `__call__`.
     """
 
+    fills_holes = False  # whether the estimator takes a mask too
     model_cpu_offload_seq = "estimator->unet"
     _callback_tensor_inputs = ["latents", "pred_original_sample"]  # noqa: RUF012  diffusers reads a plain list here
 
@@ -232,6 +233,11 @@ class DifFacePipeline(DiffusionPipeline):
         callback_on_step_end_tensor_inputs: Sequence[str] = ("latents",),
     ) -> None:
         """Raise for whatever `__call__` cannot do; see there."""
+        if ("mask" in inspect.signature(self.estimator.forward).parameters) != self.fills_holes:
+            raise ValueError(
+                f"`estimator` is a {type(self.estimator).__name__}, which takes {'no' if self.fills_holes else 'a'} mask;"
+                f" {type(self).__name__} needs one that {'fills holes' if self.fills_holes else 'restores'}."
+            )
         check_scheduler(self.scheduler)
         if wants_variance(self.scheduler) and self.unet.config.out_channels != 6:
             raise ValueError(

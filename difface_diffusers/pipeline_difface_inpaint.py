@@ -2,6 +2,8 @@
 
 from collections.abc import Callable
 from functools import partial
+from os import PathLike
+from typing import Any
 
 import numpy as np
 import torch
@@ -10,6 +12,7 @@ from diffusers.models.unets.unet_2d import UNet2DModel
 from diffusers.schedulers.scheduling_utils import SchedulerMixin
 from PIL import Image
 
+from .bundled import BUNDLED_INPAINT_MODEL, BUNDLED_MODEL
 from .image_processing import from_tensors, to_tensors
 from .mask_processing import resize_known, shrink_mask, to_masks
 from .models import DifFaceUNet2DModel, LaMaEstimator
@@ -43,6 +46,8 @@ class DifFaceInpaintPipeline(DifFacePipeline):
         default_eta: see `DifFacePipeline`.
     """
 
+    fills_holes = True
+
     def __init__(
         self,
         unet: UNet2DModel | DifFaceUNet2DModel,
@@ -53,6 +58,14 @@ class DifFaceInpaintPipeline(DifFacePipeline):
         default_eta: float = 1.0,
     ) -> None:
         super().__init__(unet, estimator, scheduler, default_num_inference_steps, default_start_timestep, default_eta)
+
+    @classmethod
+    def from_pretrained(cls, pretrained_model_name_or_path: str | PathLike, **kwargs: Any) -> "DifFaceInpaintPipeline":
+        """Load a pipeline as diffusers does; `BUNDLED_INPAINT_MODEL` gets the prior of `BUNDLED_MODEL`."""
+        if str(pretrained_model_name_or_path) == BUNDLED_INPAINT_MODEL and "unet" not in kwargs:
+            dtype = kwargs.get("dtype", kwargs.get("torch_dtype"))
+            kwargs["unet"] = UNet2DModel.from_pretrained(BUNDLED_MODEL, subfolder="unet", dtype=dtype)
+        return super().from_pretrained(pretrained_model_name_or_path, **kwargs)
 
     @torch.no_grad()
     def __call__(  # ty: ignore[incompatible-method-override]  the mask comes second

@@ -1,12 +1,14 @@
-"""The model in `difface_diffusers/mini`, on the one face that the repository carries."""
+"""The bundled models, on the one face that the repository carries."""
 
 import json
 from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
-from difface_diffusers import BUNDLED_MODEL, DifFacePipeline
+from benchmarks.inpainting import PLAIN_FILLS, psnr_of_holes
+from difface_diffusers import BUNDLED_INPAINT_MODEL, BUNDLED_MODEL, DifFaceInpaintPipeline, DifFacePipeline
 from difface_diffusers.evaluation import gradient_energy_ratio, identity_distance, psnr
 from difface_diffusers.image_processing import load_image, pil_to_tensor, resize
 
@@ -29,19 +31,23 @@ def result():
     }
 
 
-def test_is_small_and_in_half_precision():
-    files = [path for path in Path(BUNDLED_MODEL).rglob("*") if path.is_file()]
-    assert sum(path.stat().st_size for path in files) < 40e6
+@pytest.mark.parametrize(("folder", "most_bytes"), [(BUNDLED_MODEL, 40e6), (BUNDLED_INPAINT_MODEL, 10e6)])
+def test_is_small_and_in_half_precision(folder, most_bytes):
+    files = [path for path in Path(folder).rglob("*") if path.is_file()]
+    assert sum(path.stat().st_size for path in files) < most_bytes
     assert not [path for path in files if path.suffix not in (".json", ".safetensors", ".md")]
-    assert DifFacePipeline.from_pretrained(BUNDLED_MODEL, dtype=torch.float16).unet.dtype == torch.float16
+    dtypes = {tensor.dtype for path in files if path.suffix == ".safetensors" for tensor in load_file(path).values()}
+    assert torch.float16 in dtypes and torch.float32 not in dtypes
 
 
-def test_card_states_the_licence():
-    assert "license: cc-by-nc-sa-4.0" in (Path(BUNDLED_MODEL) / "README.md").read_text()
+@pytest.mark.parametrize("folder", [BUNDLED_MODEL, BUNDLED_INPAINT_MODEL])
+def test_card_states_the_licence(folder):
+    assert "license: cc-by-nc-sa-4.0" in (Path(folder) / "README.md").read_text()
 
 
-def test_every_scheduler_finds_what_it_needs_in_the_config():
-    config = json.loads((Path(BUNDLED_MODEL) / "scheduler" / "scheduler_config.json").read_text())
+@pytest.mark.parametrize("folder", [BUNDLED_MODEL, BUNDLED_INPAINT_MODEL])
+def test_every_scheduler_finds_what_it_needs_in_the_config(folder):
+    config = json.loads((Path(folder) / "scheduler" / "scheduler_config.json").read_text())
     assert config["timestep_spacing"] == "leading" and config["prediction_type"] == "epsilon"
 
 
@@ -58,3 +64,32 @@ def test_the_restoration_is_nearer_the_face_than_the_input(result):
 
 def test_the_estimate_is_nearer_the_pixels_than_the_input(result):
     assert psnr(result["estimate"], result["clean"]) > psnr(result["input"], result["clean"])
+
+
+@pytest.mark.parametrize("dtype", [None, torch.bfloat16])
+def test_the_inpainting_model_borrows_the_prior(dtype):
+    pipe = DifFaceInpaintPipeline.from_pretrained(BUNDLED_INPAINT_MODEL, dtype=dtype)
+    assert pipe.unet.dtype == pipe.estimator.dtype == (dtype or torch.float32)
+    prior = DifFacePipeline.from_pretrained(BUNDLED_MODEL, dtype=dtype).unet
+    for own, borrowed in zip(prior.parameters(), pipe.unet.parameters(), strict=True):
+        assert torch.equal(own, borrowed)
+
+
+def test_the_inpainting_model_shares_a_prior_that_is_there():
+    unet = DifFacePipeline.from_pretrained(BUNDLED_MODEL).unet
+    assert DifFaceInpaintPipeline.from_pretrained(BUNDLED_INPAINT_MODEL, unet=unet).unet is unet
+
+
+def test_the_inpainting_model_draws_what_opencv_cannot():
+    """An eye is missing."""
+    pipe = DifFaceInpaintPipeline.from_pretrained(BUNDLED_INPAINT_MODEL)
+    pipe.set_progress_bar_config(disable=True)
+    clean = pil_to_tensor(load_image(EXAMPLES / "astronaut_clean.png"))[None]
+    clean = resize(clean, pipe.model_size).clamp(0, 1)
+    mask = torch.zeros(1, 1, *pipe.model_size)
+    mask[..., 50:74, 64:96] = 1
+    damaged = clean * (1 - mask)
+    filled = pipe(damaged, mask, generator=torch.Generator().manual_seed(0), output_type="pt").images
+    plain = [fill(damaged[0], mask[0])[None] for fill in PLAIN_FILLS.values()]
+    best, *others = (psnr_of_holes(picture, clean, mask).item() for picture in (filled, *plain))
+    assert best > max(others) + 1

@@ -237,6 +237,13 @@ class TestCall:
         with pytest.raises(ValueError, match=r"`gamma` is .*; it must be a number within 0 \.\. 0\.5"):
             pipe(faces, mask, gamma=gamma)
 
+    def test_refuses_an_estimator_of_the_other_kind(self, pipe, faces, mask):
+        restorer = DifFaceInpaintPipeline(pipe.unet, tiny_estimator(), ddim())
+        with pytest.raises(ValueError, match=r"`estimator` is a SRCNNEstimator, which takes no mask; .* fills holes"):
+            restorer(faces, mask)
+        with pytest.raises(ValueError, match=r"`estimator` is a LaMaEstimator, which takes a mask; .* restores"):
+            DifFacePipeline(pipe.unet, pipe.estimator, ddim())(faces)
+
     def test_checks_the_other_arguments(self, pipe, faces, mask):
         with pytest.raises(ValueError, match="`num_samples` is 0"):
             pipe(faces, mask, num_samples=0)
