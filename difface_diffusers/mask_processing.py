@@ -50,37 +50,52 @@ def to_masks(
     """
     if mask_image is None:
         return [black_pixels(picture) for picture in pictures]
-    masks = _to_tensors(mask_image)
+    return fit_masks(mask_image, [picture.shape[-2:] for picture in pictures], threshold, invert)
+
+
+def fit_masks(
+    mask_image: Any, sizes: list[Sequence[int]], threshold: float | None, invert: bool, name: str = "mask_image"
+) -> list[torch.Tensor]:
+    """Convert masks in any accepted form to one mask `[1,H,W]` for each of `sizes` (H, W); see `to_masks`.
+
+    Args:
+        mask_image: see `to_masks`, but not `None`.
+        sizes: height and width of each picture.
+        threshold: see `to_masks`.
+        invert: see `to_masks`.
+        name: of the argument, for the messages.
+    """
+    masks = _to_tensors(mask_image, name)
     if len(masks) == 1:
-        masks = masks * len(pictures)
-    if len(masks) != len(pictures):
-        raise ValueError(f"`mask_image` holds {len(masks)} masks; it must hold 1 or one per image, {len(pictures)}.")
-    masks = [_fit(mask, picture.shape[-2:]) for mask, picture in zip(masks, pictures, strict=True)]
+        masks = masks * len(sizes)
+    if len(masks) != len(sizes):
+        raise ValueError(f"`{name}` holds {len(masks)} masks; it must hold 1 or one per image, {len(sizes)}.")
+    masks = [_fit(mask, size) for mask, size in zip(masks, sizes, strict=True)]
     if invert:
         masks = [1 - mask for mask in masks]
     return masks if threshold is None else [(mask >= threshold).float() for mask in masks]
 
 
-def _to_tensors(mask_image: Any) -> list[torch.Tensor]:
+def _to_tensors(mask_image: Any, name: str) -> list[torch.Tensor]:
     """Convert masks in any accepted form to a list of `[1,H,W]`."""
     if isinstance(mask_image, Image.Image):
-        return [_pil_to_tensor(mask_image)]
+        return [_pil_to_tensor(mask_image, name)]
     if isinstance(mask_image, np.ndarray):
         array = mask_image[..., None] if mask_image.ndim == 2 else mask_image
-        return _check(torch.from_numpy(np.moveaxis(array, -1, -3).copy()), mask_image)
+        return _check(torch.from_numpy(np.moveaxis(array, -1, -3).copy()), mask_image, name)
     if isinstance(mask_image, torch.Tensor):
-        return _check(mask_image[None] if mask_image.ndim == 2 else mask_image, mask_image)
+        return _check(mask_image[None] if mask_image.ndim == 2 else mask_image, mask_image, name)
     if isinstance(mask_image, Sequence) and not isinstance(mask_image, str | bytes):
         if not mask_image:
-            raise ValueError(f"`mask_image` is an empty list; accepted is {ACCEPTED_MASKS}.")
-        return [tensor for entry in mask_image for tensor in _to_tensors(entry)]
-    raise TypeError(f"`mask_image` is a {type(mask_image).__name__}; accepted is {ACCEPTED_MASKS}.")
+            raise ValueError(f"`{name}` is an empty list; accepted is {ACCEPTED_MASKS}.")
+        return [tensor for entry in mask_image for tensor in _to_tensors(entry, name)]
+    raise TypeError(f"`{name}` is a {type(mask_image).__name__}; accepted is {ACCEPTED_MASKS}.")
 
 
-def _pil_to_tensor(mask: Image.Image) -> torch.Tensor:
+def _pil_to_tensor(mask: Image.Image, name: str) -> torch.Tensor:
     mask = ImageOps.exif_transpose(mask)
     if mask.mode.startswith(("I", "F")):
-        raise ValueError(f"`mask_image` has the PIL mode {mask.mode}; convert it to 8 bits.")
+        raise ValueError(f"`{name}` has the PIL mode {mask.mode}; convert it to 8 bits.")
     if mask.has_transparency_data:
         opaque = Image.new("RGBA", mask.size, "black")
         opaque.alpha_composite(mask.convert("RGBA"))
@@ -89,19 +104,19 @@ def _pil_to_tensor(mask: Image.Image) -> torch.Tensor:
     return torch.from_numpy(gray.astype(np.float32) / 255)[None]
 
 
-def _check(tensor: torch.Tensor, given: np.ndarray | torch.Tensor) -> list[torch.Tensor]:
+def _check(tensor: torch.Tensor, given: np.ndarray | torch.Tensor, name: str) -> list[torch.Tensor]:
     if tensor.ndim not in (3, 4) or tensor.shape[-3] not in (1, 3) or tensor.numel() == 0:
-        raise ValueError(f"`mask_image` is of shape {list(given.shape)}; accepted is {ACCEPTED_MASKS}.")
+        raise ValueError(f"`{name}` is of shape {list(given.shape)}; accepted is {ACCEPTED_MASKS}.")
     if tensor.dtype == torch.uint8:
         tensor = tensor.float() / 255
     elif tensor.dtype == torch.bool:
         tensor = tensor.float()
     elif not tensor.is_floating_point():
-        raise ValueError(f"`mask_image` is of {given.dtype}; accepted is {ACCEPTED_MASKS}.")
+        raise ValueError(f"`{name}` is of {given.dtype}; accepted is {ACCEPTED_MASKS}.")
     tensor = tensor.detach().float().cpu()
     low, high = (value.item() for value in tensor.aminmax())
     if not (low >= 0 and high <= 1):  # false for NaN too
-        raise ValueError(f"`mask_image` has values from {low:.4g} to {high:.4g}; float masks must lie in [0,1].")
+        raise ValueError(f"`{name}` has values from {low:.4g} to {high:.4g}; float masks must lie in [0,1].")
     if tensor.shape[-3] == 3:
         luma = torch.tensor([0.299, 0.587, 0.114])[:, None, None]  # ITU-R BT.601, as PIL
         tensor = (tensor * luma).sum(dim=-3, keepdim=True)

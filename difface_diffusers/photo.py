@@ -4,6 +4,7 @@ import itertools
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, cast
 
 import cv2
@@ -11,16 +12,18 @@ import numpy as np
 import torch
 from PIL import Image
 
+from .bundled import BUNDLED_INPAINT_MODEL
+from .damage import fill_damage
 from .faces import Face, FaceDetector, YuNetDetector
-from .faces.alignment import align, compose, invert, scale_of, transform, warp
-from .faces.compositing import add_changes, is_tinted, match_colour, to_gray
+from .faces.compositing import GRAY_CHOICES, keeps_tint, match_colour, to_gray
+from .faces.crops import AlignedFaces, align_faces, put_back
 from .faces.selection import Selection, parse_selection, select_faces
 from .image_processing import from_tensors, join_channels, split_channels, to_uint8
 from .pipeline_difface import DifFacePipeline, check_integer, split_generator
+from .pipeline_difface_inpaint import DifFaceInpaintPipeline
 from .upscale import BACKGROUNDS, Upscaler
 
 
-GRAY_CHOICES = ("auto", "on", "off")
 PIPE_ARGUMENTS = {
     "num_inference_steps",
     "start_timestep",
@@ -29,26 +32,6 @@ PIPE_ARGUMENTS = {
     "callback_on_step_end",
     "callback_on_step_end_tensor_inputs",
 }
-BOX_COLOUR = (0.0, 1.0, 0.0)
-
-
-@dataclass(frozen=True)
-class AlignedFaces:
-    """The faces of a photograph, cut out upright.
-
-    Attributes:
-        photo_size: height and width of the photograph, pixels.
-        faces: where they are in the photograph.
-        photo_to_faces: per face the matrix `[2,3]` into the aligned face; for the convention see `faces.alignment`.
-        crops: per face `[S,S,3]`, RGB float32 in [0,1], S the model's size.
-        keep_tint: whether the photograph keeps its colours, so that only the brightness of its faces changes.
-    """
-
-    photo_size: tuple[int, int]
-    faces: list[Face]
-    photo_to_faces: list[np.ndarray]
-    crops: list[np.ndarray]
-    keep_tint: bool
 
 
 @dataclass(frozen=True)
@@ -86,6 +69,8 @@ def restore_photo(
     batch_size: int = 8,
     keep_gray: str = "auto",
     draw_box: bool = False,
+    damage_mask: Any = None,
+    inpainter: DifFaceInpaintPipeline | None = None,
     generator: torch.Generator | list[torch.Generator] | None = None,
     **pipe_arguments: Any,
 ) -> PhotoRestoration | list[PhotoRestoration]:
@@ -109,6 +94,10 @@ def restore_photo(
         keep_gray: "auto" keeps the faces of a gray or sepia photograph so; "on" leaves every photograph's colours as they
             are, "off" takes what the model paints.
         draw_box: draw the outline of every aligned face into the picture.
+        damage_mask: white is damaged and filled before anything else, faces by the inpainter and the rest from its
+            surroundings; PIL image, array or tensor as for `DifFaceInpaintPipeline`, of any size: it is fitted to the
+            photograph. For several photographs one for all, or a list with one each, `None` where nothing is damaged.
+        inpainter: fills damaged faces; the bundled one unless given.
         generator: source of all noise: one, or one per photograph.
         **pipe_arguments: handed to the pipeline's call: `num_inference_steps`, `start_timestep`, `eta`, `num_samples`,
             `callback_on_step_end` and `callback_on_step_end_tensor_inputs`. With an interrupting callback the faces
@@ -122,12 +111,13 @@ def restore_photo(
         TypeError: `photo` is neither of the accepted types nor a list of them.
         ValueError: an argument is out of range; the message names it.
     """
-    # 0. Lists: photographs, and one selection of faces for each
+    # 0. Lists: photographs, and a selection of faces and a mask of damage for each
     several = isinstance(photo, Sequence)
     photos = list(photo) if several else [photo]
     selections = cast(
         list[Selection], list(faces) if several and not isinstance(faces, str) else [faces] * len(photos)
     )
+    masks = list(damage_mask) if several and isinstance(damage_mask, list | tuple) else [damage_mask] * len(photos)
 
     # 1. Check everything once
     check_arguments(
@@ -138,25 +128,37 @@ def restore_photo(
         selections=selections,
         batch_size=batch_size,
         keep_gray=keep_gray,
+        num_masks=len(masks),
         generator=generator,
         pipe_arguments=pipe_arguments,
     )
     channels = [split_channels(picture) for picture in photos]
-
-    # 2. The faces of every photograph, cut out upright
     detector = YuNetDetector() if detector is None else detector
+
+    # 2. Damage filled
+    if any(mask is not None for mask in masks):
+        inpainter = inpainter or DifFaceInpaintPipeline.from_pretrained(BUNDLED_INPAINT_MODEL).to(pipe.device)
+        fill = partial(fill_damage, inpainter, detector=detector, min_face_size=min_face_size, batch_size=batch_size)
+        noise = split_generator(generator, len(photos)) if isinstance(generator, torch.Generator) else generator
+        for index, (mask, selection) in enumerate(zip(masks, selections, strict=True)):
+            if mask is not None:
+                rgb, alpha = channels[index]
+                own = None if noise is None else noise[index]
+                filled = fill(rgb, mask, faces=selection, keep_gray=keep_gray, generator=own)
+                channels[index] = (np.asarray(filled.image), alpha)
+
+    # 3. The faces of every photograph, cut out upright
     aligned: list[AlignedFaces] = []
     for number, ((rgb, _), selection) in enumerate(zip(channels, selections, strict=True), start=1):
         chosen = select_faces(to_uint8(rgb), detector, selection, min_face_size)
-        keep_tint = keep_gray == "on" or (keep_gray == "auto" and is_tinted(rgb))
-        aligned.append(align_faces(rgb, chosen, pipe.model_size[0], keep_tint))
+        aligned.append(align_faces(rgb, chosen, pipe.model_size[0], keeps_tint(rgb, keep_gray)))
         if not chosen and isinstance(selection, str):
             warnings.warn(f"no face in photograph {number} of {len(photos)}: it is only enlarged", stacklevel=2)
 
-    # 3. All of them restored in batches, the samples of a face next to each other
+    # 4. All of them restored in batches, the samples of a face next to each other
     answers = restore_faces(pipe, aligned, generator, batch_size, pipe_arguments)
 
-    # 4. Every photograph enlarged, and the changes to its faces added
+    # 5. Every photograph enlarged, and the changes to its faces added
     num_samples = pipe_arguments.get("num_samples", 1)
     restorations = []
     for picture, (rgb, alpha), each, (restored, estimates) in zip(photos, channels, aligned, answers, strict=True):
@@ -183,6 +185,7 @@ def check_arguments(
     selections: list[Selection],
     batch_size: int,
     keep_gray: str,
+    num_masks: int,
     generator: torch.Generator | list[torch.Generator] | None,
     pipe_arguments: dict[str, Any],
 ) -> None:
@@ -200,6 +203,8 @@ def check_arguments(
     check_integer("batch_size", batch_size, 1, None)
     if keep_gray not in GRAY_CHOICES:
         raise ValueError(f"`keep_gray` is {keep_gray!r}; it must be one of {', '.join(GRAY_CHOICES)}.")
+    if num_masks != num_photos:
+        raise ValueError(f"`damage_mask` holds {num_masks} masks; {num_photos} photographs need one, or None, each.")
     if isinstance(generator, list) and len(generator) != num_photos:
         raise ValueError(f"`generator` is a list of {len(generator)}; {num_photos} photographs need one each.")
     unknown = sorted(set(pipe_arguments) - PIPE_ARGUMENTS)
@@ -216,16 +221,6 @@ def check_arguments(
         num_samples=pipe_arguments.get("num_samples", 1),
         callback_on_step_end_tensor_inputs=pipe_arguments.get("callback_on_step_end_tensor_inputs", ["latents"]),
     )
-
-
-def align_faces(rgb: np.ndarray, faces: list[Face], face_size: int, keep_tint: bool) -> AlignedFaces:
-    """Cut the faces out of a photograph, RGB `[H,W,3]` uint8 or uint16, upright and of `face_size` pixels."""
-    photo_to_faces = [align(face.landmarks, face_size) for face in faces]
-    scale = np.float32(np.iinfo(rgb.dtype).max)
-    crops = [warp(rgb, photo_to_face, (face_size, face_size)) / scale for photo_to_face in photo_to_faces]
-    if keep_tint:
-        crops = [to_gray(crop) for crop in crops]
-    return AlignedFaces(rgb.shape[:2], faces, photo_to_faces, crops, keep_tint)
 
 
 def restore_faces(
@@ -298,30 +293,6 @@ def enlarge(rgb: np.ndarray, size: tuple[int, int], background: str | Upscaler) 
             f"`background` answered {enlarged.dtype} {list(enlarged.shape)}; it must be {rgb.dtype} {[*size, 3]}."
         )
     return enlarged.copy() if np.may_share_memory(enlarged, rgb) else enlarged
-
-
-def put_back(canvas: np.ndarray, aligned: AlignedFaces, restored: list[np.ndarray], draw_box: bool = False) -> None:
-    """Add to the enlarged photograph, in place, what changed in each of its faces.
-
-    Args:
-        canvas: RGB `[H,W,3]`, uint8 or uint16.
-        aligned: the faces before.
-        restored: per face `[S,S,3]` float32 in [0,1].
-        draw_box: draw the outline of every aligned face.
-    """
-    enlargement = np.array(canvas.shape[1::-1]) / aligned.photo_size[::-1]
-    canvas_to_photo = np.column_stack([np.diag(1 / enlargement), np.zeros(2)])
-    canvas_to_faces = [compose(canvas_to_photo, photo_to_face) for photo_to_face in aligned.photo_to_faces]
-    changes = [after - before for after, before in zip(restored, aligned.crops, strict=True)]
-    add_changes(canvas, changes, canvas_to_faces)
-    if not draw_box:
-        return
-    colour = [share * np.iinfo(canvas.dtype).max for share in BOX_COLOUR]
-    for canvas_to_face, crop in zip(canvas_to_faces, aligned.crops, strict=True):
-        square = np.array([(0, 0), (0, 1), (1, 1), (1, 0)]) * len(crop)
-        outline = np.rint(transform(square, invert(canvas_to_face))).astype(np.int32)
-        thickness = max(1, round(len(crop) / scale_of(canvas_to_face) / 100))
-        cv2.polylines(canvas, [outline], isClosed=True, color=colour, thickness=thickness)
 
 
 def faces_to_pil(faces: list[np.ndarray]) -> list[Image.Image]:

@@ -3,7 +3,7 @@ import pytest
 import torch
 from PIL import Image
 
-from difface_diffusers.mask_processing import black_pixels, resize_known, shrink_mask, to_masks
+from difface_diffusers.mask_processing import black_pixels, fit_masks, resize_known, shrink_mask, to_masks
 
 
 HEIGHT, WIDTH = 6, 9
@@ -114,7 +114,17 @@ def test_refuses(picture, mask_image, error, message):
         to_masks(mask_image, 2 * [picture], 0.5, False)
 
 
+def test_messages_name_the_argument_of_the_caller():
+    with pytest.raises(TypeError, match="`damage_mask` is a str"):
+        fit_masks("mask.png", [(6, 9)], 0.5, False, name="damage_mask")
+
+
 # Sizes
+
+
+def test_masks_are_fitted_to_sizes_of_their_own(mask):
+    small, large = fit_masks(mask, [(HEIGHT, WIDTH), (4 * HEIGHT, 4 * WIDTH)], 0.5, False)
+    assert small.sum() == 10 and large.shape == (1, 4 * HEIGHT, 4 * WIDTH) and abs(large.sum() - 160) <= 2
 
 
 def test_a_shrunk_mask_misses_whatever_is_touched():

@@ -3,9 +3,19 @@ import pytest
 import torch
 from PIL import Image, ImageCms
 
-from difface_diffusers import BUNDLED_MODEL, DifFacePipeline, Face, PhotoRestoration, restore_photo
+from difface_diffusers import (
+    BUNDLED_INPAINT_MODEL,
+    BUNDLED_MODEL,
+    DifFaceInpaintPipeline,
+    DifFacePipeline,
+    Face,
+    LaMaEstimator,
+    PhotoRestoration,
+    restore_photo,
+)
+from difface_diffusers.damage import fill_damage
 from difface_diffusers.faces.alignment import align, template, transform, warp
-from tests.conftest import SIZE
+from tests.conftest import SIZE, ddim, tiny_unet
 from tests.faces.test_alignment import similarity
 
 
@@ -265,6 +275,85 @@ class TestBatches:
         assert [len(result.faces) for result in results] == [1, 1]
 
 
+class TestDamage:
+    @pytest.fixture
+    def inpainter(self):
+        torch.manual_seed(4)
+        estimator = LaMaEstimator(base_channels=4, num_downsamples=2, num_blocks=1).eval()
+        inpainter = DifFaceInpaintPipeline(tiny_unet(), estimator, ddim(), default_num_inference_steps=2)
+        inpainter.set_progress_bar_config(disable=True)
+        return inpainter
+
+    @pytest.fixture
+    def damage(self):
+        """A hole in the left face and one beside the faces, `[120,150]`."""
+        mask = np.zeros((120, 150), np.uint8)
+        mask[50:60, 30:45] = mask[100:110, 120:140] = 255
+        return mask
+
+    def restore(self, pipe, photo, detector, seeds=0, **arguments):
+        generator = (
+            [torch.Generator().manual_seed(seed) for seed in seeds]
+            if isinstance(seeds, list)
+            else torch.Generator().manual_seed(seeds)
+        )
+        return restore_photo(pipe, photo, detector, generator=generator, **arguments)
+
+    def test_is_filled_before_the_faces_are_restored(self, pipe, inpainter, detector, damage):
+        spoilt = picture()
+        spoilt[damage > 0] = 255
+        filled = fill_damage(
+            inpainter, spoilt, damage, detector, generator=(generator := torch.Generator().manual_seed(0))
+        )
+        expected = restore_photo(pipe, filled.image, detector, generator=generator)
+        result = self.restore(pipe, spoilt, detector, damage_mask=damage, inpainter=inpainter)
+        np.testing.assert_array_equal(result.image, expected.image)
+        np.testing.assert_array_equal(result.crops[1], expected.crops[1])
+        assert (result.image != self.restore(pipe, spoilt, detector).image)[200:220, 240:280].all(-1).mean() > 0.9
+
+    def test_what_it_hides_does_not_matter(self, pipe, inpainter, detector, damage):
+        images = []
+        for colour in (0, 255):
+            spoilt = picture()
+            spoilt[damage > 0] = colour
+            images.append(self.restore(pipe, spoilt, detector, damage_mask=damage, inpainter=inpainter).image)
+        np.testing.assert_array_equal(*images)
+
+    def test_of_several_photographs(self, pipe, inpainter, detector, damage):
+        arguments = {"inpainter": inpainter}
+        masks = [None, damage, Image.fromarray(damage)]
+        together = self.restore(pipe, [picture()] * 3, detector, [1, 2, 3], damage_mask=masks, **arguments)
+        for seed, mask, result in zip((1, 2, 3), masks, together, strict=True):
+            alone = self.restore(pipe, picture(), detector, seed, damage_mask=mask, **arguments)
+            assert np.abs(result.image.astype(int) - alone.image).max() <= 1
+
+    def test_the_first_of_several_is_what_it_is_alone(self, pipe, inpainter, detector, damage):
+        arguments = {"damage_mask": damage, "inpainter": inpainter}
+        first, second = self.restore(pipe, [picture(), picture()], detector, 5, **arguments)
+        alone = self.restore(pipe, picture(), detector, 5, **arguments)
+        assert np.abs(first.image.astype(int) - alone.image).max() <= 1
+        assert (first.image != second.image).any()
+
+    def test_alpha_and_form_stay(self, pipe, inpainter, detector, damage):
+        photo = np.dstack([picture(dtype=np.uint16), np.full((120, 150), 7, np.uint16)])
+        image = self.restore(pipe, photo, detector, damage_mask=damage, inpainter=inpainter).image
+        assert image.dtype == np.uint16 and (image[..., 3] == 7).all()
+
+    def test_the_bundled_inpainter_fills_unless_another_is_given(self, pipe, detector, damage, monkeypatch):
+        loaded = []
+
+        def load(folder):
+            loaded.append(folder)
+            return DifFaceInpaintPipeline(tiny_unet(), LaMaEstimator(4, 2, 1).eval(), ddim(), 2)
+
+        monkeypatch.setattr(DifFaceInpaintPipeline, "from_pretrained", load)
+        restore_photo(pipe, picture(), detector)
+        restore_photo(pipe, [picture()], detector, damage_mask=[None])
+        assert loaded == []
+        restore_photo(pipe, picture(), detector, damage_mask=damage)
+        assert loaded == [BUNDLED_INPAINT_MODEL]
+
+
 class TestBackground:
     def test_none_repeats_pixels(self, pipe, detector):
         image = restore_photo(pipe, picture(), detector, background="none", faces=[]).image
@@ -308,6 +397,12 @@ class TestBackground:
         ({"faces": [np.ones((5, 2))]}, ValueError, "lie on one spot"),
         ({"photo": [np.zeros((4, 4, 3), np.uint8)], "faces": [[0], [1]]}, ValueError, "`faces` has 2 selections"),
         ({"batch_size": 0}, ValueError, "`batch_size` is 0"),
+        (
+            {"photo": [picture()] * 2, "damage_mask": [None]},
+            ValueError,
+            "`damage_mask` holds 1 masks; 2 photographs need one, or None, each",
+        ),
+        ({"damage_mask": "mask.png"}, TypeError, "`damage_mask` is a str"),
         ({"keep_gray": "maybe"}, ValueError, "`keep_gray` is 'maybe'; it must be one of auto, on, off"),
         (
             {"generator": [torch.Generator()] * 2},

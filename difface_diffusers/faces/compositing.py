@@ -16,6 +16,7 @@ MASK_EXPONENT = 3  # 2 is an ellipse, more is squarer
 FEATHER = 0.25  # share of the radius over which the mask fades out
 COLOUR_SCALE = 0.08  # share of the side of an aligned face: sigma above which its colours are the photograph's
 TINT_TOLERANCE = 3 / 255
+GRAY_CHOICES = ("auto", "on", "off")
 
 
 def to_gray(image: np.ndarray) -> np.ndarray:
@@ -45,6 +46,11 @@ def is_tinted(photo: np.ndarray) -> bool:
     low, high = np.quantile(chroma @ direction, (0.02, 0.98))
     both_ways = low < -2 * TINT_TOLERANCE and high > 2 * TINT_TOLERANCE
     return bool(left_over < TINT_TOLERANCE and not both_ways)
+
+
+def keeps_tint(photo: np.ndarray, keep_gray: str) -> bool:
+    """Tell whether only the brightness of a photograph may change: "on", or "auto" and it is of one tint."""
+    return keep_gray == "on" or (keep_gray == "auto" and is_tinted(photo))
 
 
 def face_mask(x: np.ndarray, y: np.ndarray) -> np.ndarray:

@@ -1,0 +1,66 @@
+"""The faces of a photograph cut out upright, and what became of them put back."""
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+from .alignment import align, compose, invert, scale_of, transform, warp
+from .compositing import add_changes, to_gray
+from .detection import Face
+
+
+BOX_COLOUR = (0.0, 1.0, 0.0)
+
+
+@dataclass(frozen=True)
+class AlignedFaces:
+    """The faces of a photograph, cut out upright.
+
+    Attributes:
+        photo_size: height and width of the photograph, pixels.
+        faces: where they are in the photograph.
+        photo_to_faces: per face the matrix `[2,3]` into the aligned face; for the convention see `faces.alignment`.
+        crops: per face `[S,S,3]`, RGB float32 in [0,1], S the model's size.
+        keep_tint: whether the photograph keeps its colours, so that only the brightness of its faces changes.
+    """
+
+    photo_size: tuple[int, int]
+    faces: list[Face]
+    photo_to_faces: list[np.ndarray]
+    crops: list[np.ndarray]
+    keep_tint: bool
+
+
+def align_faces(rgb: np.ndarray, faces: list[Face], face_size: int, keep_tint: bool) -> AlignedFaces:
+    """Cut the faces out of a photograph, RGB `[H,W,3]` uint8 or uint16, upright and of `face_size` pixels."""
+    photo_to_faces = [align(face.landmarks, face_size) for face in faces]
+    scale = np.float32(np.iinfo(rgb.dtype).max)
+    crops = [warp(rgb, photo_to_face, (face_size, face_size)) / scale for photo_to_face in photo_to_faces]
+    if keep_tint:
+        crops = [to_gray(crop) for crop in crops]
+    return AlignedFaces(rgb.shape[:2], faces, photo_to_faces, crops, keep_tint)
+
+
+def put_back(canvas: np.ndarray, aligned: AlignedFaces, restored: list[np.ndarray], draw_box: bool = False) -> None:
+    """Add to the enlarged photograph, in place, what changed in each of its faces.
+
+    Args:
+        canvas: RGB `[H,W,3]`, uint8 or uint16.
+        aligned: the faces before.
+        restored: per face `[S,S,3]` float32 in [0,1].
+        draw_box: draw the outline of every aligned face.
+    """
+    enlargement = np.array(canvas.shape[1::-1]) / aligned.photo_size[::-1]
+    canvas_to_photo = np.column_stack([np.diag(1 / enlargement), np.zeros(2)])
+    canvas_to_faces = [compose(canvas_to_photo, photo_to_face) for photo_to_face in aligned.photo_to_faces]
+    changes = [after - before for after, before in zip(restored, aligned.crops, strict=True)]
+    add_changes(canvas, changes, canvas_to_faces)
+    if not draw_box:
+        return
+    colour = [share * np.iinfo(canvas.dtype).max for share in BOX_COLOUR]
+    for canvas_to_face, crop in zip(canvas_to_faces, aligned.crops, strict=True):
+        square = np.array([(0, 0), (0, 1), (1, 1), (1, 0)]) * len(crop)
+        outline = np.rint(transform(square, invert(canvas_to_face))).astype(np.int32)
+        thickness = max(1, round(len(crop) / scale_of(canvas_to_face) / 100))
+        cv2.polylines(canvas, [outline], isClosed=True, color=colour, thickness=thickness)

@@ -1,0 +1,73 @@
+import numpy as np
+import pytest
+
+from difface_diffusers.faces import Face
+from difface_diffusers.faces.alignment import template
+from difface_diffusers.faces.crops import align_faces, put_back
+
+
+SIDE = 64
+
+
+def face_at(left, top, width):
+    """The face whose aligned square has this corner and width."""
+    return Face((0.0, 0.0, 1.0, 1.0), template(512) * (width / 512) + (left, top), 1.0)
+
+
+@pytest.fixture
+def photo():
+    """Smooth, different along both axes and in every channel; `[90,140,3]`."""
+    y, x = np.mgrid[0:90, 0:140]
+    return np.rint(np.stack([x, y, (x + y) / 2], axis=-1) + 40).astype(np.uint8)
+
+
+def test_crops_show_the_faces(photo):
+    aligned = align_faces(photo, [face_at(10, 20, 64), face_at(70, 5, 32)], SIDE, keep_tint=False)
+    assert aligned.photo_size == (90, 140) and not aligned.keep_tint
+    np.testing.assert_allclose(aligned.crops[0], photo[20:84, 10:74] / 255, atol=1e-3)
+    np.testing.assert_allclose(aligned.crops[1].mean((0, 1)), photo[5:37, 70:102].mean((0, 1)) / 255, atol=2e-3)
+
+
+def test_crops_of_16_bits_are_finer(photo):
+    deep = photo.astype(np.uint16) * 257 + 100
+    (crop,) = align_faces(deep, [face_at(10, 20, 64)], SIDE, keep_tint=False).crops
+    np.testing.assert_allclose(crop, deep[20:84, 10:74] / 65535, atol=1e-5)
+
+
+def test_crops_of_a_tinted_photograph_are_gray(photo):
+    (crop,) = align_faces(photo, [face_at(10, 20, 64)], SIDE, keep_tint=True).crops
+    assert np.ptp(crop, axis=-1).max() == 0
+    np.testing.assert_allclose(crop[..., 0], photo[20:84, 10:74] @ (0.299, 0.587, 0.114) / 255, atol=1e-3)
+
+
+@pytest.mark.parametrize("enlargement", [1, 2])
+def test_what_was_not_changed_stays(photo, enlargement):
+    aligned = align_faces(photo, [face_at(10, 20, 50)], SIDE, keep_tint=False)
+    canvas = photo.repeat(enlargement, axis=0).repeat(enlargement, axis=1)
+    before = canvas.copy()
+    put_back(canvas, aligned, aligned.crops)
+    np.testing.assert_array_equal(canvas, before)
+
+
+@pytest.mark.parametrize("enlargement", [1, 2])
+def test_a_change_arrives_at_its_place(photo, enlargement):
+    aligned = align_faces(photo, [face_at(10, 20, 64)], SIDE, keep_tint=False)
+    changed = aligned.crops[0].copy()
+    changed[30:38, 20:28, 1] += 0.2
+    canvas = photo.repeat(enlargement, axis=0).repeat(enlargement, axis=1)
+    before = canvas.astype(int)
+    put_back(canvas, aligned, [changed])
+    change = canvas - before
+    inside = np.s_[52 * enlargement : 56 * enlargement, 32 * enlargement : 36 * enlargement]
+    assert (np.abs(change[inside][..., 1] - 51) <= 1).all()
+    change[48 * enlargement : 60 * enlargement, 28 * enlargement : 40 * enlargement] = 0
+    assert not change.any()
+
+
+def test_the_outline(photo):
+    aligned = align_faces(photo, [face_at(30, 20, 60)], SIDE, keep_tint=False)
+    canvas = photo.copy()
+    put_back(canvas, aligned, aligned.crops, draw_box=True)
+    rows, columns = np.nonzero((canvas != photo).any(-1))
+    assert (rows.min(), rows.max(), columns.min(), columns.max()) == (20, 80, 30, 90)
+    assert (canvas[20, 40:80] == (0, 255, 0)).all() and (canvas[50, 60] == photo[50, 60]).all()
