@@ -14,13 +14,14 @@ from PIL import Image
 from tqdm import tqdm
 
 from ..evaluation.sheets import sheet
-from ..image_processing import join_channels, pil_to_tensor, split_channels, to_uint8
+from ..image_processing import join_channels, load_image, pil_to_tensor, split_channels, to_uint8
 from ..photo import PhotoRestoration, faces_to_pil, restore_photo, split_over_faces
 from ..photo_files import PhotoFile, read_photo, write_photo
 from ..pipeline_difface import DifFacePipeline
+from ..pipeline_difface_inpaint import DifFaceInpaintPipeline
 from ..upscale import Upscaler
-from .files import comparison_path, crops_folder, save_image
-from .report import FileResult
+from .files import comparison_path, crops_folder, mask_for, save_image
+from .report import FileResult, report_done
 
 
 PIXELS_TOGETHER = 24_000_000  # of the photographs in memory at once, unless a single one is larger
@@ -28,13 +29,17 @@ COMPARISON_SIDE = 1600  # longest side of either picture in a comparison
 
 
 def restore_files(
-    pipe: DifFacePipeline, plan: dict[Path, list[Path]], args: argparse.Namespace, background: str | Upscaler
+    pipe: DifFacePipeline,
+    plan: dict[Path, list[Path]],
+    args: argparse.Namespace,
+    background: str | Upscaler,
+    inpainter: DifFaceInpaintPipeline | None = None,
 ) -> list[FileResult]:
     """Restore every file of the plan and write its results; one record each, in the order of the plan."""
     results: dict[Path, FileResult] = {}
     with tqdm(total=len(plan), unit="file", disable=len(plan) == 1) as progress:
         for pictures in _read_together(plan, args.batch_size, results):
-            results |= _restore_together(pipe, pictures, plan, args, background)
+            results |= _restore_together(pipe, pictures, plan, args, background, inpainter)
             progress.update(len(results) - progress.n)
     return [results[file] for file in plan]
 
@@ -67,6 +72,7 @@ def _restore_together(
     plan: dict[Path, list[Path]],
     args: argparse.Namespace,
     background: str | Upscaler,
+    inpainter: DifFaceInpaintPipeline | None,
 ) -> dict[Path, FileResult]:
     started = time.monotonic()
     arrays = [picture.pixels for picture in pictures.values()]
@@ -74,11 +80,14 @@ def _restore_together(
         if args.aligned:
             restorations = _restore_aligned(pipe, arrays, args)
         else:
-            restorations = _restore_photos(pipe, arrays, args, background)
-    except (ValueError, MemoryError, torch.OutOfMemoryError, cv2.error) as error:
+            masks = [_read_damage(file, args.damage_mask) for file in pictures]
+            restorations = _restore_photos(pipe, arrays, masks, args, background, inpainter)
+    except (OSError, ValueError, MemoryError, torch.OutOfMemoryError, cv2.error) as error:
         if len(pictures) == 1:
             return {file: FileResult(str(file), error=str(error)) for file in pictures}
-        alone = [_restore_together(pipe, {file: pictures[file]}, plan, args, background) for file in pictures]
+        alone = [
+            _restore_together(pipe, {file: pictures[file]}, plan, args, background, inpainter) for file in pictures
+        ]
         return {file: result for single in alone for file, result in single.items()}
     seconds = (time.monotonic() - started) / len(pictures)
     return {
@@ -87,8 +96,18 @@ def _restore_together(
     }
 
 
+def _read_damage(file: Path, damage_mask: Path | None) -> Image.Image | None:
+    path = None if damage_mask is None else mask_for(file, damage_mask)
+    return None if path is None else load_image(path)
+
+
 def _restore_photos(
-    pipe: DifFacePipeline, arrays: list[np.ndarray], args: argparse.Namespace, background: str | Upscaler
+    pipe: DifFacePipeline,
+    arrays: list[np.ndarray],
+    masks: list[Image.Image | None],
+    args: argparse.Namespace,
+    background: str | Upscaler,
+    inpainter: DifFaceInpaintPipeline | None,
 ) -> list[PhotoRestoration]:
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="no face in photograph")  # said with the file's name instead
@@ -102,6 +121,8 @@ def _restore_photos(
             batch_size=args.batch_size,
             keep_gray=args.keep_gray,
             draw_box=args.draw_box,
+            damage_mask=masks,
+            inpainter=inpainter,
             generator=[torch.Generator().manual_seed(args.seed) for _ in arrays],
             **_pipe_arguments(args),
         )
@@ -159,18 +180,8 @@ def _write(
             _save_crops(restoration, crops_folder(targets[0]), len(targets))
     except (OSError, ValueError) as error:
         return FileResult(str(file), error=f"cannot be written: {error}")
-    found = "" if args.aligned else f" ({len(restoration.faces) or 'no'} faces)"
-    tqdm.write(f"{file} -> {', '.join(map(str, targets))}{found}")
-    faces = [
-        {
-            "box": [round(value, 1) for value in face.box],
-            "landmarks": face.landmarks.round(1).tolist(),
-            "score": round(face.score, 3),
-        }
-        for face in restoration.faces
-    ]
     seconds += time.monotonic() - started
-    return FileResult(str(file), list(map(str, targets)), faces, round(seconds, 3))
+    return report_done(file, targets, restoration.faces, seconds, args.aligned)
 
 
 def _compare(array: np.ndarray, restoration: PhotoRestoration, sample: int, aligned: bool) -> Image.Image:

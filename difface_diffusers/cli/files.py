@@ -10,6 +10,7 @@ from PIL import Image
 from ..photo_files import FORMATS, QUALITY, whole_file
 
 
+MASK_HELP = "an image, white where it is to be filled, or a folder with one of each input's name"
 READ_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".ppm", ".pgm")
 
 
@@ -59,6 +60,13 @@ def collect_inputs(
 
 def _is_image(file: Path) -> bool:
     return file.suffix.lower() in READ_SUFFIXES and not file.name.startswith(".") and file.is_file()
+
+
+def mask_for(file: Path, masks: Path) -> Path | None:
+    """Return the mask of an input: `masks` itself, or the image of the same name in this folder if there is one."""
+    if not masks.is_dir():
+        return masks
+    return next((path for path in sorted(masks.glob(f"{glob.escape(file.stem)}.*")) if _is_image(path)), None)
 
 
 def comparison_path(target: Path) -> Path:

@@ -4,7 +4,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from . import info, restore, train
+from . import info, inpaint, restore, train
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -12,6 +12,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="difface", description="Restore faces with DifFace.")
     subparsers = parser.add_subparsers(required=True, metavar="COMMAND")
     restore.add_parser(subparsers)
+    inpaint.add_parser(subparsers)
     train.add_parser(subparsers)
     info.add_parser(subparsers)
     args = parser.parse_args(argv)

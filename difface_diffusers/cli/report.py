@@ -1,10 +1,14 @@
 """What became of every input, for the summary and for `--report`."""
 
 import json
+import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
+from tqdm import tqdm
+
+from ..faces import Face
 from ..photo_files import whole_file
 
 
@@ -30,8 +34,43 @@ class FileResult:
     skipped: bool = False
 
 
+def report_done(
+    file: Path, targets: Sequence[Path], faces: Sequence[Face], seconds: float, aligned: bool
+) -> FileResult:
+    """Say where the results of a file are, and how many faces were found unless it is one, and return its record."""
+    found = "" if aligned else f" ({len(faces) or 'no'} face{'s' if len(faces) != 1 else ''})"
+    tqdm.write(f"{file} -> {', '.join(map(str, targets))}{found}")
+    records = [
+        {
+            "box": [round(value, 1) for value in face.box],
+            "landmarks": face.landmarks.round(1).tolist(),
+            "score": round(face.score, 3),
+        }
+        for face in faces
+    ]
+    return FileResult(str(file), list(map(str, targets)), records, round(seconds, 3))
+
+
 def write_report(results: Sequence[FileResult], path: Path) -> None:
     """Write the results as JSON, a list with one object per input."""
     text = json.dumps([asdict(result) for result in results], indent=2)
     with whole_file(path) as file:
         file.write(text.encode())
+
+
+def conclude(results: Sequence[FileResult], seconds: float, verb: str, report: Path | None) -> int:
+    """Say what was done and what failed, write the report if there is to be one, and return the exit status."""
+    failed = [result for result in results if result.error is not None]
+    skipped = sum(result.skipped for result in results)
+    done = len(results) - len(failed) - skipped
+    already = f", {skipped} were there already" if skipped else ""
+    print(f"{verb} {done} of {len(results)} inputs{already} in {seconds:.1f} s")
+    for result in failed:
+        print(f"failed: {result.input}: {result.error}", file=sys.stderr)
+    if report is not None:
+        try:
+            write_report(results, report)
+        except OSError as error:
+            print(f"--report {report} cannot be written: {error}", file=sys.stderr)
+            return 1
+    return 1 if failed else 0

@@ -82,6 +82,27 @@ def test_options_reach_the_restoration(run, folder, tmp_path):
         assert comparison.width > 2 * 260
 
 
+def test_damage_is_filled_first(run, folder, tmp_path, capsys):
+    (tmp_path / "masks").mkdir()
+    photo = read_photo(folder / "c.webp").pixels
+    mask = np.zeros(photo.shape[:2], np.uint8)
+    mask[20:40, 30:60] = 255
+    Image.fromarray(mask).save(tmp_path / "masks" / "c.png")
+    assert run(folder, "--upscale", 1, "--format", "png", output="whole") == 0
+    assert run(folder, "--upscale", 1, "--format", "png", "--damage-mask", tmp_path / "masks") == 0
+    for name, filled in (("a.png", False), ("c.png", True)):
+        whole, result = (read_photo(tmp_path / output / name).pixels for output in ("whole", "out"))
+        assert (whole != result).any() == filled
+    np.testing.assert_array_equal(result[mask == 0], whole[mask == 0])
+
+    (tmp_path / "masks" / "c.png").write_bytes(b"no image")
+    capsys.readouterr()
+    assert run(folder, "--damage-mask", tmp_path / "masks", output="third") == 1
+    assert tree(tmp_path / "third") == ["a.jpg"] and f"failed: {folder / 'c.webp'}: " in capsys.readouterr().err
+    assert run(folder, "--damage-mask", tmp_path / "absent", output="fourth") == 2
+    assert "--damage-mask" in capsys.readouterr().err
+
+
 def test_bad_files_and_numbers_fail_alone(run, folder, tmp_path, capsys):
     (folder / "broken.jpg").write_bytes(b"no image")
     assert run(folder, "--faces", "0,1", "--report", tmp_path / "report.json") == 1

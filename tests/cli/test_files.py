@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from difface_diffusers.cli.files import UsageError, collect_inputs, plan_outputs, save_image
+from difface_diffusers.cli.files import UsageError, collect_inputs, mask_for, plan_outputs, save_image
 
 
 @pytest.fixture
@@ -99,6 +99,21 @@ class TestPlan:
     def test_refuses_a_file_that_is_no_image(self, folder):
         with pytest.raises(UsageError, match="is a file that is no image"):
             plan_outputs(flat(["a.png"]), folder / "notes.txt", 1)
+
+
+class TestMasks:
+    def test_an_image_is_the_mask_of_every_input(self, folder):
+        assert mask_for(Path("x.jpg"), folder / "b.png") == folder / "b.png"
+
+    def test_of_a_folder_the_image_of_the_same_name(self, folder):
+        assert mask_for(Path("in/a.png"), folder) == folder / "a.JPG"
+        assert mask_for(Path("other/b.tif"), folder) == folder / "b.png"
+        assert mask_for(Path("c.png"), folder) is None
+        assert mask_for(Path("notes.png"), folder) is None
+
+    def test_a_name_with_pattern_characters(self, folder):
+        (folder / "face[1].png").write_bytes(b"")
+        assert mask_for(Path("face[1].jpg"), folder) == folder / "face[1].png"
 
 
 class TestSave:

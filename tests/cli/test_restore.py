@@ -145,7 +145,9 @@ def test_never_overwrites_an_input(run, folder, capsys):
     assert before == {path: path.read_bytes() for path in folder.iterdir()}
 
 
-@pytest.mark.parametrize("option", [["--faces", "largest"], ["--save-crops"], ["--draw-box"]])
+@pytest.mark.parametrize(
+    "option", [["--faces", "largest"], ["--save-crops"], ["--draw-box"], ["--damage-mask", "mask.png"]]
+)
 def test_options_of_photographs_are_refused_with_aligned(run, folder, capsys, option):
     assert run(folder, *option) == 2
     assert "are for photographs; leave out --aligned" in capsys.readouterr().err

@@ -1,0 +1,98 @@
+"""Which model a command runs, where, and how it samples."""
+
+import argparse
+from typing import TYPE_CHECKING, TypeVar
+
+from .files import UsageError
+
+
+if TYPE_CHECKING:
+    from accelerate import PartialState
+
+    from ..pipeline_difface import DifFacePipeline
+
+    PipelineT = TypeVar("PipelineT", bound=DifFacePipeline)
+
+SCHEDULERS = {
+    "ddim": "DDIMScheduler",
+    "ddpm": "DDPMScheduler",
+    "dpm-multistep": "DPMSolverMultistepScheduler",
+    "dpm-singlestep": "DPMSolverSinglestepScheduler",
+    "unipc": "UniPCMultistepScheduler",
+    "euler": "EulerDiscreteScheduler",
+    "euler-ancestral": "EulerAncestralDiscreteScheduler",
+    "heun": "HeunDiscreteScheduler",
+    "lms": "LMSDiscreteScheduler",
+    "deis": "DEISMultistepScheduler",
+    "pndm": "PNDMScheduler",
+}
+
+
+def add_sampling_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments that `load_pipeline` and the pipelines' calls take."""
+    model = parser.add_argument_group("model and sampling")
+    model.add_argument("--model", help="Hub id or folder of a pipeline; the bundled one unless given")
+    model.add_argument("--steps", type=int, metavar="K", help="network calls per face")
+    model.add_argument("--start", type=int, metavar="N", help="start timestep, 1 .. 1000; higher invents more")
+    model.add_argument("--eta", type=float, metavar="E", help="share of fresh noise in each step, 0 .. 1")
+    model.add_argument("--scheduler", choices=SCHEDULERS, help="instead of the model's own")
+    model.add_argument("--samples", type=int, default=1, metavar="M", help="results per input")
+    model.add_argument("--seed", type=int, default=0, metavar="S", help="of the noise; every file starts from it")
+    model.add_argument("--device", metavar="D", help="cpu, cuda, cuda:1, mps; the best there is unless given")
+    model.add_argument("--dtype", choices=["float32", "bfloat16", "float16"], default="float32")
+    model.add_argument("--batch-size", type=int, default=8, metavar="B", help="faces per batch")
+
+
+def check_sampling_arguments(args: argparse.Namespace) -> None:
+    """Raise a `UsageError` for what can be told before a model is loaded."""
+    for option, value in {"--samples": args.samples, "--batch-size": args.batch_size}.items():
+        if value < 1:
+            raise UsageError(f"{option} is {value}; it must be at least 1")
+    if not 0 <= args.seed < 2**63:
+        raise UsageError(f"--seed is {args.seed}; it must be within 0 .. 2**63 - 1")
+
+
+def load_pipeline(
+    args: argparse.Namespace,
+    pipeline_class: type["PipelineT"],
+    bundled: str,
+    processes: "PartialState | None" = None,
+) -> "PipelineT":
+    """Load the model that the arguments name, the bundled one if they name none, and check the sampling with it.
+
+    Raises:
+        UsageError: the model cannot be loaded, the device is not there, or the sampling is out of range.
+    """
+    import diffusers
+    import torch
+
+    if args.model is None and (processes is None or processes.is_main_process):
+        print("no --model given: using the bundled 128-pixel model")
+    try:
+        pipe = pipeline_class.from_pretrained(args.model or bundled, dtype=getattr(torch, args.dtype))
+    except (OSError, ValueError) as error:
+        raise UsageError(f"--model {args.model or bundled} cannot be loaded: {error}") from error
+    if args.scheduler is not None:
+        pipe.scheduler = getattr(diffusers, SCHEDULERS[args.scheduler]).from_config(pipe.scheduler.config)
+    try:
+        pipe.to(device_of(args, processes))
+    except (RuntimeError, AssertionError) as error:  # torch raises either for a device that is not there
+        raise UsageError(f"--device {args.device} cannot be used: {error}") from error
+    pipe.set_progress_bar_config(leave=False, desc="denoising", disable=processes is not None)
+    steps, start, eta = pipe.with_defaults(args.steps, args.start, args.eta)
+    try:
+        pipe.check_inputs(num_images=1, num_inference_steps=steps, start_timestep=start, eta=eta)
+    except ValueError as error:
+        raise UsageError(str(error)) from error
+    return pipe
+
+
+def device_of(args: argparse.Namespace, processes: "PartialState | None" = None) -> str:
+    """Return the device to run on: the one asked for, that of this process, or the best there is."""
+    import torch
+
+    if args.device is not None or processes is not None:
+        return args.device or str(processes.device)
+    if torch.cuda.is_available():
+        return "cuda"
+    return "mps" if torch.backends.mps.is_available() else "cpu"
