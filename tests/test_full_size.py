@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from difface_diffusers import DifFacePipeline
+from conversion.convert import main as convert
+from difface_diffusers import DifFaceInpaintPipeline, DifFacePipeline
 from tests.conversion.reference import estimator_case, load_manifest, prior_case, weights
 from tests.hub_server import FakeHub
 
@@ -27,7 +28,8 @@ sys.exit(status)
 
 ANSWER = """
 import sys, torch
-from difface_diffusers import DifFacePipeline
+from conversion.convert import main as convert
+from difface_diffusers import DifFaceInpaintPipeline, DifFacePipeline
 inputs = torch.load(sys.argv[1])
 pipe = DifFacePipeline.from_pretrained("org/difface")
 with torch.no_grad():
@@ -104,3 +106,21 @@ def test_restores_at_512_in_float32_and_nearly_alike_in_bfloat16(hub, work):
     full, half = restored.values()
     assert full.shape == image.shape and full.std() > 0.1
     assert (full - half).square().mean().sqrt() < 0.02 * full.std()
+
+
+def test_the_official_inpainting_pair_converts_and_fills_256_pixels(work):
+    counters = {key: torch.tensor(1) for key in load_manifest("lama_full")[1] if key.endswith("num_batches_tracked")}
+    torch.save(weights(load_manifest("lama_full")[1]) | counters, work / "lama.pth")
+    torch.save(weights(load_manifest("unet_full256")[1]), work / "prior256.pth")
+    files = ["--prior", str(work / "prior256.pth"), "--estimator", str(work / "lama.pth")]
+    assert convert(["inpainting", *files, "--output", str(work / "inpaint")]) == 0
+
+    pipe = DifFaceInpaintPipeline.from_pretrained(work / "inpaint")
+    pipe.set_progress_bar_config(disable=True)
+    image = torch.rand(1, 3, 300, 200, generator=torch.Generator().manual_seed(0))
+    mask = torch.zeros(1, 1, 300, 200)
+    mask[..., 100:180, 20:90] = 1
+    filled = pipe(image, mask, 2, generator=torch.Generator().manual_seed(0), output_type="pt").images
+    known = (mask == 0).expand_as(image)
+    assert torch.equal(filled[known], image[known])
+    assert filled.isfinite().all() and (filled[~known] != image[~known]).float().mean() > 0.9
