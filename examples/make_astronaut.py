@@ -1,4 +1,4 @@
-"""Make the examples: a small, spoilt photograph; an aligned, degraded face; and the face it was made from.
+"""Make the examples: a small, spoilt photograph, whole and torn; an aligned, degraded face; and the face it was made from.
 
     python examples/make_astronaut.py
 
@@ -41,6 +41,13 @@ PHOTO_SIZE = 256
 PHOTO_RECIPE = DegradationRanges(
     blur_sigma=(2, 2.4), downscale=(3.2, 3.4), noise_sigma=(7, 8), jpeg_quality=(55, 65), gray_probability=0
 )
+# Tears of it: width and corners (x, y), pixels.
+TEARS = [
+    (6, [(0, 142), (58, 112), (92, 62), (126, 47), (148, 18), (190, 0)]),
+    (4, [(118, 70), (128, 84), (124, 97), (205, 120), (255, 118)]),
+    (3, [(12, 255), (96, 196), (150, 190), (255, 226)]),
+]
+PAPER = 236
 
 
 def make_pair(photo: np.ndarray, seed: int = SEED) -> tuple[np.ndarray, np.ndarray]:
@@ -69,8 +76,16 @@ def make_photo(photo: np.ndarray, seed: int = SEED) -> np.ndarray:
     return np.rint(degraded * 255).astype(np.uint8)
 
 
+def tear(photo: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Tear the photograph `[256,256,3]`; return it and the mask `[256,256]`, 255 where it is torn."""
+    mask = np.zeros(photo.shape[:2], np.uint8)
+    for width, corners in TEARS:
+        cv2.polylines(mask, [np.array(corners, np.int32)], isClosed=False, color=255, thickness=width)
+    return np.where(mask[..., None] > 0, np.uint8(PAPER), photo), mask
+
+
 def main(argv: Sequence[str] | None = None) -> int:
-    """Write astronaut_photo.png, astronaut_clean.png and astronaut.png."""
+    """Write the five pictures."""
     parser = argparse.ArgumentParser(description="Make the example photograph, face and degraded face.")
     parser.add_argument("--output", type=Path, default=Path(__file__).parent, help="folder to write to")
     output = parser.parse_args(argv).output
@@ -78,9 +93,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     from skimage.data import astronaut
 
     output.mkdir(parents=True, exist_ok=True)
-    names = ("astronaut_clean.png", "astronaut.png", "astronaut_photo.png")
-    for name, image in zip(names, (*make_pair(astronaut()), make_photo(astronaut())), strict=True):
-        Image.fromarray(image).save(output / name, optimize=True)
+    clean, degraded = make_pair(astronaut())
+    photo = make_photo(astronaut())
+    torn, mask = tear(photo)
+    pictures = {
+        "astronaut_clean.png": clean,
+        "astronaut.png": degraded,
+        "astronaut_photo.png": photo,
+        "astronaut_torn.png": torn,
+        "astronaut_torn_mask.png": mask,
+    }
+    for name, picture in pictures.items():
+        Image.fromarray(picture).save(output / name, optimize=True)
     return 0
 
 
