@@ -14,25 +14,23 @@ import json
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
 
 import cv2
 import numpy as np
+import torch
 from PIL import Image
 from tqdm import tqdm
 
 from benchmarks.backgrounds import textured_background
-from difface_diffusers.extras import import_extra
+from difface_diffusers.evaluation.face_metrics import locate
 from difface_diffusers.faces import Face, FaceDetector, YuNetDetector
 from difface_diffusers.faces.alignment import transform
 from difface_diffusers.image_processing import load_image
 from difface_diffusers.training.data import IMAGE_SUFFIXES
 
 
-NEEDED_BY = "The true landmarks need"
 SIZE_BINS = (24, 32, 48, 96, 200, 450, 900)  # pixels; the first and the last are the limits of what is planted
 ANGLE_BINS = (0, 10, 20, 30)
 MOST_FACES = 6
@@ -41,7 +39,6 @@ ASPECTS = (4 / 3, 3 / 2, 1, 3 / 4)
 # Left, top, right, bottom of the face in an aligned crop: mean of YuNet's boxes on 100 upright ones (width +-0.03).
 FACE_BOX = (0.213, 0.173, 0.779, 0.929)
 FACE_WIDTH = FACE_BOX[2] - FACE_BOX[0]
-DLIB_BOX = (0.186, 0.302, 0.793, 0.909)  # the same of dlib's detector, whose boxes its landmark predictor expects
 REGIMES = {"crop": 1.0, "face": FACE_WIDTH}  # what "size" is the width of, as a fraction of the crop's side
 MATCH_DISTANCE, MATCH_IOU = 0.35, 0.4  # a find is a planted face if nearer (face widths) or overlapping more than this
 FEATHER = 0.14  # width of the soft rim of a planted crop, as a fraction of half its side
@@ -117,18 +114,8 @@ def read_sources(folder: Path) -> list[Source]:
 
 def find_landmarks(crop: np.ndarray) -> np.ndarray:
     """Find the five landmarks of an aligned face `[S,S,3]` by dlib's 68 points; returns `[5,2]` in crop coordinates."""
-    side = 512
-    pixels = cv2.resize(crop, (side, side), interpolation=cv2.INTER_AREA if len(crop) > side else cv2.INTER_CUBIC)
-    rectangle = import_extra("dlib", "metrics", NEEDED_BY).rectangle(*(round(side * edge) for edge in DLIB_BOX))
-    points = np.array([(part.x + 0.5, part.y + 0.5) for part in load_predictor()(pixels, rectangle).parts()]) / side
+    points = locate(torch.from_numpy(crop).permute(2, 0, 1)[None] / 255)[0].numpy()
     return np.stack([points[36:42].mean(axis=0), points[42:48].mean(axis=0), points[30], points[48], points[54]])
-
-
-@cache
-def load_predictor() -> Any:  # a dlib.shape_predictor; dlib is optional, so its type is not named
-    """Load dlib's predictor of 68 landmarks, once per process."""
-    models = import_extra("face_recognition_models", "metrics", NEEDED_BY)
-    return import_extra("dlib", "metrics", NEEDED_BY).shape_predictor(models.pose_predictor_model_location())
 
 
 def cut_out(crop: np.ndarray) -> np.ndarray:

@@ -1,7 +1,19 @@
-"""Judging restorations: metrics against the clean face, and sheets to look at."""
+"""Judging restorations: metrics against the clean face and without it, and sheets to look at."""
 
-from .metrics import gradient_energy_ratio, identity_distance, psnr, ssim
+from .face_metrics import frechet_distance, identity_distance, landmark_distance
+from .metrics import gradient_energy_ratio, psnr, spectrum_distance, ssim
+from .piqe import piqe
 from .sheets import sheet
 
 
-__all__ = ["gradient_energy_ratio", "identity_distance", "psnr", "sheet", "ssim"]
+__all__ = [
+    "frechet_distance",
+    "gradient_energy_ratio",
+    "identity_distance",
+    "landmark_distance",
+    "piqe",
+    "psnr",
+    "sheet",
+    "spectrum_distance",
+    "ssim",
+]

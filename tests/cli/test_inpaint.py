@@ -125,6 +125,13 @@ def test_a_gray_face_stays_gray_unless_told(run, folder, tmp_path, keep_gray, ch
     assert read(tmp_path / "out" / "a.png").ndim == channels
 
 
+def test_a_gray_face_stored_in_colour_stays_gray(run, folder, tmp_path):
+    Image.fromarray(read(folder / "a.png")[..., 0]).convert("RGB").save(folder / "a.png")
+    assert run(folder / "a.png", "--aligned", "--mask", tmp_path / "masks" / "a.png") == 0
+    filled = read(tmp_path / "out" / "a.png")
+    assert filled.ndim == 3 and np.ptp(filled, axis=-1).max() == 0
+
+
 def test_photographs_are_filled_without_a_face_too(run, folder, tmp_path, capsys):
     assert run(folder / "a.png", "--mask", tmp_path / "masks" / "a.png", "--report", tmp_path / "report.json") == 0
     where = changed(tmp_path, "a.png")

@@ -7,37 +7,25 @@ import numpy as np
 import pytest
 import torch
 
-from difface_diffusers.evaluation import gradient_energy_ratio, identity_distance, metrics, psnr, ssim
+from difface_diffusers.evaluation import gradient_energy_ratio, psnr, spectrum_distance, ssim
 
 
 ASTRONAUT = Path(__file__).parents[2] / "examples" / "astronaut_clean.png"
-ALL = (psnr, ssim, gradient_energy_ratio, identity_distance)
+ALL = (psnr, ssim, gradient_energy_ratio, spectrum_distance)
 
 
 def batch(*shape, seed=0):
     return torch.rand(*shape, generator=torch.Generator().manual_seed(seed))
 
 
+def read_astronaut(size):
+    face = cv2.cvtColor(cv2.imread(str(ASTRONAUT)), cv2.COLOR_BGR2RGB)
+    face = cv2.resize(face, (size, size), interpolation=cv2.INTER_AREA)
+    return torch.from_numpy(face).permute(2, 0, 1)[None] / 255
+
+
 def constant(*values, size=16):
     return torch.tensor(values).view(-1, 1, 1, 1).expand(-1, 3, size, size)
-
-
-class FakeNetwork:
-    """Keeps the chips it is shown; their mean colours are the embeddings."""
-
-    def __init__(self):
-        self.calls = []
-
-    def compute_face_descriptor(self, chips):
-        self.calls.append(chips)
-        return [chip.reshape(-1, 3).mean(axis=0) for chip in chips]
-
-
-@pytest.fixture
-def network(monkeypatch):
-    network = FakeNetwork()
-    monkeypatch.setattr(metrics, "load_identity_network", lambda: network)
-    return network
 
 
 # Numbers: PSNR and SSIM
@@ -108,77 +96,40 @@ def test_gradient_energy_falls_with_blur_and_rises_with_noise():
     assert gradient_energy_ratio(noisy, face) > 1.3
 
 
-# Numbers: identity
+# Numbers: spectrum
 
 
-def read_astronaut(size):
-    face = cv2.cvtColor(cv2.imread(str(ASTRONAUT)), cv2.COLOR_BGR2RGB)
-    face = cv2.resize(face, (size, size), interpolation=cv2.INTER_AREA)
-    return torch.from_numpy(face).permute(2, 0, 1)[None] / 255
+def wave(cycles, amplitude, size=32):
+    """A gray wave along the rows, `[1,3,S,S]`."""
+    x = torch.arange(size) / size
+    return (0.5 + amplitude * torch.sin(2 * math.pi * cycles * x)).expand(1, 3, size, size)
 
 
-@pytest.mark.parametrize("size", [128, 256, 512])
-def test_chip_puts_eyes_and_nose_where_dlib_expects_them(network, size):
-    """Dots at the five mean points of an FFHQ-aligned face come out at dlib's mean shape, padded by a quarter."""
-    points = [(0.6705, 0.4755), (0.5712, 0.4798), (0.3257, 0.4754), (0.4244, 0.4800), (0.4957, 0.6640)]
-    dlib_points = [(0.8596, 0.2135), (0.6461, 0.2290), (0.1206, 0.2137), (0.3341, 0.2291), (0.4901, 0.6278)]
-    y, x = torch.meshgrid(*[(torch.arange(size) + 0.5) / size] * 2, indexing="ij")
-    for (point_x, point_y), (dlib_x, dlib_y) in zip(points, dlib_points, strict=True):
-        dot = torch.exp(-((x - point_x) ** 2 + (y - point_y) ** 2) / (2 * 0.015**2)).expand(1, 3, -1, -1)
-        identity_distance(dot, dot)
-        chip = network.calls[-1][0][..., 0]
-        assert chip.shape == (150, 150)
-        row, column = np.unravel_index(chip.argmax(), chip.shape)
-        assert (column, row) == pytest.approx(((dlib_x + 0.25) * 100, (dlib_y + 0.25) * 100), abs=2.5)
-
-
-def test_network_sees_rgb_bytes(network):
-    colour = torch.tensor([1.0, 0.5, 0.0]).view(1, 3, 1, 1).expand(1, 3, 64, 64)
-    identity_distance(colour, colour)
-    chip = network.calls[0][0]
-    assert chip.dtype == np.uint8 and chip.flags.c_contiguous
-    assert (chip == [255, 128, 0]).all()
-
-
-def test_distance_is_euclidean_and_pairs_by_position(network):
-    reference = constant(0.0, 0.0, size=64)
-    image = torch.zeros(2, 3, 64, 64)
-    image[1, 0], image[1, 2] = 3 / 255, 4 / 255
-    values = identity_distance(image, reference)
+def test_spectrum_distance_of_a_weaker_wave():
+    """A tenth of the amplitude on all rings is a hundredth of the power: 2 ln 10 everywhere."""
+    reference = batch(2, 3, 16, 16)
+    image = torch.stack([reference[0] * 0.1 + 0.4, reference[1]])
+    values = spectrum_distance(image, reference)
     assert values.dtype == torch.float64
-    assert values.tolist() == pytest.approx([0, 5])
+    assert values.tolist() == pytest.approx([2 * math.log(10), 0], abs=0.01)
 
 
-def test_identity_of_a_real_face():
-    pytest.importorskip("dlib")
-    pytest.importorskip("face_recognition_models")
+def test_spectrum_distance_is_that_of_the_ring(monkeypatch):
+    """Only ring 5 of 16 differs, by the factor 16 in power."""
+    base = batch(1, 3, 32, 32) * 0.1 + 0.3
+    strong, weak = base + wave(5, 0.4) - 0.5, base + wave(5, 0.1) - 0.5
+    others = [spectrum_distance(base + wave(cycles, 0.1) - 0.5, weak).item() for cycles in (5, 6)]
+    assert others[0] == 0 < others[1]
+    assert spectrum_distance(strong + 0.1, weak + 0.1).item() == pytest.approx(math.log(16) / math.sqrt(16), rel=0.05)
+
+
+def test_spectrum_distance_grows_with_blur_and_with_noise():
     face = read_astronaut(128)
+    blurred = torch.nn.functional.avg_pool2d(face, 3, stride=1, padding=1, count_include_pad=False)
     noise = torch.randn(face.shape, generator=torch.Generator().manual_seed(0))
-    faces = torch.cat([face, (face + 0.05 * noise).clamp(0, 1), face.flip(2)])
-    same, noisy, upside_down = identity_distance(faces, face.expand(3, -1, -1, -1)).tolist()
-    assert same == 0
-    assert 0.05 < noisy < 0.5
-    assert upside_down > 0.6
-    assert metrics.load_identity_network() is metrics.load_identity_network()
-
-
-def test_embedding_agrees_with_dlib_own_crop():
-    """dlib crops by five landmarks given as integers, so it is shown them on a large face."""
-    dlib = pytest.importorskip("dlib")
-    pytest.importorskip("face_recognition_models")
-    points = [(0.6705, 0.4755), (0.5712, 0.4798), (0.3257, 0.4754), (0.4244, 0.4800), (0.4957, 0.6640)]
-    face = cv2.resize(cv2.cvtColor(cv2.imread(str(ASTRONAUT)), cv2.COLOR_BGR2RGB), (512, 512))
-    landmarks = [dlib.point(round(x * 512 - 0.5), round(y * 512 - 0.5)) for x, y in points]
-    detection = dlib.full_object_detection(dlib.rectangle(0, 0, 511, 511), landmarks)
-    network = metrics.load_identity_network()
-
-    def dlib_embedding(image):
-        return np.array(network.compute_face_descriptor(np.ascontiguousarray(image), detection))
-
-    softened = cv2.GaussianBlur(face, (0, 0), 10)
-    expected = np.linalg.norm(dlib_embedding(softened) - dlib_embedding(face))
-    tensors = [torch.from_numpy(image).permute(2, 0, 1)[None] / 255 for image in (softened, face)]
-    assert identity_distance(*tensors).item() == pytest.approx(expected, abs=0.03)
+    slight, strong = ((face + level * noise).clamp(0, 1) for level in (0.02, 0.1))
+    assert spectrum_distance(blurred, face) > 0.5
+    assert 0.05 < spectrum_distance(slight, face) < spectrum_distance(strong, face)
 
 
 # Errors
@@ -228,9 +179,9 @@ def test_refuses_a_flat_reference():
         gradient_energy_ratio(batch(3, 3, 8, 8), reference)
 
 
-def test_refuses_faces_that_are_not_square():
-    with pytest.raises(ValueError, match=r"square faces \[B,3,S,S\], got \[1, 3, 16, 32\]"):
-        identity_distance(batch(1, 3, 16, 32), batch(1, 3, 16, 32))
+def test_spectra_are_those_of_squares():
+    with pytest.raises(ValueError, match=r"`image` must be square .*, got \[1, 3, 16, 32\]"):
+        spectrum_distance(batch(1, 3, 16, 32), batch(1, 3, 16, 32))
 
 
 @pytest.mark.parametrize(
@@ -238,11 +189,9 @@ def test_refuses_faces_that_are_not_square():
     [
         (psnr, "torchmetrics.functional.image"),
         (ssim, "torchmetrics.functional.image"),
-        (identity_distance, "face_recognition_models"),
     ],
 )
 def test_missing_extra_names_the_install_line(monkeypatch, metric, module):
-    metrics.load_identity_network.cache_clear()
     monkeypatch.setitem(sys.modules, module, None)
     with pytest.raises(ImportError, match=rf'needs `{module}`.*pip install "difface-diffusers\[metrics\]"'):
         metric(batch(1, 3, 16, 16), batch(1, 3, 16, 16))
