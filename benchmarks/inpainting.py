@@ -22,7 +22,7 @@ from difface_diffusers import BUNDLED_INPAINT_MODEL, DifFaceInpaintPipeline
 from difface_diffusers.evaluation import identity_distance, sheet
 from difface_diffusers.training.masks import MASKS, REFERENCE_SIZE
 
-from .quality import load_faces
+from .faces import add_face_options, check_face_options, load_faces
 
 
 COVERAGE_DRAWS = 1500
@@ -180,19 +180,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         prog="python -m benchmarks.inpainting",
         description="How well a DifFace pipeline fills holes in clean aligned faces, next to OpenCV's fills.",
     )
-    parser.add_argument(
-        "--model", default=BUNDLED_INPAINT_MODEL, help="pipeline folder or Hub id (default: the bundled one)"
-    )
-    parser.add_argument("--data", type=Path, required=True, help="folder of clean aligned faces")
-    parser.add_argument("--output", type=Path, required=True, help="folder to write to")
-    parser.add_argument("--limit", type=int, help="use only the first LIMIT faces")
-    parser.add_argument("--seed", type=int, default=0, help="seed of the masks (default: 0)")
-    parser.add_argument("--batch-size", type=int, default=8, help="faces filled at once (default: 8)")
+    add_face_options(parser, BUNDLED_INPAINT_MODEL)
     args = parser.parse_args(argv)
-    for name, lowest in (("limit", 1), ("seed", 0), ("batch_size", 1)):
-        value = getattr(args, name)
-        if value is not None and value < lowest:
-            parser.error(f"--{name.replace('_', '-')} must be at least {lowest}, got {value}")
+    check_face_options(parser, args)
 
     pipe = DifFaceInpaintPipeline.from_pretrained(args.model)
     clean = load_faces(args.data, pipe.model_size[0], args.limit)

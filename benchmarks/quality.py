@@ -1,10 +1,10 @@
 """How good the restorations of a pipeline are: the table and the sheet of its model card.
 
-    python -m benchmarks.quality --model difface_diffusers/mini --data FOLDER_OF_CLEAN_FACES --output FOLDER
+    python -m benchmarks.quality --data FOLDER_OF_CLEAN_FACES --output FOLDER
 
-Clean aligned faces are brought to the model's size, degraded by one fixed recipe in the middle of the training range,
-and restored with the defaults saved in the pipeline. Written to OUTPUT: `quality.md`, `quality.json`, `quality.png`.
-Needs the extra `metrics`.
+Clean aligned faces are brought to the model's size, degraded blindly over the whole training range, and restored with the
+defaults saved in the pipeline. Written to OUTPUT: `quality.md`, `quality.json` and `quality.png`, faces over the whole range
+of damage, the least damaged first. Needs the extra `metrics`.
 """
 
 import argparse
@@ -12,37 +12,60 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, cast
 
-import numpy as np
 import torch
-from tqdm import tqdm
 
 from difface_diffusers import BUNDLED_MODEL, DifFacePipeline
-from difface_diffusers.evaluation import gradient_energy_ratio, identity_distance, psnr, sheet, ssim
-from difface_diffusers.training.data import IMAGE_SUFFIXES, read_face
-from difface_diffusers.training.degradation import DegradationRanges, degrade
-
-
-# The middle of DegradationRanges(), in its units: pixels of a 512-pixel face.
-MIDDLE = DegradationRanges(
-    blur_sigma=(6, 9), downscale=(14, 18), noise_sigma=(8, 12), jpeg_quality=(55, 75), gray_probability=0
+from difface_diffusers.evaluation import (
+    frechet_distance,
+    gradient_ratio,
+    identity_distance,
+    landmark_distance,
+    piqe,
+    psnr,
+    sheet,
+    spectrum_distance,
+    ssim,
 )
+
+from .faces import BLIND, add_face_options, check_face_options, degrade_faces, load_faces, restore
+
+
+# The metrics by their column of the table and its format.
+COLUMNS = {
+    "PSNR (dB)": ("psnr", "{:.2f}"),
+    "SSIM": ("ssim", "{:.3f}"),
+    "identity": ("identity_distance", "{:.3f}"),
+    "landmarks (px)": ("landmark_distance", "{:.2f}"),
+    "PIQE": ("piqe", "{:.1f}"),
+    "gradients": ("gradient_ratio", "{:.3f}"),
+    "spectrum": ("spectrum_distance", "{:.2f}"),
+    "Fréchet": ("frechet_distance", "{:.3f}"),
+}
+LEGEND = (
+    "Identity: distance in dlib's embedding, below 0.6 counts as the same person. Landmarks: mean distance, in pixels of "
+    "a 256-pixel face. PIQE: visible distortion, 0 to 100, judged without the clean face. Gradients: mean against the "
+    "clean face, 1 is as sharp. Spectrum: mean difference of the set's log power from the clean faces'. Fréchet: distance "
+    "of the set from the clean faces in dlib's embedding."
+)
+SHEET_BLOCKS = 3
 
 
 @dataclass(frozen=True)
 class QualityReport:
-    """Mean figures of one run, as they are written to `quality.json`.
+    """Figures of one run, as they are written to `quality.json`.
 
     Attributes:
         model: Folder or id of the pipeline.
         faces: Number of faces.
         size: Their side, pixels.
         seed: Of the degradations.
-        degradation: The recipe, as a dictionary.
+        degradation: The ranges, as a dictionary.
         settings: Steps, start and eta that the pipeline's config names.
-        rows: For "input", "estimate" and "restored" the mean of each metric against the clean face.
-        strangers: Mean identity distance between each clean face and the next one, `None` for a single face.
+        rows: For "input", "estimate" and "restored" what `measure` returns.
+        nearer: For "estimate" and "restored" the share of the faces whose identity distance is below the input's.
+        clean_piqe: PIQE of the clean faces.
+        strangers: Mean identity distance between each clean face and the next one.
     """
 
     model: str
@@ -52,70 +75,42 @@ class QualityReport:
     degradation: dict[str, object]
     settings: dict[str, float]
     rows: dict[str, dict[str, float]]
-    strangers: float | None
+    nearer: dict[str, float]
+    clean_piqe: float
+    strangers: float
 
     def markdown(self) -> str:
-        """Return the table and the line that says what it was measured on."""
-        lines = [
-            "|  | PSNR (dB) | SSIM | identity distance | gradient energy |",
-            "| --- | ---: | ---: | ---: | ---: |",
+        """Return the table and the lines that say what it was measured on."""
+        lines = table(self.rows)
+        lines += [
+            "",
+            f"Mean over {self.faces} faces of {self.size} x {self.size} pixels, against the clean ones. {LEGEND}",
         ]
-        for name, row in self.rows.items():
-            cells = (row["psnr"], row["ssim"], row["identity_distance"], row["gradient_energy_ratio"])
-            lines.append("| {} | {:.2f} | {:.3f} | {:.3f} | {:.3f} |".format(name, *cells))
-        note = f"Mean over {self.faces} faces of {self.size} x {self.size} pixels, against the clean face (identity: "
-        note += "below 0.6 counts as the same person"
-        if self.strangers is not None:
-            note += f", two different clean faces are {self.strangers:.3f} apart"
-        note += "; gradient energy: 1 is as sharp as the clean face)."
-        return "\n".join([*lines, "", note, ""])
+        shares = " and ".join(f"{share:.0%} of the {name} faces" for name, share in self.nearer.items())
+        lines += [
+            "",
+            f"In identity {shares} are nearer than their input; two different clean faces are {self.strangers:.3f} "
+            f"apart. The clean faces have a PIQE of {self.clean_piqe:.1f}.",
+            "",
+        ]
+        return "\n".join(lines)
 
 
-def load_faces(folder: Path, size: int, limit: int | None = None) -> torch.Tensor:
-    """Read the first `limit` images of a folder, by name.
-
-    Returns:
-        RGB `[B,3,size,size]` in [0, 1], float32.
-
-    Raises:
-        ValueError: The folder holds no image, or one cannot be read.
-    """
-    paths = sorted(path for path in folder.glob("*") if path.suffix.lower() in IMAGE_SUFFIXES)[:limit]
-    if not paths:
-        raise ValueError(f"`data` must be a folder of images ({', '.join(IMAGE_SUFFIXES)}), found none in {folder}")
-    return torch.stack([torch.from_numpy(read_face(path, size)).permute(2, 0, 1) for path in paths])
-
-
-def degrade_faces(clean: torch.Tensor, seed: int, ranges: DegradationRanges = MIDDLE) -> torch.Tensor:
-    """Degrade each of `[B,3,S,S]`; the i-th depends on `seed` and i alone."""
-    faces = [
-        degrade(face, ranges, np.random.default_rng([seed, index]))
-        for index, face in enumerate(clean.permute(0, 2, 3, 1).contiguous().numpy())
-    ]
-    return torch.from_numpy(np.stack(faces)).permute(0, 3, 1, 2).contiguous()
-
-
-def restore(pipe: DifFacePipeline, degraded: torch.Tensor, batch_size: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Restore `[B,3,S,S]` with the pipeline's defaults and one generator a face, seeded by its index.
-
-    Returns:
-        The restorations and the estimator's answers, both RGB `[B,3,S,S]` in [0, 1] on the CPU.
-    """
-    pipe.set_progress_bar_config(disable=True)
-    images, estimates = [], []
-    for indices in tqdm(torch.arange(len(degraded)).split(batch_size), desc="restoring"):
-        generators = [torch.Generator().manual_seed(int(index)) for index in indices]
-        # "pt" and equal sizes: two tensors
-        output = cast(Any, pipe(degraded[indices], generator=generators, output_type="pt"))
-        images.append(output.images.cpu())
-        estimates.append(output.estimates.cpu())
-    return torch.cat(images), torch.cat(estimates)
+def table(rows: dict[str, dict[str, float]], columns: dict[str, tuple[str, str]] = COLUMNS) -> list[str]:
+    """Return the lines of a Markdown table with a row for each entry; `columns` maps headers to key and format."""
+    lines = ["|  | " + " | ".join(columns) + " |", "| --- |" + " ---: |" * len(columns)]
+    for name, row in rows.items():
+        cells = [form.format(row[metric]) for metric, form in columns.values()]
+        lines.append(" | ".join([f"| {name}", *cells]) + " |")
+    return lines
 
 
 def measure(images: torch.Tensor, clean: torch.Tensor) -> dict[str, float]:
-    """Return the mean of every metric over a batch, under the metric's name."""
-    metrics = (psnr, ssim, identity_distance, gradient_energy_ratio)
-    return {metric.__name__: metric(images, clean).mean().item() for metric in metrics}
+    """Return every metric of a set of faces, under the metric's name; the mean, where there is one number a face."""
+    metrics = (psnr, ssim, identity_distance, landmark_distance, gradient_ratio, spectrum_distance, frechet_distance)
+    return {metric.__name__: metric(images, clean).mean().item() for metric in metrics} | {
+        "piqe": piqe(images).mean().item()
+    }
 
 
 def report(
@@ -130,47 +125,53 @@ def report(
     rows = {"input": measure(degraded, clean)}  # first: a missing extra is reported before the long part
     restored, estimates = restore(pipe, degraded, batch_size)
     rows |= {"estimate": measure(estimates, clean), "restored": measure(restored, clean)}
+    distance = identity_distance(degraded, clean)
     figures = QualityReport(
         model=model,
         faces=len(clean),
         size=clean.shape[-1],
         seed=seed,
-        degradation=asdict(MIDDLE),
+        degradation=asdict(BLIND),
         settings={name: value for name, value in pipe.config.items() if name.startswith("default_")},
         rows=rows,
-        strangers=identity_distance(clean, clean.roll(1, dims=0)).mean().item() if len(clean) > 1 else None,
+        nearer={
+            name: (identity_distance(images, clean) < distance).double().mean().item()
+            for name, images in (("estimate", estimates), ("restored", restored))
+        },
+        clean_piqe=piqe(clean).mean().item(),
+        strangers=identity_distance(clean, clean.roll(1, dims=0)).mean().item(),
     )
     return figures, {"input": degraded, "estimate": estimates, "restored": restored, "clean": clean}
 
 
+def spread_by_damage(pictures: dict[str, torch.Tensor], count: int) -> dict[str, torch.Tensor]:
+    """Pick `count` faces evenly over the range of damage, ordered from the highest PSNR of the input to the lowest."""
+    order = psnr(pictures["input"], pictures["clean"]).argsort(descending=True)
+    picked = order[torch.linspace(0, len(order) - 1, min(count, len(order))).round().long()]
+    return {name: images[picked] for name, images in pictures.items()}
+
+
 def write_report(figures: QualityReport, pictures: dict[str, torch.Tensor], folder: Path, sheet_faces: int) -> None:
-    """Write `quality.md`, `quality.json` and, unless `sheet_faces` is 0, `quality.png` with the first faces."""
+    """Write `quality.md`, `quality.json` and, unless `sheet_faces` is 0, `quality.png`."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "quality.md").write_text(figures.markdown(), encoding="utf-8")
     (folder / "quality.json").write_text(json.dumps(asdict(figures), indent=2) + "\n", encoding="utf-8")
     if sheet_faces:
-        columns = {name: images[:sheet_faces] for name, images in pictures.items()}
-        sheet(columns).save(folder / "quality.png")
+        sheet(spread_by_damage(pictures, sheet_faces), SHEET_BLOCKS).save(folder / "quality.png")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Measure a pipeline on a folder of clean faces."""
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.quality",
-        description="Restoration quality of a DifFace pipeline on clean aligned faces, degraded by a fixed recipe.",
+        description="Restoration quality of a DifFace pipeline on clean aligned faces, degraded over the training range.",
     )
-    parser.add_argument("--model", default=BUNDLED_MODEL, help="pipeline folder or Hub id (default: the bundled one)")
-    parser.add_argument("--data", type=Path, required=True, help="folder of clean aligned faces")
-    parser.add_argument("--output", type=Path, required=True, help="folder to write to")
-    parser.add_argument("--limit", type=int, help="use only the first LIMIT faces")
-    parser.add_argument("--sheet", type=int, default=16, help="faces on the sheet (default: 16; 0: no sheet)")
-    parser.add_argument("--seed", type=int, default=0, help="seed of the degradations (default: 0)")
-    parser.add_argument("--batch-size", type=int, default=8, help="faces restored at once (default: 8)")
+    add_face_options(parser, BUNDLED_MODEL)
+    parser.add_argument("--sheet", type=int, default=24, help="faces on the sheet (default: 24; 0: no sheet)")
     args = parser.parse_args(argv)
-    for name, lowest in (("limit", 1), ("sheet", 0), ("seed", 0), ("batch_size", 1)):
-        value = getattr(args, name)
-        if value is not None and value < lowest:
-            parser.error(f"--{name.replace('_', '-')} must be at least {lowest}, got {value}")
+    check_face_options(parser, args, lowest_limit=2)  # one face is no set
+    if args.sheet < 0:
+        parser.error(f"--sheet must be at least 0, got {args.sheet}")
 
     pipe = DifFacePipeline.from_pretrained(args.model)
     clean = load_faces(args.data, pipe.model_size[0], args.limit)

@@ -9,7 +9,7 @@ from safetensors.torch import load_file
 
 from benchmarks.inpainting import PLAIN_FILLS, psnr_of_holes
 from difface_diffusers import BUNDLED_INPAINT_MODEL, BUNDLED_MODEL, DifFaceInpaintPipeline, DifFacePipeline
-from difface_diffusers.evaluation import gradient_energy_ratio, identity_distance, psnr
+from difface_diffusers.evaluation import gradient_ratio, identity_distance, psnr
 from difface_diffusers.image_processing import load_image, pil_to_tensor, resize
 
 
@@ -52,7 +52,7 @@ def test_every_scheduler_finds_what_it_needs_in_the_config(folder):
 
 
 def test_the_restoration_is_sharper_than_the_estimate(result):
-    estimate, restored = (gradient_energy_ratio(result[name], result["clean"]) for name in ("estimate", "restored"))
+    estimate, restored = (gradient_ratio(result[name], result["clean"]) for name in ("estimate", "restored"))
     assert estimate < restored < 1.5
 
 

@@ -1,7 +1,7 @@
-"""How close a restored face is to the clean one, one number per image.
+"""How close restored faces are to clean ones.
 
-Every function takes two batches of RGB images `[B,3,H,W]`, floating point in [0, 1], and returns `[B]` float64. The
-arithmetic is done in float32 or better whatever the dtype of the images.
+Every function takes two batches of RGB images `[B,3,H,W]`, floating point in [0, 1], and returns float64: one number per
+image, `[B]`, or one for the set. The arithmetic is done in float32 or better whatever the dtype of the images.
 """
 
 from collections.abc import Mapping
@@ -56,11 +56,11 @@ def ssim(image: torch.Tensor, reference: torch.Tensor) -> torch.Tensor:
     return metric(image.double(), reference.double(), data_range=1.0, reduction="none").reshape(-1)
 
 
-def gradient_energy_ratio(image: torch.Tensor, reference: torch.Tensor) -> torch.Tensor:
+def gradient_ratio(image: torch.Tensor, reference: torch.Tensor) -> torch.Tensor:
     """How much fine detail there is compared with the clean face: 1 is as sharp, 0 is flat, above 1 noisier.
 
-    With E(x) = mean((x[i+1,j] - x[i,j])^2) + mean((x[i,j+1] - x[i,j])^2), over pixels and channels, the value is
-    E(image) / E(reference). It says nothing about whether the detail is the right one, so read it beside the others.
+    With G(x) = mean(|x[i+1,j] - x[i,j]|) + mean(|x[i,j+1] - x[i,j]|), over pixels and channels, the value is
+    G(image) / G(reference). It says nothing about whether the detail is the right one, so read it beside the others.
 
     Args:
         image: The images to judge, RGB `[B,3,H,W]` in [0, 1], each side at least 2 pixels.
@@ -72,35 +72,37 @@ def gradient_energy_ratio(image: torch.Tensor, reference: torch.Tensor) -> torch
     check_images({"image": image, "reference": reference})
     if min(image.shape[-2:]) < 2:
         raise ValueError(f"`image` must be at least 2 pixels a side, got {list(image.shape)}")
-    energy, reference_energy = (
-        x.diff(dim=-2).square().mean(dim=(1, 2, 3)) + x.diff(dim=-1).square().mean(dim=(1, 2, 3))
+    gradient, reference_gradient = (
+        x.diff(dim=-2).abs().mean(dim=(1, 2, 3)) + x.diff(dim=-1).abs().mean(dim=(1, 2, 3))
         for x in (image.double(), reference.double())
     )
-    if (reference_energy == 0).any():
-        flat = (reference_energy == 0).nonzero().flatten().tolist()
+    if (reference_gradient == 0).any():
+        flat = (reference_gradient == 0).nonzero().flatten().tolist()
         raise ValueError(f"`reference` must have some detail to compare with; images {flat} are of one colour")
-    return energy / reference_energy
+    return gradient / reference_gradient
 
 
-def spectrum_distance(image: torch.Tensor, reference: torch.Tensor) -> torch.Tensor:
-    """How far the power spectrum is from the clean face's: too little fine detail, or too much, or noise.
+def spectrum_distance(images: torch.Tensor, references: torch.Tensor) -> torch.Tensor:
+    """How far a set's power spectrum is from that of clean faces: too little fine detail, or too much, or noise.
 
-    The power of the luma is averaged over rings of one cycle per image, and natural logarithms are compared: the root mean
-    square of their difference over the rings from 1 cycle to half the sampling rate. 1 means that the power at a
-    frequency is e times too high or too low.
+    At every spatial frequency but 0 the natural logarithm of the luma's power is averaged over the set; the value is the
+    mean over the frequencies of the absolute difference between the two averages. 1 means that the power is e times too
+    high or too low. One face has another spectrum than the next, however clean both are, hence the sets.
 
     Args:
-        image: The images to judge, square RGB `[B,3,S,S]` in [0, 1].
-        reference: The clean images, same shape and range.
+        images: The images to judge, RGB `[B,3,H,W]` in [0, 1].
+        references: Clean images, same range and shape but for their number.
 
     Returns:
-        `[B]` float64, at least 0; 0 for equal images.
+        A float64 scalar, at least 0; 0 for equal sets.
     """
-    check_images({"image": image, "reference": reference})
-    if image.shape[-2] != image.shape[-1]:
-        raise ValueError(f"`image` must be square [B,3,S,S], got {list(image.shape)}")
-    difference = _log_spectrum(image) - _log_spectrum(reference)
-    return difference.square().mean(dim=1).sqrt()
+    for name, faces in (("images", images), ("references", references)):
+        check_images({name: faces})
+    if images.shape[1:] != references.shape[1:]:
+        received = f"{list(images.shape)} and {list(references.shape)}"
+        raise ValueError(f"`images` and `references` must have the same size, got {received}")
+    difference = _mean_log_power(images) - _mean_log_power(references)
+    return difference.flatten()[1:].abs().mean()
 
 
 def check_images(batches: Mapping[str, torch.Tensor]) -> None:
@@ -127,11 +129,7 @@ def check_images(batches: Mapping[str, torch.Tensor]) -> None:
         raise ValueError(f"all images must have the same shape, got {shapes}")
 
 
-def _log_spectrum(images: torch.Tensor) -> torch.Tensor:
-    """Return the logarithm of the luma's power in each ring of frequencies, `[B,S//2]` for `[B,3,S,S]`."""
+def _mean_log_power(images: torch.Tensor) -> torch.Tensor:
+    """Return the logarithm of the luma's power at each frequency, averaged over the set: `[H,W]` for `[B,3,H,W]`."""
     luma = torch.einsum("bchw,c->bhw", images.double(), torch.tensor(LUMA, dtype=torch.float64, device=images.device))
-    power = torch.fft.fft2(luma, norm="ortho").abs().square()
-    cycles = torch.fft.fftfreq(luma.shape[-1], device=images.device) * luma.shape[-1]
-    rings = torch.hypot(cycles[:, None], cycles).round().long()
-    means = [power[:, rings == ring].mean(dim=1) for ring in range(1, luma.shape[-1] // 2 + 1)]
-    return (torch.stack(means, dim=1) + SPECTRUM_FLOOR).log()
+    return (torch.fft.fft2(luma, norm="ortho").abs().square() + SPECTRUM_FLOOR).log().mean(dim=0)

@@ -31,6 +31,16 @@ def test_every_image_is_in_its_cell_pixel_by_pixel():
             np.testing.assert_array_equal(cell(picture, column, row, 3, 20, 30), expected)
 
 
+def test_blocks_go_on_beside_each_other():
+    columns = {"input": batch(5, 3, 20, 30, seed=1), "clean": batch(5, 3, 20, 30, seed=2)}
+    picture = sheet(columns, blocks=2)
+    blocks = [sheet({name: images[rows] for name, images in columns.items()}) for rows in (np.s_[:3], np.s_[3:])]
+    assert picture.width == 2 * blocks[0].width + 2 * GAP and picture.height == blocks[0].height
+    for left, block in zip((0, blocks[0].width + 2 * GAP), blocks, strict=True):
+        part = picture.crop((left, 0, left + block.width, block.height))
+        np.testing.assert_array_equal(np.asarray(part), np.asarray(block))
+
+
 def test_red_stays_red():
     red = torch.tensor([1.0, 0.0, 0.5]).view(1, 3, 1, 1).expand(1, 3, 16, 16)
     assert (cell(sheet({"red": red}), 0, 0, 1, 16, 16) == [255, 0, 128]).all()
@@ -74,6 +84,11 @@ def test_refuses_an_empty_sheet():
 def test_refuses_columns_that_do_not_match():
     with pytest.raises(ValueError, match=r"same shape, got .*'b': \[2, 3, 16, 16\]"):
         sheet({"a": batch(1, 3, 16, 16), "b": batch(2, 3, 16, 16)})
+
+
+def test_refuses_no_blocks():
+    with pytest.raises(ValueError, match="`blocks` must be at least 1, got 0"):
+        sheet({"a": batch(1, 3, 16, 16)}, blocks=0)
 
 
 def test_names_the_bad_column():

@@ -1,0 +1,217 @@
+"""Do DifFace's claims hold for this model? Where the chain starts, fresh noise, estimators, unseen degradations.
+
+    python -m benchmarks.ablations --data FOLDER_OF_CLEAN_FACES --output FOLDER [--srcnn FOLDER]
+
+Clean aligned faces are brought to the model's size and degraded blindly over the training range. Every table changes one
+thing and leaves the rest at the defaults saved in the pipeline, the number of network calls included. Written to OUTPUT:
+`ablations.md`, `ablations.json`. Needs the extra `metrics`.
+"""
+
+import argparse
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+
+from difface_diffusers import BUNDLED_MODEL, DifFacePipeline, SRCNNEstimator
+from difface_diffusers.models.estimator import DiffusedEstimator
+from difface_diffusers.training.degradation import DegradationRanges
+
+from .faces import BLIND, add_face_options, check_face_options, degrade_faces, load_faces, restore
+from .quality import COLUMNS, LEGEND, measure, table
+
+
+STARTS = (100, 200, 300, 400, 500, 600, 1000)
+ETAS = (0.0, 0.5, 1.0)
+KEPT_COLUMNS = COLUMNS | {"kept error": ("kept_error", "{:.2f}")}
+GRAIN_SIGMA, GRAIN_SIZE = 0.12, 0.7  # share of white, at middle gray; pixels of the model
+
+Degradation = Callable[[torch.Tensor, int], torch.Tensor]  # of clean faces `[B,3,S,S]` by a seed
+
+
+@dataclass(frozen=True)
+class AblationReport:
+    """Figures of one run, as they are written to `ablations.json`; a row is what `quality.measure` returns.
+
+    Attributes:
+        model: Folder or id of the pipeline.
+        faces: Number of faces.
+        size: Their side, pixels.
+        seed: Of the degradations.
+        settings: Steps, start and eta that the pipeline's config names.
+        starts: By start; with `kept_error`, see `measure_starts`.
+        etas: By eta.
+        estimators: By estimator, alone and through the chain.
+        degradations: By degradation, before, as estimated and restored.
+    """
+
+    model: str
+    faces: int
+    size: int
+    seed: int
+    settings: dict[str, float]
+    starts: dict[str, dict[str, float]]
+    etas: dict[str, dict[str, float]]
+    estimators: dict[str, dict[str, float]]
+    degradations: dict[str, dict[str, float]]
+
+    def markdown(self) -> str:
+        """Return the four tables and the lines that say what they were measured on."""
+        parts = [
+            "Where the chain starts:",
+            *("", *table(self.starts, KEPT_COLUMNS), ""),
+            "How much fresh noise each step adds:",
+            *("", *table(self.etas), ""),
+            "Which estimator, and what the chain makes of its answer:",
+            *("", *table(self.estimators), ""),
+            "Degradations of which all but the first were never trained on:",
+            *("", *table(self.degradations), ""),
+            f"{self.faces} faces of {self.size} x {self.size} pixels. {LEGEND} Kept error: how far apart the chain ends from "
+            "the estimate and from the clean face with the same noise, as a share of how far apart it began.",
+            "",
+        ]
+        return "\n".join(parts)
+
+
+class GivenEstimate(DiffusedEstimator):
+    """Answers what it is given, so that a chain can start from any face."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.unused = torch.nn.Parameter(torch.empty(0))  # diffusers tells a model's dtype by its parameters
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        """Return `image`."""
+        return image
+
+
+def replace_estimator(pipe: DifFacePipeline, estimator: DiffusedEstimator) -> DifFacePipeline:
+    """Return a pipeline with the same prior, scheduler and defaults, and another estimator."""
+    defaults = {name: value for name, value in pipe.config.items() if name.startswith("default_")}
+    return DifFacePipeline(pipe.unet, estimator, pipe.scheduler, **defaults)
+
+
+def add_film_grain(faces: torch.Tensor, seed: int) -> torch.Tensor:
+    """Add gray, slightly coarse noise, strongest in the middle tones, to `[B,3,S,S]`; the i-th depends on `seed` and i."""
+    grains = []
+    for index in range(len(faces)):
+        noise = np.random.default_rng([seed, index]).standard_normal(faces.shape[-2:], dtype=np.float32)
+        noise = cv2.GaussianBlur(noise, (0, 0), GRAIN_SIZE, borderType=cv2.BORDER_REFLECT_101)
+        grains.append(torch.from_numpy(noise / noise.std()))
+    strength = 4 * GRAIN_SIGMA * faces.mean(dim=1, keepdim=True) * (1 - faces.mean(dim=1, keepdim=True))
+    return (faces + strength * torch.stack(grains)[:, None]).clamp(0, 1)
+
+
+def blindly(ranges: DegradationRanges) -> Degradation:
+    """Return the blind degradation with other ranges."""
+    return lambda clean, seed: degrade_faces(clean, seed, ranges)
+
+
+DEGRADATIONS: dict[str, Degradation] = {
+    "training range": blindly(BLIND),
+    "stronger blur": blindly(replace(BLIND, blur_sigma=(15, 25))),
+    "heavier noise": blindly(replace(BLIND, noise_sigma=(25, 50))),
+    "JPEG quality 10": blindly(replace(BLIND, jpeg_quality=(10, 10))),
+    "shrunk further": blindly(replace(BLIND, downscale=(32, 48))),
+    "film grain": lambda clean, seed: add_film_grain(degrade_faces(clean, seed), seed),
+}
+
+
+def measure_starts(
+    chain: DifFacePipeline, estimates: torch.Tensor, clean: torch.Tensor, batch_size: int
+) -> dict[str, dict[str, float]]:
+    """Walk from the same estimates by starts; `kept_error` compares with the chain from the clean face itself.
+
+    `kept_error` is |chain(estimate) - chain(clean)| / |estimate - clean| with the same noise in both chains, root mean
+    squares over the set: 1 where the chain keeps the estimator's error, 0 where it forgets it (DifFace, section 3.2).
+    """
+    rows = {}
+    for start in STARTS:
+        restored, _ = restore(chain, estimates, batch_size, start_timestep=start)
+        ideal, _ = restore(chain, clean, batch_size, start_timestep=start)
+        kept = (restored - ideal).square().mean().sqrt() / (estimates - clean).square().mean().sqrt()
+        rows[f"N = {start}"] = measure(restored, clean) | {"kept_error": kept.item()}
+    return rows
+
+
+def measure_estimators(
+    chain: DifFacePipeline, answers: dict[str, torch.Tensor], clean: torch.Tensor, batch_size: int
+) -> dict[str, dict[str, float]]:
+    """Measure each estimator's answers, as they are and after the chain."""
+    rows = {}
+    for name, faces in answers.items():
+        rows[name] = measure(faces, clean)
+        rows[f"{name}, chain"] = measure(restore(chain, faces, batch_size)[0], clean)
+    return rows
+
+
+def measure_degradations(
+    pipe: DifFacePipeline, clean: torch.Tensor, seed: int, batch_size: int
+) -> dict[str, dict[str, float]]:
+    """Measure input, estimate and restoration for each of `DEGRADATIONS`."""
+    rows = {}
+    for name, degradation in DEGRADATIONS.items():
+        degraded = degradation(clean, seed)
+        restored, estimates = restore(pipe, degraded, batch_size)
+        stages = {"input": degraded, "estimate": estimates, "restored": restored}
+        rows |= {f"{name}: {stage}": measure(faces, clean) for stage, faces in stages.items()}
+    return rows
+
+
+@torch.no_grad()
+def report(
+    pipe: DifFacePipeline, model: str, srcnn: SRCNNEstimator | None, clean: torch.Tensor, seed: int, batch_size: int
+) -> AblationReport:
+    """Measure all four tables; the third has `srcnn` too, if there is one."""
+    degraded = degrade_faces(clean, seed)
+    chain = replace_estimator(pipe, GivenEstimate())
+    answers = {"none": degraded, "the pipeline's": pipe.estimate(degraded)}
+    if srcnn is not None:
+        answers["SRCNN"] = replace_estimator(pipe, srcnn).estimate(degraded)
+    estimates = answers["the pipeline's"]
+    return AblationReport(
+        model=model,
+        faces=len(clean),
+        size=clean.shape[-1],
+        seed=seed,
+        settings={name: value for name, value in pipe.config.items() if name.startswith("default_")},
+        starts=measure_starts(chain, estimates, clean, batch_size),
+        etas={f"eta {eta:g}": measure(restore(chain, estimates, batch_size, eta=eta)[0], clean) for eta in ETAS},
+        estimators=measure_estimators(chain, answers, clean, batch_size),
+        degradations=measure_degradations(pipe, clean, seed, batch_size),
+    )
+
+
+def write_report(figures: AblationReport, folder: Path) -> None:
+    """Write `ablations.md` and `ablations.json`."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "ablations.md").write_text(figures.markdown(), encoding="utf-8")
+    (folder / "ablations.json").write_text(json.dumps(asdict(figures), indent=2) + "\n", encoding="utf-8")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Measure the ablations of a pipeline on a folder of clean faces."""
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.ablations",
+        description="What start, eta, estimator and degradation do to the restorations of a DifFace pipeline.",
+    )
+    add_face_options(parser, BUNDLED_MODEL)
+    parser.add_argument("--srcnn", type=Path, help="folder of a saved SRCNNEstimator to compare with")
+    args = parser.parse_args(argv)
+    check_face_options(parser, args, lowest_limit=2)  # one face is no set
+
+    pipe = DifFacePipeline.from_pretrained(args.model)
+    srcnn = SRCNNEstimator.from_pretrained(args.srcnn) if args.srcnn else None
+    clean = load_faces(args.data, pipe.model_size[0], args.limit)
+    figures = report(pipe, str(args.model), srcnn, clean, args.seed, args.batch_size)
+    write_report(figures, args.output)
+    print(figures.markdown())
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,77 @@
+"""The faces that benchmarks measure on: read, degraded by a seed, and restored in batches."""
+
+import argparse
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from difface_diffusers import DifFacePipeline
+from difface_diffusers.training.data import IMAGE_SUFFIXES, read_face
+from difface_diffusers.training.degradation import DegradationRanges, degrade
+
+
+BLIND = DegradationRanges()  # everything that an estimator is trained to undo
+
+
+def load_faces(folder: Path, size: int, limit: int | None = None) -> torch.Tensor:
+    """Read the first `limit` images of a folder, by name.
+
+    Returns:
+        RGB `[B,3,size,size]` in [0, 1], float32.
+
+    Raises:
+        ValueError: The folder holds no image, or one cannot be read.
+    """
+    paths = sorted(path for path in folder.glob("*") if path.suffix.lower() in IMAGE_SUFFIXES)[:limit]
+    if not paths:
+        raise ValueError(f"`data` must be a folder of images ({', '.join(IMAGE_SUFFIXES)}), found none in {folder}")
+    return torch.stack([torch.from_numpy(read_face(path, size)).permute(2, 0, 1) for path in paths])
+
+
+def degrade_faces(clean: torch.Tensor, seed: int, ranges: DegradationRanges = BLIND) -> torch.Tensor:
+    """Degrade each of `[B,3,S,S]`; the i-th depends on `seed` and i alone."""
+    faces = [
+        degrade(face, ranges, np.random.default_rng([seed, index]))
+        for index, face in enumerate(clean.permute(0, 2, 3, 1).contiguous().numpy())
+    ]
+    return torch.from_numpy(np.stack(faces)).permute(0, 3, 1, 2).contiguous()
+
+
+def restore(
+    pipe: DifFacePipeline, degraded: torch.Tensor, batch_size: int, **settings: Any
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Restore `[B,3,S,S]` with one generator a face, seeded by its index; `settings` as the pipeline takes them.
+
+    Returns:
+        The restorations and the estimator's answers, both RGB `[B,3,S,S]` in [0, 1] on the CPU.
+    """
+    pipe.set_progress_bar_config(disable=True)
+    images, estimates = [], []
+    for indices in tqdm(torch.arange(len(degraded)).split(batch_size), desc="restoring", leave=False):
+        generators = [torch.Generator().manual_seed(int(index)) for index in indices]
+        # "pt" and equal sizes: two tensors
+        output = cast(Any, pipe(degraded[indices], generator=generators, output_type="pt", **settings))
+        images.append(output.images.cpu())
+        estimates.append(output.estimates.cpu())
+    return torch.cat(images), torch.cat(estimates)
+
+
+def add_face_options(parser: argparse.ArgumentParser, model: str | Path) -> None:
+    """Add the options that every benchmark on faces takes, `model` being the default of the first."""
+    parser.add_argument("--model", default=model, help="pipeline folder or Hub id (default: the bundled one)")
+    parser.add_argument("--data", type=Path, required=True, help="folder of clean aligned faces")
+    parser.add_argument("--output", type=Path, required=True, help="folder to write to")
+    parser.add_argument("--limit", type=int, help="use only the first LIMIT faces")
+    parser.add_argument("--seed", type=int, default=0, help="seed of what is done to the faces (default: 0)")
+    parser.add_argument("--batch-size", type=int, default=8, help="faces worked on at once (default: 8)")
+
+
+def check_face_options(parser: argparse.ArgumentParser, args: argparse.Namespace, lowest_limit: int = 1) -> None:
+    """Stop with a usage error where an option of `add_face_options` is impossible."""
+    for name, lowest in (("limit", lowest_limit), ("seed", 0), ("batch_size", 1)):
+        value = getattr(args, name)
+        if value is not None and value < lowest:
+            parser.error(f"--{name.replace('_', '-')} must be at least {lowest}, got {value}")

@@ -1,0 +1,139 @@
+import json
+
+import pytest
+import torch
+
+from benchmarks import ablations
+from benchmarks.faces import degrade_faces, restore
+from benchmarks.quality import COLUMNS
+from difface_diffusers import DifFacePipeline
+from difface_diffusers.evaluation import psnr
+from tests.conftest import SIZE, tiny_estimator
+
+from .test_quality import ROW
+
+
+pytest.importorskip("torchmetrics")
+
+METRICS = {metric for metric, _ in COLUMNS.values()}
+
+
+@pytest.fixture
+def pipe(model):
+    pipe = DifFacePipeline.from_pretrained(model)
+    pipe.set_progress_bar_config(disable=True)
+    return pipe
+
+
+@pytest.fixture
+def chain(pipe):
+    return ablations.replace_estimator(pipe, ablations.GivenEstimate())
+
+
+# Parts
+
+
+def test_the_chain_alone_starts_from_the_faces_it_is_given(pipe, chain, clean):
+    degraded = degrade_faces(clean, seed=0)
+    through_all, estimates = restore(pipe, degraded, 3)
+    torch.testing.assert_close(restore(chain, estimates, 3)[0], through_all, rtol=0, atol=1e-6)
+    torch.testing.assert_close(restore(chain, clean, 3)[1], clean)
+    assert chain.config.default_num_inference_steps == 2 and chain.config.default_start_timestep == 400
+
+
+def test_film_grain_is_gray_and_strongest_in_middle_tones():
+    tones = torch.tensor([0.5, 0.9, 0.0]).view(3, 1, 1, 1).expand(3, 3, 64, 64)
+    grain = ablations.add_film_grain(tones, seed=1) - tones
+    assert torch.allclose(grain[:, 0], grain[:, 1], atol=1e-6) and torch.allclose(grain[:, 0], grain[:, 2], atol=1e-6)
+    deviation = grain[:, 0].std(dim=(1, 2))
+    assert deviation[0].item() == pytest.approx(0.12, rel=0.02)
+    assert 0.02 < deviation[1] < 0.06 and deviation[2] == 0
+    along = (grain[0, 0, :, 1:] * grain[0, 0, :, :-1]).mean() / grain[0, 0].var()
+    assert along > 0.3  # neighbours are alike: no white noise
+    torch.testing.assert_close(ablations.add_film_grain(tones[:1], seed=1), ablations.add_film_grain(tones, 1)[:1])
+    assert not torch.equal(ablations.add_film_grain(tones, seed=2), ablations.add_film_grain(tones, seed=1))
+
+
+def test_degradations_beyond_the_range_are_worse(clean):
+    smooth = torch.nn.functional.avg_pool2d(clean, 9, stride=1, padding=4)
+    errors = {
+        name: psnr(degradation(smooth, 0), smooth).mean().item()
+        for name, degradation in ablations.DEGRADATIONS.items()
+    }
+    inside = errors.pop("training range")
+    assert max(errors.values()) < inside
+
+
+# Rows
+
+
+def test_kept_error_is_1_where_the_chain_does_nothing_and_0_where_it_forgets(chain, clean, monkeypatch):
+    estimates = degrade_faces(clean, seed=0)
+    monkeypatch.setattr(ablations, "measure", lambda faces, clean: {})
+    monkeypatch.setattr(ablations, "restore", lambda chain, faces, batch_size, start_timestep: (faces, faces))
+    rows = ablations.measure_starts(chain, estimates, clean, batch_size=3)
+    assert list(rows) == [f"N = {start}" for start in ablations.STARTS]
+    assert all(row["kept_error"] == pytest.approx(1) for row in rows.values())
+    monkeypatch.setattr(
+        ablations, "restore", lambda chain, faces, *_, start_timestep: (torch.zeros_like(faces), faces)
+    )
+    assert all(row["kept_error"] == 0 for row in ablations.measure_starts(chain, estimates, clean, 3).values())
+
+
+def test_a_later_start_keeps_less_of_the_error(chain, clean):
+    rows = ablations.measure_starts(chain, degrade_faces(clean, seed=0), clean, batch_size=3)
+    kept = [row["kept_error"] for row in rows.values()]
+    assert kept[0] > kept[3] > kept[-1]
+    assert set(rows["N = 100"]) == {*METRICS, "kept_error"}
+
+
+def test_report_has_every_row(pipe, clean):
+    srcnn = tiny_estimator()
+    figures = ablations.report(pipe, "name", srcnn, clean, seed=3, batch_size=2)
+    assert list(figures.etas) == ["eta 0", "eta 0.5", "eta 1"]
+    assert list(figures.estimators) == [
+        *("none", "none, chain", "the pipeline's", "the pipeline's, chain", "SRCNN", "SRCNN, chain")
+    ]
+    degraded = degrade_faces(clean, seed=3)
+    restored, estimates = restore(pipe, degraded, 2)
+    psnrs = {name: row["psnr"] for name, row in (figures.estimators | figures.degradations).items()}
+    assert psnrs["none"] == pytest.approx(psnr(degraded, clean).mean().item())
+    assert psnrs["the pipeline's"] == pytest.approx(psnr(estimates, clean).mean().item(), abs=1e-4)
+    assert psnrs["the pipeline's, chain"] == pytest.approx(psnr(restored, clean).mean().item(), abs=1e-4)
+    assert figures.etas["eta 0.5"] == pytest.approx(figures.estimators["the pipeline's, chain"], abs=1e-4)
+    assert figures.etas["eta 0"] != figures.etas["eta 1"]
+    assert psnrs["training range: input"] == psnrs["none"]
+    assert len(figures.degradations) == 3 * len(ablations.DEGRADATIONS)
+    assert (figures.model, figures.faces, figures.size, figures.seed) == ("name", 3, SIZE, 3)
+
+
+# The command
+
+
+def test_markdown_has_four_tables():
+    starts = {"N = 100": ROW | {"kept_error": 0.456}}
+    figures = ablations.AblationReport("m", 7, 128, 0, {}, starts, {"eta 1": ROW}, {"none": ROW}, {"grain": ROW})
+    lines = figures.markdown().splitlines()
+    assert "| N = 100 | 21.24 | 0.512 | 0.600 | 2.50 | 40.0 | 1.000 | 0.33 | 0.162 | 0.46 |" in lines
+    for name in ("eta 1", "none", "grain"):
+        assert f"| {name} | 21.24 | 0.512 | 0.600 | 2.50 | 40.0 | 1.000 | 0.33 | 0.162 |" in lines
+    assert "7 faces of 128 x 128" in lines[-1]
+
+
+def test_main_writes_tables_and_json(model, data, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(ablations, "STARTS", (100,))
+    tiny_estimator().save_pretrained(tmp_path / "srcnn")
+    output = tmp_path / "deep" / "out"
+    arguments = ["--model", model, "--data", data, "--output", output, "--limit", 2, "--srcnn", tmp_path / "srcnn"]
+    assert ablations.main([str(argument) for argument in arguments]) == 0
+    tables = (output / "ablations.md").read_text()
+    assert tables in capsys.readouterr().out
+    figures = json.loads((output / "ablations.json").read_text())
+    assert figures["faces"] == 2 and list(figures["starts"]) == ["N = 100"] and "SRCNN" in figures["estimators"]
+    assert f"| SRCNN | {figures['estimators']['SRCNN']['psnr']:.2f} |" in tables
+
+
+def test_refuses_a_single_face(capsys, tmp_path):
+    with pytest.raises(SystemExit):
+        ablations.main(["--data", str(tmp_path), "--output", str(tmp_path), "--limit", "1"])
+    assert "--limit must be at least 2, got 1" in capsys.readouterr().err
