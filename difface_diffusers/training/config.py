@@ -99,7 +99,8 @@ class PriorConfig:
     Attributes:
         model: arguments of `DifFaceUNet2DModel`; six output channels switch the learned variance on.
         scheduler: arguments of `DDPMScheduler`, which noises the images.
-        initial_weights: folder of a saved UNet to start from, of the same architecture but any `sample_size`.
+        initial_weights: folder of a saved UNet to start from, of the same architecture but any `sample_size`, and as
+            wide on each level or narrower; a narrower one is widened first.
         focus_timestep: timesteps below it are drawn with `focus_probability`, the others share the rest.
         focus_probability: see `focus_timestep`; `None` draws all timesteps alike.
     """

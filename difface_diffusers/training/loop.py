@@ -9,7 +9,7 @@ import shutil
 import signal
 import time
 import warnings
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -56,11 +56,31 @@ class TrainingResult:
     finished: bool
 
 
-def build_model(model_class: type[ModelMixin], settings: dict[str, Any], initial_weights: str | None) -> ModelMixin:
+def copy_weights(source: ModelMixin, target: ModelMixin) -> None:
+    """Give a model the weights of another one of the same architecture."""
+    try:
+        target.load_state_dict(source.state_dict())
+    except RuntimeError as error:
+        raise ValueError("a model of another architecture.") from error
+
+
+def build_model(
+    model_class: type[ModelMixin],
+    settings: dict[str, Any],
+    initial_weights: str | None,
+    transfer: Callable[[Any, Any], None] = copy_weights,
+) -> ModelMixin:
     """Build the model that a config describes.
 
+    Args:
+        model_class: what to build.
+        settings: its arguments.
+        initial_weights: folder of a saved model to start from; `None` starts at random.
+        transfer: called with the saved model and the new one, gives the latter its weights; raises a `ValueError` where
+            they do not fit.
+
     Raises:
-        ValueError: unknown or unfit settings; initial weights that are missing or of another architecture.
+        ValueError: unknown or unfit settings; initial weights that are missing or do not fit.
     """
     try:
         model = model_class(**settings)
@@ -70,9 +90,9 @@ def build_model(model_class: type[ModelMixin], settings: dict[str, Any], initial
         if not Path(initial_weights).is_dir():
             raise ValueError(f"`initial_weights` is {initial_weights}; it must be the folder of a saved model.")
         try:
-            model.load_state_dict(model_class.from_pretrained(initial_weights).state_dict())
-        except RuntimeError as error:
-            raise ValueError(f"`initial_weights` is {initial_weights}, a model of another architecture.") from error
+            transfer(model_class.from_pretrained(initial_weights), model)
+        except ValueError as error:
+            raise ValueError(f"`initial_weights` is {initial_weights}: {error}") from error
     return model
 
 

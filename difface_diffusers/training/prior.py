@@ -13,6 +13,7 @@ from .config import PriorConfig
 from .data import FaceDataset
 from .loop import TrainingResult, build_model, train
 from .losses import prior_loss, sample_timesteps
+from .widening import widen
 
 
 SHEET_STEPS = 50  # of the whole schedule
@@ -26,7 +27,7 @@ class PriorTask:
 
     def __init__(self, config: PriorConfig) -> None:
         self.config = config
-        self.model = build_model(DifFaceUNet2DModel, config.model, config.initial_weights)
+        self.model = build_model(DifFaceUNet2DModel, config.model, config.initial_weights, widen)
         try:
             self.scheduler = DDPMScheduler(**config.scheduler)
         except (TypeError, NotImplementedError) as error:

@@ -65,6 +65,17 @@ def test_report_measures_clean_restored_and_samples(pipe, clean):
         assert torch.equal(pictures[f"nearest to {name}"], training.faces[index])
 
 
+def test_the_nearest_are_shown_beside_their_neighbours(pipe, clean, monkeypatch):
+    samples = clean.clone()
+    for index, offset in enumerate((0.3, 0.0, 0.1)):
+        samples[index, :, 8:-8, 8:-8] *= 1 - offset
+    monkeypatch.setattr(memorisation, "draw_samples", lambda *_: samples)
+    _, pictures = memorisation.report(pipe, "name", clean, clean, seed=0, batch_size=2)
+    assert torch.equal(pictures["samples"], samples[[1, 2, 0]])
+    colours = pictures["nearest to samples"].mean(dim=(2, 3))  # the same for a mirror image
+    torch.testing.assert_close(colours[:2], clean[[1, 2]].mean(dim=(2, 3)))
+
+
 def test_main_writes_table_json_and_sheet(pipe, model, data, tmp_path, capsys):
     output = tmp_path / "deep" / "out"
     arguments = ["--model", model, "--data", data, "--training", data, "--output", output, "--limit", 2]

@@ -478,7 +478,7 @@ def test_initial_weights_are_taken(tmp_path):
 
 def test_initial_weights_of_another_architecture_are_refused(tmp_path):
     SRCNNEstimator(**SRCNN).save_pretrained(tmp_path)
-    with pytest.raises(ValueError, match=r"`initial_weights` is .*, a model of another architecture\."):
+    with pytest.raises(ValueError, match=r"`initial_weights` is .*: a model of another architecture\."):
         build_model(SRCNNEstimator, SRCNN | {"depth": 3}, str(tmp_path))
 
 

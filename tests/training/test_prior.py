@@ -106,6 +106,24 @@ def test_initial_weights_may_be_of_another_size(tmp_path):
     assert all(map(torch.equal, prior.model.parameters(), initial.parameters()))
 
 
+def test_narrower_initial_weights_are_widened(tmp_path):
+    torch.manual_seed(9)
+    narrow = DifFaceUNet2DModel(**UNET).eval()
+    narrow.save_pretrained(tmp_path)
+    double = [2 * channels for channels in UNET["block_out_channels"]]
+    prior = task(initial_weights=str(tmp_path), model={"block_out_channels": double})
+    noisy, timestep = torch.randn(1, 3, 16, 16), torch.tensor([300])
+    with torch.no_grad():
+        expected, answer = narrow(noisy, timestep).sample, prior.model.eval()(noisy, timestep).sample
+    torch.testing.assert_close(answer, expected, rtol=0, atol=1e-4)
+
+
+def test_initial_weights_that_do_not_fit_are_refused(tmp_path):
+    DifFaceUNet2DModel(**UNET | {"layers_per_block": 2}).save_pretrained(tmp_path)
+    with pytest.raises(ValueError, match=r"`initial_weights` is .*: `layers_per_block` is 1; it must be 2"):
+        task(initial_weights=str(tmp_path))
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
