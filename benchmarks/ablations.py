@@ -1,4 +1,4 @@
-"""Do DifFace's claims hold for this model? Where the chain starts, fresh noise, estimators, unseen degradations.
+"""Do DifFace's claims hold for this model? Starts, fresh noise, schedulers, estimators and unseen degradations.
 
     python -m benchmarks.ablations --data FOLDER_OF_CLEAN_FACES --output FOLDER [--srcnn FOLDER]
 
@@ -12,21 +12,38 @@ import json
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
 import torch
+from diffusers import (
+    DDIMScheduler,
+    DDPMScheduler,
+    DPMSolverMultistepScheduler,
+    EulerAncestralDiscreteScheduler,
+    EulerDiscreteScheduler,
+    UniPCMultistepScheduler,
+)
 
 from difface_diffusers import BUNDLED_MODEL, DifFacePipeline, SRCNNEstimator
 from difface_diffusers.models.estimator import DiffusedEstimator
 from difface_diffusers.training.degradation import DegradationRanges
 
-from .faces import BLIND, add_face_options, check_face_options, degrade_faces, load_faces, restore
+from .faces import BLIND, add_face_options, check_face_options, degrade_faces, load_faces, restore, saved_defaults
 from .quality import COLUMNS, LEGEND, measure, table
 
 
 STARTS = (100, 200, 300, 400, 500, 600, 1000)
 ETAS = (0.0, 0.5, 1.0)
+SCHEDULERS: tuple[Any, ...] = (
+    DDIMScheduler,
+    DDPMScheduler,
+    DPMSolverMultistepScheduler,
+    UniPCMultistepScheduler,
+    EulerDiscreteScheduler,
+    EulerAncestralDiscreteScheduler,
+)
 KEPT_COLUMNS = COLUMNS | {"kept error": ("kept_error", "{:.2f}")}
 GRAIN_SIGMA, GRAIN_SIZE = 0.12, 0.7  # share of white, at middle gray; pixels of the model
 
@@ -45,6 +62,7 @@ class AblationReport:
         settings: Steps, start and eta that the pipeline's config names.
         starts: By start; with `kept_error`, see `measure_starts`.
         etas: By eta.
+        schedulers: By scheduler.
         estimators: By estimator, alone and through the chain.
         degradations: By degradation, before, as estimated and restored.
     """
@@ -56,16 +74,19 @@ class AblationReport:
     settings: dict[str, float]
     starts: dict[str, dict[str, float]]
     etas: dict[str, dict[str, float]]
+    schedulers: dict[str, dict[str, float]]
     estimators: dict[str, dict[str, float]]
     degradations: dict[str, dict[str, float]]
 
     def markdown(self) -> str:
-        """Return the four tables and the lines that say what they were measured on."""
+        """Return the tables and the lines that say what they were measured on."""
         parts = [
             "Where the chain starts:",
             *("", *table(self.starts, KEPT_COLUMNS), ""),
             "How much fresh noise each step adds:",
             *("", *table(self.etas), ""),
+            "Which scheduler:",
+            *("", *table(self.schedulers), ""),
             "Which estimator, and what the chain makes of its answer:",
             *("", *table(self.estimators), ""),
             "Degradations of which all but the first were never trained on:",
@@ -91,8 +112,7 @@ class GivenEstimate(DiffusedEstimator):
 
 def replace_estimator(pipe: DifFacePipeline, estimator: DiffusedEstimator) -> DifFacePipeline:
     """Return a pipeline with the same prior, scheduler and defaults, and another estimator."""
-    defaults = {name: value for name, value in pipe.config.items() if name.startswith("default_")}
-    return DifFacePipeline(pipe.unet, estimator, pipe.scheduler, **defaults)
+    return DifFacePipeline(pipe.unet, estimator, pipe.scheduler, **saved_defaults(pipe))
 
 
 def add_film_grain(faces: torch.Tensor, seed: int) -> torch.Tensor:
@@ -138,6 +158,18 @@ def measure_starts(
     return rows
 
 
+def measure_schedulers(
+    pipe: DifFacePipeline, estimates: torch.Tensor, clean: torch.Tensor, batch_size: int
+) -> dict[str, dict[str, float]]:
+    """Walk from the same estimates by schedulers that keep the noise levels of the pipeline's own."""
+    rows = {}
+    for scheduler_class in SCHEDULERS:
+        scheduler = scheduler_class.from_config(pipe.scheduler.config)
+        chain = DifFacePipeline(pipe.unet, GivenEstimate(), scheduler, **saved_defaults(pipe))
+        rows[scheduler_class.__name__] = measure(restore(chain, estimates, batch_size)[0], clean)
+    return rows
+
+
 def measure_estimators(
     chain: DifFacePipeline, answers: dict[str, torch.Tensor], clean: torch.Tensor, batch_size: int
 ) -> dict[str, dict[str, float]]:
@@ -166,7 +198,7 @@ def measure_degradations(
 def report(
     pipe: DifFacePipeline, model: str, srcnn: SRCNNEstimator | None, clean: torch.Tensor, seed: int, batch_size: int
 ) -> AblationReport:
-    """Measure all four tables; the third has `srcnn` too, if there is one."""
+    """Measure everything; the table of estimators has `srcnn` too, if there is one."""
     degraded = degrade_faces(clean, seed)
     chain = replace_estimator(pipe, GivenEstimate())
     answers = {"none": degraded, "the pipeline's": pipe.estimate(degraded)}
@@ -178,9 +210,10 @@ def report(
         faces=len(clean),
         size=clean.shape[-1],
         seed=seed,
-        settings={name: value for name, value in pipe.config.items() if name.startswith("default_")},
+        settings=saved_defaults(pipe),
         starts=measure_starts(chain, estimates, clean, batch_size),
         etas={f"eta {eta:g}": measure(restore(chain, estimates, batch_size, eta=eta)[0], clean) for eta in ETAS},
+        schedulers=measure_schedulers(pipe, estimates, clean, batch_size),
         estimators=measure_estimators(chain, answers, clean, batch_size),
         degradations=measure_degradations(pipe, clean, seed, batch_size),
     )

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from difface_diffusers import DifFacePipeline
+from difface_diffusers import DifFaceInpaintPipeline, DifFacePipeline
 from difface_diffusers.training.data import IMAGE_SUFFIXES, read_face
 from difface_diffusers.training.degradation import DegradationRanges, degrade
 
@@ -57,6 +57,11 @@ def restore(
         images.append(output.images.cpu())
         estimates.append(output.estimates.cpu())
     return torch.cat(images), torch.cat(estimates)
+
+
+def saved_defaults(pipe: DifFacePipeline | DifFaceInpaintPipeline) -> dict[str, Any]:
+    """Return the steps, start and eta that a pipeline's config names, as its constructor takes them."""
+    return {name: value for name, value in pipe.config.items() if name.startswith("default_")}
 
 
 def add_face_options(parser: argparse.ArgumentParser, model: str | Path) -> None:

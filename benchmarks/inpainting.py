@@ -22,7 +22,7 @@ from difface_diffusers import BUNDLED_INPAINT_MODEL, DifFaceInpaintPipeline
 from difface_diffusers.evaluation import identity_distance, sheet
 from difface_diffusers.training.masks import MASKS, REFERENCE_SIZE
 
-from .faces import add_face_options, check_face_options, load_faces
+from .faces import add_face_options, check_face_options, load_faces, saved_defaults
 
 
 COVERAGE_DRAWS = 1500
@@ -156,7 +156,7 @@ def report(
         faces=len(clean),
         size=clean.shape[-1],
         seed=seed,
-        settings={name: value for name, value in pipe.config.items() if name.startswith("default_")},
+        settings=saved_defaults(pipe),
         coverage={kind: measure_coverage(kind, seed, COVERAGE_DRAWS) for kind in MASKS},
         psnr=psnr,
         identity=identity,

@@ -28,7 +28,7 @@ from difface_diffusers.evaluation import (
     ssim,
 )
 
-from .faces import BLIND, add_face_options, check_face_options, degrade_faces, load_faces, restore
+from .faces import BLIND, add_face_options, check_face_options, degrade_faces, load_faces, restore, saved_defaults
 
 
 # The metrics by their column of the table and its format.
@@ -132,7 +132,7 @@ def report(
         size=clean.shape[-1],
         seed=seed,
         degradation=asdict(BLIND),
-        settings={name: value for name, value in pipe.config.items() if name.startswith("default_")},
+        settings=saved_defaults(pipe),
         rows=rows,
         nearer={
             name: (identity_distance(images, clean) < distance).double().mean().item()

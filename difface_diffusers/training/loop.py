@@ -174,6 +174,8 @@ def train(task: Task, dataset: FaceDataset, config: LoopConfig, output: str | Pa
                 with averaged_weights(task.model, ema):
                     task.model.save_pretrained(output / task.name)
         accelerator.wait_for_everyone()
+    # A process group that is last held by a parallel model hangs now and then on its way out, so that goes first.
+    model, optimizer = accelerator.free_memory(model, optimizer)
     accelerator.end_training()
     return TrainingResult(step, finished)
 

@@ -91,6 +91,9 @@ def test_report_has_every_row(pipe, clean):
     srcnn = tiny_estimator()
     figures = ablations.report(pipe, "name", srcnn, clean, seed=3, batch_size=2)
     assert list(figures.etas) == ["eta 0", "eta 0.5", "eta 1"]
+    assert list(figures.schedulers) == [scheduler.__name__ for scheduler in ablations.SCHEDULERS]
+    assert figures.schedulers["DDIMScheduler"] == figures.etas["eta 0.5"]
+    assert figures.schedulers["UniPCMultistepScheduler"] != figures.schedulers["EulerDiscreteScheduler"]
     assert list(figures.estimators) == [
         *("none", "none, chain", "the pipeline's", "the pipeline's, chain", "SRCNN", "SRCNN, chain")
     ]
@@ -110,12 +113,14 @@ def test_report_has_every_row(pipe, clean):
 # The command
 
 
-def test_markdown_has_four_tables():
+def test_markdown_has_a_table_for_each_question():
     starts = {"N = 100": ROW | {"kept_error": 0.456}}
-    figures = ablations.AblationReport("m", 7, 128, 0, {}, starts, {"eta 1": ROW}, {"none": ROW}, {"grain": ROW})
+    figures = ablations.AblationReport(
+        "m", 7, 128, 0, {}, starts, {"eta 1": ROW}, {"DDPM": ROW}, {"none": ROW}, {"grain": ROW}
+    )
     lines = figures.markdown().splitlines()
     assert "| N = 100 | 21.24 | 0.512 | 0.600 | 2.50 | 40.0 | 1.000 | 0.33 | 0.162 | 0.46 |" in lines
-    for name in ("eta 1", "none", "grain"):
+    for name in ("eta 1", "DDPM", "none", "grain"):
         assert f"| {name} | 21.24 | 0.512 | 0.600 | 2.50 | 40.0 | 1.000 | 0.33 | 0.162 |" in lines
     assert "7 faces of 128 x 128" in lines[-1]
 
