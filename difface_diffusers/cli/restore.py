@@ -15,6 +15,7 @@ from .sampling import add_sampling_arguments, check_sampling_arguments, device_o
 if TYPE_CHECKING:
     from accelerate import PartialState
 
+    from ..pipeline_difface import DifFacePipeline
     from ..upscale import Upscaler
     from .report import FileResult
 
@@ -58,6 +59,9 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     photos.add_argument("--save-crops", action="store_true", help="also write every face to NAME_faces/")
 
     add_sampling_arguments(parser)
+    parser.add_argument(
+        "--engine", choices=["onnxruntime", "openvino"], help="runs a model that `difface export` wrote, on the CPU"
+    )
     parser.set_defaults(run=run)
 
 
@@ -105,6 +109,12 @@ def _check_arguments(args: argparse.Namespace) -> None:
         raise UsageError(
             "--faces, --damage-mask, --save-crops and --draw-box are for photographs; leave out --aligned"
         )
+    if args.engine is not None and args.model is None:
+        raise UsageError(f"--engine {args.engine} needs --model, a folder that `difface export` wrote")
+    if args.engine is not None and args.device not in (None, "cpu"):
+        raise UsageError(f"--device is {args.device}; --engine {args.engine} runs on the CPU")
+    if args.engine is not None:
+        args.device = "cpu"
     if args.damage_mask is not None and not args.damage_mask.exists():
         raise UsageError(f"--damage-mask {args.damage_mask}: no such file or folder")
 
@@ -133,12 +143,25 @@ def _restore_share(
         from .batch import restore_files
 
         pipe = load_pipeline(args, DifFacePipeline, BUNDLED_MODEL, processes)
+        if args.engine is not None:
+            _use_engine(pipe, args)
         inpainter = None
         if args.damage_mask is not None:
             inpainter = DifFaceInpaintPipeline.from_pretrained(BUNDLED_INPAINT_MODEL).to(pipe.device)
             inpainter.set_progress_bar_config(disable=True)
         results += restore_files(pipe, todo, args, _load_background(args, processes), inpainter)
     return results
+
+
+def _use_engine(pipe: "DifFacePipeline", args: argparse.Namespace) -> None:
+    import torch
+
+    from ..engines import use_engine
+
+    try:
+        use_engine(pipe, args.model, args.engine, getattr(torch, args.dtype))
+    except (ImportError, FileNotFoundError, ValueError) as error:
+        raise UsageError(f"--engine {args.engine}: {error}") from error
 
 
 def _is_done(targets: list[Path], compare: bool) -> bool:
