@@ -1,6 +1,6 @@
-"""Mild changes that make new faces of the few there are: turn, size, place, proportions, tone and tint.
+"""Changes that make new faces of the few there are: turn, size, place, proportions, tone, tint, and two made into one.
 
-Images are `[H,W,3]`, RGB, uint8. All randomness comes from the NumPy generator that is passed in.
+All randomness comes from the NumPy generator that is passed in.
 """
 
 from dataclasses import dataclass, fields
@@ -9,6 +9,10 @@ import cv2
 import numpy as np
 
 
+MIX_GRID = (
+    4  # knots per side of the mask by which two faces are mixed: regions are as large as an eye, or half of the face
+)
+MIX_EDGE = 0.03  # standard deviation of the blur of the mask's edges, in widths of the image
 WARP_GRID = 5  # knots per side of the random deformation: one reaches about as far as an eye or a mouth
 
 
@@ -24,6 +28,7 @@ class AugmentationRanges:
             the face, that is, who it is.
         tone: natural logarithm of the exponent that brightens or darkens all channels.
         tint: natural logarithm of an exponent of each channel's own.
+        mix: share of the faces of which some regions are another face's; see `mix`.
     """
 
     rotation: float = 0.0
@@ -32,6 +37,7 @@ class AugmentationRanges:
     warp: float = 0.0
     tone: float = 0.0
     tint: float = 0.0
+    mix: float = 0.0
 
     def __post_init__(self) -> None:
         for entry in fields(self):
@@ -40,6 +46,28 @@ class AugmentationRanges:
                 raise ValueError(f"`{entry.name}` is {value}; it must be at least 0.")
         if self.zoom >= 1:
             raise ValueError(f"`zoom` is {self.zoom}; it must be below 1.")
+        if self.mix > 1:
+            raise ValueError(f"`mix` is {self.mix}; it must be at most 1.")
+
+
+def mix(first: np.ndarray, second: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Make one aligned face of two: a smooth random mask takes each region from either.
+
+    What a network sees of a region is a real face's, while the whole is nobody's; with n faces there are n^2 pairs.
+
+    Args:
+        first: `[H,W,3]`, float32 in [0,1].
+        second: another one, same shape.
+        rng: draws the mask.
+
+    Returns:
+        The mixed face, same shape and type.
+    """
+    height, width = first.shape[:2]
+    knots = rng.standard_normal((MIX_GRID, MIX_GRID), dtype=np.float32)
+    regions = (cv2.resize(knots, (width, height), interpolation=cv2.INTER_CUBIC) > 0).astype(np.float32)
+    share = cv2.GaussianBlur(regions, (0, 0), MIX_EDGE * width, borderType=cv2.BORDER_REFLECT_101)[..., None]
+    return (first + share * (second - first)).clip(0, 1)
 
 
 def augment(image: np.ndarray, ranges: AugmentationRanges, rng: np.random.Generator) -> np.ndarray:

@@ -12,7 +12,7 @@ import torch
 from torch.utils.data import Dataset
 
 from ..image_processing import load_image, pil_to_tensor
-from .augmentation import augment
+from .augmentation import augment, mix
 from .config import DataConfig
 from .degradation import DegradationRanges, degrade, to_8_bits, to_gray
 from .masks import training_mask
@@ -100,6 +100,16 @@ class FaceDataset(Dataset):
             self._epoch = epoch, [paths[place] for place in rng.permutation(len(paths))]
         return self._epoch[1][index]
 
+    def _augmented_face(self, position: int) -> np.ndarray:
+        ranges, size = self.config.augmentation, self.config.image_size
+        rng = np.random.default_rng([self.seed, position, 2])
+        change = partial(augment, ranges=ranges, rng=rng)
+        face = read_face(self._path(position), size, change)
+        if ranges.mix and rng.random() < ranges.mix:
+            other = position - position % self.epoch_length + int(rng.integers(self.epoch_length))  # of the same epoch
+            face = mix(face, read_face(self._path(other), size, change), rng)
+        return face
+
     def __getitem__(self, index: int) -> dict[str, torch.Tensor]:
         """Return what there is at a position of the stream, float32 in [0,1].
 
@@ -107,8 +117,7 @@ class FaceDataset(Dataset):
         1 where `degraded` is missing, if there are holes.
         """
         rng = np.random.default_rng([self.seed, index, 1])
-        change = partial(augment, ranges=self.config.augmentation, rng=np.random.default_rng([self.seed, index, 2]))
-        clean = read_face(self._path(index), self.config.image_size, change)
+        clean = self._augmented_face(index)
         if self.config.horizontal_flip and rng.random() < 0.5:
             clean = np.ascontiguousarray(clean[:, ::-1])
         images = {"clean": clean}

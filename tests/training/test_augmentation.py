@@ -2,7 +2,7 @@ import cv2
 import numpy as np
 import pytest
 
-from difface_diffusers.training.augmentation import AugmentationRanges, augment
+from difface_diffusers.training.augmentation import AugmentationRanges, augment, mix
 
 from .tiny import face
 
@@ -32,6 +32,26 @@ def centroids(ranges, centre, count=200):
 def test_nothing_changes_unless_asked():
     image = face(0, SIZE, SIZE)
     np.testing.assert_array_equal(augment(image, AugmentationRanges(), np.random.default_rng(0)), image)
+
+
+def test_a_mixed_face_has_regions_of_both():
+    black, white = np.zeros((SIZE, SIZE, 3), np.float32), np.ones((SIZE, SIZE, 3), np.float32)
+    masks = np.stack([mix(black, white, np.random.default_rng(seed))[..., 0] for seed in range(100)])
+    assert masks.dtype == np.float32
+    assert abs(masks.mean() - 0.5) < 0.03  # neither is preferred
+    assert ((masks < 0.01) | (masks > 0.99)).mean() > 0.5  # most of it is one's or the other's
+    assert np.abs(np.diff(masks, axis=-1)).max() < 0.35  # without a seam
+    assert (masks.std(axis=(1, 2)) > 0.1).mean() > 0.9
+
+
+def test_a_mix_repeats_and_keeps_what_both_have_in_common():
+    first, second = (face(seed, SIZE, SIZE).astype(np.float32) / 255 for seed in (0, 1))
+    second[:10] = first[:10]
+    mixed, again, other = (mix(first, second, np.random.default_rng(seed)) for seed in (1, 1, 2))
+    np.testing.assert_array_equal(mixed, again)
+    assert np.abs(mixed - other).mean() > 0.01
+    np.testing.assert_allclose(mixed[:10], first[:10], atol=1e-6)
+    assert (mixed >= np.minimum(first, second) - 1e-6).all() and (mixed <= np.maximum(first, second) + 1e-6).all()
 
 
 def test_repeats_with_the_same_generator_and_leaves_its_input_alone():
@@ -93,6 +113,11 @@ def test_colours_follow_an_exponent(name, alike):
 def test_refuses_a_negative_range(name):
     with pytest.raises(ValueError, match=f"`{name}` is -0.1; it must be at least 0"):
         AugmentationRanges(**{name: -0.1})
+
+
+def test_refuses_a_share_above_1():
+    with pytest.raises(ValueError, match=r"`mix` is 1\.5; it must be at most 1"):
+        AugmentationRanges(mix=1.5)
 
 
 def test_refuses_a_zoom_that_shrinks_to_nothing():

@@ -258,6 +258,29 @@ def test_a_folder_without_images_is_refused(tmp_path):
         FaceDataset(tmp_path, DataConfig(), 0)
 
 
+def test_mixes_the_share_of_faces_that_is_asked_for(folder):
+    plain = DataConfig(image_size=16, horizontal_flip=False)
+    half = DataConfig(image_size=16, horizontal_flip=False, augmentation=AugmentationRanges(mix=0.5))
+    alone, mixed = FaceDataset(folder, plain, seed=0), FaceDataset(folder, half, seed=0)
+    changed = [not torch.equal(alone[position]["clean"], mixed[position]["clean"]) for position in range(140)]
+    assert 45 < sum(changed) < 80  # one in seven is mixed with itself
+    assert_same_items(mixed[50], FaceDataset(folder, half, seed=0)[50])
+
+
+def test_mixes_with_faces_of_the_same_epoch(tmp_path):
+    """A face lies between two of the three, and all three turn up beside the first."""
+    for level in (0, 100, 200):
+        (tmp_path / "flat").mkdir(exist_ok=True)
+        Image.new("RGB", (16, 16), (level,) * 3).save(tmp_path / "flat" / f"{level}.png")
+    config = DataConfig(image_size=16, augmentation=AugmentationRanges(mix=1.0))
+    dataset = FaceDataset(tmp_path / "flat", config, seed=0)
+    pairs = {
+        tuple((dataset[position]["clean"].aminmax()[edge] * 255).round().int().item() for edge in (0, 1))
+        for position in range(100)
+    }
+    assert {(0, 100), (0, 200), (100, 200), (0, 0), (100, 100), (200, 200)} <= pairs
+
+
 def test_augments_the_clean_face_before_it_is_resized_and_degraded(folder):
     plain = FaceDataset(folder, DataConfig(image_size=16), 0, DegradationRanges())
     brighter = DataConfig(image_size=16, augmentation=AugmentationRanges(tone=0.5))
