@@ -52,6 +52,21 @@ def original_key(key: str) -> str:
     return key
 
 
+def swinir_arguments(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the arguments of `SwinIREstimator` for an original configuration with its defaults filled in."""
+    return {
+        "in_channels": config["in_chans"],
+        "embed_dim": config["embed_dim"],
+        "depths": tuple(config["depths"]),
+        "num_heads": tuple(config["num_heads"]),
+        "window_size": config["window_size"],
+        "mlp_ratio": config["mlp_ratio"],
+        "scale": config["sf"],
+        "img_range": config["img_range"],
+        "drop_path_rate": config["drop_path_rate"],
+    }
+
+
 def convert_swinir(
     original_state_dict: Mapping[str, torch.Tensor], original_config: Mapping[str, Any]
 ) -> SwinIREstimator:
@@ -74,15 +89,5 @@ def convert_swinir(
         )
     state_dict = read_state_dict(original_state_dict)
     with torch.device("meta"):
-        model = SwinIREstimator(
-            in_channels=config["in_chans"],
-            embed_dim=config["embed_dim"],
-            depths=tuple(config["depths"]),
-            num_heads=tuple(config["num_heads"]),
-            window_size=config["window_size"],
-            mlp_ratio=config["mlp_ratio"],
-            scale=config["sf"],
-            img_range=config["img_range"],
-            drop_path_rate=config["drop_path_rate"],
-        )
+        model = SwinIREstimator(**swinir_arguments(config))
     return load_strictly(model, state_dict, renamed(model, original_key))
