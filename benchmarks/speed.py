@@ -1,0 +1,345 @@
+"""How fast a pipeline is, by precision, memory layout, compiler and engine: its networks and whole restorations.
+
+    python -m benchmarks.speed --output FOLDER [--model FOLDER | --official] [--variants NAME ...] [--batch-size 4]
+
+Every variant runs in this process on the same random faces, after a warm-up, and its answers are compared with those of
+eager float32. Written to OUTPUT: `speed.md`, `speed.json`. Needs the extra `engines` for the variants of that kind.
+"""
+
+import argparse
+import copy
+import json
+import platform
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from conversion import prior, swinir
+from conversion.checkpoints import read_config
+from conversion.official import TASKS, ddim_scheduler
+from difface_diffusers import BUNDLED_MODEL, DifFacePipeline, DifFaceUNet2DModel, SwinIREstimator
+from difface_diffusers.engines import export_onnx, use_engine
+
+from .faces import saved_defaults
+
+
+WARM_UPS, REPEATS = 2, 5
+CLEAR, STATUS = Path("/proc/self/clear_refs"), Path("/proc/self/status")
+MATRIX_SIDE = {"cpu": 4096, "cuda": 16384}  # of the product whose rate counts as the peak
+
+Answers = tuple[torch.Tensor, torch.Tensor]  # of the prior and of the pipeline
+
+
+@dataclass(frozen=True)
+class Timing:
+    """Seconds of repeated runs.
+
+    Attributes:
+        median: Of all.
+        fastest: Of all.
+        slowest: Of all.
+    """
+
+    median: float
+    fastest: float
+    slowest: float
+
+    def __format__(self, _: str) -> str:
+        return f"{self.median:.3f} ({self.fastest:.3f} to {self.slowest:.3f})"
+
+
+@dataclass(frozen=True)
+class SpeedRow:
+    """One variant.
+
+    Attributes:
+        estimator: One call.
+        prior: One call.
+        restoration: One call of the whole pipeline.
+        peak_share: What the prior's floating-point operations come to, as a share of the measured rate of a matrix product in
+            the variant's precision.
+        memory: Most that the restorations held beyond what was there before, bytes; `None` where it is not known.
+        prior_error: Root mean square of the difference from float32's answer, as a share of that answer's standard
+            deviation.
+        picture_error: Mean absolute difference of the restored pictures from float32's, values from 0 to 1.
+    """
+
+    estimator: Timing
+    prior: Timing
+    restoration: Timing
+    peak_share: float
+    memory: int | None
+    prior_error: float
+    picture_error: float
+
+
+@dataclass(frozen=True)
+class SpeedReport:
+    """Figures of one run, as they are written to `speed.json`.
+
+    Attributes:
+        model: Folder or id of the pipeline.
+        device: Its name.
+        threads: Of torch.
+        batch_size: Faces at once.
+        size: Their side, pixels.
+        settings: Steps, start and eta of the restorations.
+        operations: Floating-point operations of one call of the prior.
+        rows: By variant.
+    """
+
+    model: str
+    device: str
+    threads: int
+    batch_size: int
+    size: int
+    settings: dict[str, float]
+    operations: int
+    rows: dict[str, SpeedRow]
+
+    def markdown(self) -> str:
+        """Return the table and the line that says what it was measured on."""
+        lines = [
+            "| variant | estimator (s) | prior, one call (s) | of float32 | of the peak | restoration (s) | memory (MB) "
+            "| prior's error | picture's error |",
+            "| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |",
+        ]
+        first = next(iter(self.rows.values()))
+        for name, row in self.rows.items():
+            ratio, memory = (
+                row.prior.median / first.prior.median,
+                "" if row.memory is None else round(row.memory / 1e6),
+            )
+            lines.append(
+                f"| {name} | {row.estimator} | {row.prior} | {ratio:.2f} | {row.peak_share:.0%} | {row.restoration} "
+                f"| {memory} | {row.prior_error:.2g} | {row.picture_error:.2g} |"
+            )
+        settings = "{default_num_inference_steps} calls from t = {default_start_timestep}".format(**self.settings)
+        note = (
+            f"{self.batch_size} faces of {self.size} x {self.size} pixels at once, {settings}; {self.device}, "
+            f"{self.threads} threads; {self.operations / 1e9:.0f} GFLOP a call of the prior. Seconds for all the faces "
+            f"together: median of {REPEATS} runs (fastest to slowest)."
+        )
+        return "\n".join([*lines, "", note, ""])
+
+
+@dataclass(frozen=True)
+class Variant:
+    """A way to run the networks; what is not set stays as it is.
+
+    Attributes:
+        dtype: Of the weights and the arithmetic.
+        channels_last: Whether the weights are laid out with their channels innermost.
+        compiled: Whether `torch.compile` takes the networks.
+        engine: Of `use_engine`.
+    """
+
+    dtype: torch.dtype = torch.float32
+    channels_last: bool = False
+    compiled: bool = False
+    engine: str | None = None
+
+
+BASELINE = "float32"
+VARIANTS = {
+    BASELINE: Variant(),
+    "float32, channels_last": Variant(channels_last=True),
+    "float32, channels_last, compiled": Variant(channels_last=True, compiled=True),
+    "bfloat16": Variant(torch.bfloat16),
+    "bfloat16, channels_last": Variant(torch.bfloat16, channels_last=True),
+    "bfloat16, channels_last, compiled": Variant(torch.bfloat16, channels_last=True, compiled=True),
+    "float16, channels_last, compiled": Variant(torch.float16, channels_last=True, compiled=True),
+    "ONNX Runtime": Variant(engine="onnxruntime"),
+    "OpenVINO": Variant(engine="openvino"),
+    "OpenVINO, bfloat16": Variant(torch.bfloat16, engine="openvino"),
+}
+
+
+def official_pipeline() -> DifFacePipeline:
+    """Return the official 512-pixel restorer with random weights."""
+    task = TASKS["restoration"]
+    unet = read_config(task.prior.config, prior.REQUIRED, prior.DEFAULTS, prior.ONLY)
+    estimator = read_config(task.estimator.config, swinir.REQUIRED, swinir.DEFAULTS, swinir.ONLY)
+    torch.manual_seed(0)
+    return DifFacePipeline(
+        DifFaceUNet2DModel(**prior.unet_arguments(unet)).eval(),
+        SwinIREstimator(**swinir.swinir_arguments(estimator)).eval(),
+        ddim_scheduler(),
+        **task.defaults,
+    )
+
+
+def prepare(pipe: DifFacePipeline, variant: Variant, graphs: Path) -> DifFacePipeline:
+    """Return a copy of the pipeline that runs as a variant says; `graphs` keeps what is exported for engines."""
+    pipe = copy.deepcopy(pipe)
+    if variant.engine is not None:
+        if not graphs.exists():
+            export_onnx(pipe, graphs)
+        use_engine(pipe, graphs, variant.engine, variant.dtype)
+        return pipe
+    pipe.to(variant.dtype)
+    for network in (pipe.unet, pipe.estimator):
+        if variant.channels_last:
+            network.to(memory_format=torch.channels_last)
+        if variant.compiled:
+            network.compile()
+    return pipe
+
+
+def time_runs(run: Callable[[], Any], device: torch.device) -> Timing:
+    """Run `WARM_UPS` times, then `REPEATS` times against the clock."""
+    for _ in range(WARM_UPS):
+        run()
+    seconds = []
+    for _ in range(REPEATS):
+        _wait(device)
+        began = time.perf_counter()
+        run()
+        _wait(device)
+        seconds.append(time.perf_counter() - began)
+    return Timing(statistics.median(seconds), min(seconds), max(seconds))
+
+
+def _wait(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+def measure_peak(dtype: torch.dtype, device: torch.device) -> float:
+    """Return the floating-point operations per second of a large square matrix product."""
+    side = MATRIX_SIDE[device.type]
+    first, second = torch.randn(2, side, side, device=device, dtype=dtype)
+    return 2 * side**3 / time_runs(lambda: first @ second, device).fastest
+
+
+def count_operations(pipe: DifFacePipeline, faces: torch.Tensor) -> int:
+    """Return the floating-point operations of one call of the prior."""
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        pipe.unet(faces, torch.tensor(10, device=faces.device))
+    return counter.get_total_flops()
+
+
+def measure_memory(run: Callable[[], Any], device: torch.device) -> int | None:
+    """Return how many bytes more than before a run holds at its peak; `None` where the system does not tell."""
+    if device.type == "cuda":
+        before = torch.cuda.memory_allocated(device)
+        torch.cuda.reset_peak_memory_stats(device)
+        run()
+        return torch.cuda.max_memory_allocated(device) - before
+    if not CLEAR.exists():
+        return None
+    CLEAR.write_text("5")  # the peak starts again from what is resident now
+    before = _peak_of_process()
+    run()
+    return _peak_of_process() - before
+
+
+def _peak_of_process() -> int:
+    (line,) = (line for line in STATUS.read_text().splitlines() if line.startswith("VmHWM:"))
+    return 1024 * int(line.split()[1])
+
+
+@torch.no_grad()
+def measure_variant(
+    pipe: DifFacePipeline, dtype: torch.dtype, faces: torch.Tensor, operations: int, expected: Answers | None
+) -> tuple[SpeedRow, Answers]:
+    """Measure a prepared pipeline, and compare its answers with the expected ones, or else with themselves."""
+    pipe.set_progress_bar_config(disable=True)
+    device = pipe.device
+    inputs, timestep = faces.to(device, pipe.unet.dtype), torch.tensor(10, device=device)
+
+    def call_estimator() -> torch.Tensor:
+        return pipe.estimator(inputs)
+
+    def call_prior() -> torch.Tensor:
+        return pipe.unet(inputs, timestep).sample
+
+    def restore() -> torch.Tensor:
+        return cast(Any, pipe(faces, generator=torch.Generator().manual_seed(0), output_type="pt")).images
+
+    epsilon, picture = answers = call_prior().float().cpu(), restore().float().cpu()
+    expected_epsilon, expected_picture = answers if expected is None else expected
+    prior_time = time_runs(call_prior, device)
+    row = SpeedRow(
+        estimator=time_runs(call_estimator, device),
+        prior=prior_time,
+        restoration=time_runs(restore, device),
+        peak_share=operations / prior_time.median / measure_peak(dtype, device),
+        memory=measure_memory(restore, device),
+        prior_error=((epsilon - expected_epsilon).square().mean().sqrt() / expected_epsilon.std()).item(),
+        picture_error=(picture - expected_picture).abs().mean().item(),
+    )
+    return row, answers
+
+
+def report(
+    pipe: DifFacePipeline, model: str, names: Sequence[str], batch_size: int, device: torch.device
+) -> SpeedReport:
+    """Measure the named variants; the baseline is always among them, first."""
+    pipe.to(device)
+    faces = torch.rand(batch_size, 3, *pipe.model_size, generator=torch.Generator().manual_seed(0))
+    operations = count_operations(pipe, faces.to(device))
+    rows, expected = {}, None
+    with tempfile.TemporaryDirectory() as folder:
+        for name in [BASELINE, *(name for name in names if name != BASELINE)]:
+            variant = VARIANTS[name]
+            runner = prepare(pipe, variant, Path(folder) / "graphs")
+            rows[name], answers = measure_variant(runner, variant.dtype, faces, operations, expected)
+            expected = expected or answers
+    return SpeedReport(
+        model=model,
+        device=torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor() or "CPU",
+        threads=torch.get_num_threads(),
+        batch_size=batch_size,
+        size=pipe.model_size[0],
+        settings=saved_defaults(pipe),
+        operations=operations,
+        rows=rows,
+    )
+
+
+def write_report(figures: SpeedReport, folder: Path) -> None:
+    """Write `speed.md` and `speed.json`."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "speed.md").write_text(figures.markdown(), encoding="utf-8")
+    (folder / "speed.json").write_text(json.dumps(asdict(figures), indent=2) + "\n", encoding="utf-8")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Measure how fast a pipeline is."""
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.speed",
+        description="Speed of a DifFace pipeline by precision, memory layout, compiler and engine.",
+    )
+    which = parser.add_mutually_exclusive_group()
+    which.add_argument("--model", default=BUNDLED_MODEL, help="pipeline folder or Hub id (default: the bundled one)")
+    which.add_argument("--official", action="store_true", help="the official 512-pixel networks with random weights")
+    parser.add_argument("--output", type=Path, required=True, help="folder to write to")
+    parser.add_argument("--variants", nargs="+", choices=VARIANTS, default=list(VARIANTS), help="default: all")
+    parser.add_argument("--batch-size", type=int, default=4, help="faces at once (default: 4)")
+    parser.add_argument("--device", default="cpu", help="cpu or cuda (default: cpu)")
+    for option, name in (("--steps", "num_inference_steps"), ("--start", "start_timestep")):
+        parser.add_argument(option, type=int, dest=name, help="instead of the pipeline's default")
+    args = parser.parse_args(argv)
+    if args.batch_size < 1:
+        parser.error(f"--batch-size must be at least 1, got {args.batch_size}")
+
+    pipe = official_pipeline() if args.official else DifFacePipeline.from_pretrained(args.model)
+    given = {f"default_{name}": getattr(args, name) for name in ("num_inference_steps", "start_timestep")}
+    pipe.register_to_config(**{name: value for name, value in given.items() if value is not None})
+    model = "official architecture, random weights" if args.official else str(args.model)
+    figures = report(pipe, model, args.variants, args.batch_size, torch.device(args.device))
+    write_report(figures, args.output)
+    print(figures.markdown())
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
