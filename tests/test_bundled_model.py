@@ -51,15 +51,21 @@ def test_every_scheduler_finds_what_it_needs_in_the_config(folder):
     assert config["timestep_spacing"] == "leading" and config["prediction_type"] == "epsilon"
 
 
-def test_the_restoration_is_sharper_than_the_estimate(result):
-    estimate, restored = (gradient_ratio(result[name], result["clean"]) for name in ("estimate", "restored"))
-    assert estimate < restored < 1.5
-
-
-def test_the_restoration_is_nearer_the_face_than_the_input(result):
+def test_the_estimate_is_nearer_the_face_than_the_input(result):
     pytest.importorskip("dlib")
-    before, after = (identity_distance(result[name], result["clean"]) for name in ("input", "restored"))
-    assert after < before
+    before, after = (identity_distance(result[name], result["clean"]) for name in ("input", "estimate"))
+    assert after < before - 0.03
+
+
+def test_the_restoration_is_the_same_person(result):
+    """dlib's threshold; two different faces are 0.8 apart."""
+    pytest.importorskip("dlib")
+    assert identity_distance(result["restored"], result["clean"]) < 0.6
+
+
+def test_the_restoration_is_as_sharp_as_a_photograph(result):
+    estimate, restored = (gradient_ratio(result[name], result["clean"]) for name in ("estimate", "restored"))
+    assert estimate < 0.7 and 0.85 < restored < 1.15
 
 
 def test_the_estimate_is_nearer_the_pixels_than_the_input(result):
