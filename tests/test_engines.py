@@ -9,6 +9,8 @@ from difface_diffusers.engines import ENGINES, GRAPH, export_onnx, use_engine
 from tests.conftest import ddim, tiny_estimator, tiny_unet
 
 
+# Out of `make test`: a training that follows in the process that an engine ran in may crash.
+pytestmark = pytest.mark.slow
 pytest.importorskip("onnxscript")
 
 

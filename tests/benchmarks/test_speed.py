@@ -86,6 +86,7 @@ def test_each_variant_is_measured_and_compared(pipe):
     assert figures.settings["default_num_inference_steps"] == 2
 
 
+@pytest.mark.slow  # see tests/test_engines.py
 def test_engines_run_what_is_exported_once(pipe, monkeypatch):
     for module in ("onnxscript", "onnxruntime", "openvino"):
         pytest.importorskip(module)

@@ -28,6 +28,7 @@ def restore(face, model, output, *options):
     return main(["restore", str(face), "--aligned", "--model", str(model), "-o", str(output), *options])
 
 
+@pytest.mark.slow  # see tests/test_engines.py
 def test_what_is_exported_is_restored_with(model, face, tmp_path, capsys):
     pytest.importorskip("onnxruntime")
     exported = tmp_path / "deep" / "exported"

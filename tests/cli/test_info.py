@@ -58,7 +58,7 @@ pipeline tag  unknown
 def test_without_a_name_it_is_the_bundled_model(capsys):
     assert main(["info"]) == 0
     output = capsys.readouterr().out
-    assert BUNDLED_MODEL in output and "float16, 21.9 MB\n" in output and "cc-by-nc-sa-4.0" in output
+    assert BUNDLED_MODEL in output and "float16, 24.4 MB\n" in output and "cc-by-nc-sa-4.0" in output
 
 
 def test_json(folder, capsys):
