@@ -8,42 +8,27 @@ thing and leaves the rest at the defaults saved in the pipeline, the number of n
 """
 
 import argparse
-import json
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import cv2
 import numpy as np
 import torch
-from diffusers import (
-    DDIMScheduler,
-    DDPMScheduler,
-    DPMSolverMultistepScheduler,
-    EulerAncestralDiscreteScheduler,
-    EulerDiscreteScheduler,
-    UniPCMultistepScheduler,
-)
 
 from difface_diffusers import BUNDLED_MODEL, DifFacePipeline, SRCNNEstimator
 from difface_diffusers.models.estimator import DiffusedEstimator
 from difface_diffusers.training.degradation import DegradationRanges
 
-from .faces import BLIND, add_face_options, check_face_options, degrade_faces, load_faces, restore, saved_defaults
+from .faces import BLIND, add_face_options, check_face_options, degrade_faces, load_faces, restore, with_parts
 from .quality import COLUMNS, LEGEND, measure, table
+from .reports import FaceReport, circumstances
+from .steps import SAMPLERS
 
 
 STARTS = (100, 200, 300, 400, 500, 600, 1000)
 ETAS = (0.0, 0.5, 1.0)
-SCHEDULERS: tuple[Any, ...] = (
-    DDIMScheduler,
-    DDPMScheduler,
-    DPMSolverMultistepScheduler,
-    UniPCMultistepScheduler,
-    EulerDiscreteScheduler,
-    EulerAncestralDiscreteScheduler,
-)
+SCHEDULERS = tuple(dict.fromkeys(scheduler_class for scheduler_class, _ in SAMPLERS.values()))
 KEPT_COLUMNS = COLUMNS | {"kept error": ("kept_error", "{:.2f}")}
 GRAIN_SIGMA, GRAIN_SIZE = 0.12, 0.7  # share of white, at middle gray; pixels of the model
 
@@ -51,15 +36,10 @@ Degradation = Callable[[torch.Tensor, int], torch.Tensor]  # of clean faces `[B,
 
 
 @dataclass(frozen=True)
-class AblationReport:
+class AblationReport(FaceReport):
     """Figures of one run, as they are written to `ablations.json`; a row is what `quality.measure` returns.
 
     Attributes:
-        model: Folder or id of the pipeline.
-        faces: Number of faces.
-        size: Their side, pixels.
-        seed: Of the degradations.
-        settings: Steps, start and eta that the pipeline's config names.
         starts: By start; with `kept_error`, see `measure_starts`.
         etas: By eta.
         schedulers: By scheduler.
@@ -67,11 +47,6 @@ class AblationReport:
         degradations: By degradation, before, as estimated and restored.
     """
 
-    model: str
-    faces: int
-    size: int
-    seed: int
-    settings: dict[str, float]
     starts: dict[str, dict[str, float]]
     etas: dict[str, dict[str, float]]
     schedulers: dict[str, dict[str, float]]
@@ -108,11 +83,6 @@ class GivenEstimate(DiffusedEstimator):
     def forward(self, image: torch.Tensor) -> torch.Tensor:
         """Return `image`."""
         return image
-
-
-def replace_estimator(pipe: DifFacePipeline, estimator: DiffusedEstimator) -> DifFacePipeline:
-    """Return a pipeline with the same prior, scheduler and defaults, and another estimator."""
-    return DifFacePipeline(pipe.unet, estimator, pipe.scheduler, **saved_defaults(pipe))
 
 
 def add_film_grain(faces: torch.Tensor, seed: int) -> torch.Tensor:
@@ -159,14 +129,13 @@ def measure_starts(
 
 
 def measure_schedulers(
-    pipe: DifFacePipeline, estimates: torch.Tensor, clean: torch.Tensor, batch_size: int
+    chain: DifFacePipeline, estimates: torch.Tensor, clean: torch.Tensor, batch_size: int
 ) -> dict[str, dict[str, float]]:
     """Walk from the same estimates by schedulers that keep the noise levels of the pipeline's own."""
     rows = {}
     for scheduler_class in SCHEDULERS:
-        scheduler = scheduler_class.from_config(pipe.scheduler.config)
-        chain = DifFacePipeline(pipe.unet, GivenEstimate(), scheduler, **saved_defaults(pipe))
-        rows[scheduler_class.__name__] = measure(restore(chain, estimates, batch_size)[0], clean)
+        walker = with_parts(chain, scheduler=scheduler_class.from_config(chain.scheduler.config))
+        rows[scheduler_class.__name__] = measure(restore(walker, estimates, batch_size)[0], clean)
     return rows
 
 
@@ -200,30 +169,19 @@ def report(
 ) -> AblationReport:
     """Measure everything; the table of estimators has `srcnn` too, if there is one."""
     degraded = degrade_faces(clean, seed)
-    chain = replace_estimator(pipe, GivenEstimate())
+    chain = with_parts(pipe, estimator=GivenEstimate())
     answers = {"none": degraded, "the pipeline's": pipe.estimate(degraded)}
     if srcnn is not None:
-        answers["SRCNN"] = replace_estimator(pipe, srcnn).estimate(degraded)
+        answers["SRCNN"] = with_parts(pipe, estimator=srcnn).estimate(degraded)
     estimates = answers["the pipeline's"]
     return AblationReport(
-        model=model,
-        faces=len(clean),
-        size=clean.shape[-1],
-        seed=seed,
-        settings=saved_defaults(pipe),
+        **circumstances(pipe, model, clean, seed),
         starts=measure_starts(chain, estimates, clean, batch_size),
         etas={f"eta {eta:g}": measure(restore(chain, estimates, batch_size, eta=eta)[0], clean) for eta in ETAS},
-        schedulers=measure_schedulers(pipe, estimates, clean, batch_size),
+        schedulers=measure_schedulers(chain, estimates, clean, batch_size),
         estimators=measure_estimators(chain, answers, clean, batch_size),
         degradations=measure_degradations(pipe, clean, seed, batch_size),
     )
-
-
-def write_report(figures: AblationReport, folder: Path) -> None:
-    """Write `ablations.md` and `ablations.json`."""
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "ablations.md").write_text(figures.markdown(), encoding="utf-8")
-    (folder / "ablations.json").write_text(json.dumps(asdict(figures), indent=2) + "\n", encoding="utf-8")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -241,7 +199,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     srcnn = SRCNNEstimator.from_pretrained(args.srcnn) if args.srcnn else None
     clean = load_faces(args.data, pipe.model_size[0], args.limit)
     figures = report(pipe, str(args.model), srcnn, clean, args.seed, args.batch_size)
-    write_report(figures, args.output)
+    figures.write(args.output, "ablations")
     print(figures.markdown())
     return 0
 

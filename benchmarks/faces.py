@@ -8,9 +8,11 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from difface_diffusers import DifFaceInpaintPipeline, DifFacePipeline
+from difface_diffusers import DifFacePipeline
 from difface_diffusers.training.data import IMAGE_SUFFIXES, read_face
 from difface_diffusers.training.degradation import DegradationRanges, degrade
+
+from .reports import saved_defaults
 
 
 BLIND = DegradationRanges()  # everything that an estimator is trained to undo
@@ -41,9 +43,12 @@ def degrade_faces(clean: torch.Tensor, seed: int, ranges: DegradationRanges = BL
 
 
 def restore(
-    pipe: DifFacePipeline, degraded: torch.Tensor, batch_size: int, **settings: Any
+    pipe: DifFacePipeline, degraded: torch.Tensor, batch_size: int, *conditions: torch.Tensor, **settings: Any
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Restore `[B,3,S,S]` with one generator a face, seeded by its index; `settings` as the pipeline takes them.
+    """Restore `[B,3,S,S]` with one generator a face, seeded by its index.
+
+    `conditions` are what else the pipeline takes for each face, such as the masks of one that fills holes, and `settings`
+    its other arguments.
 
     Returns:
         The restorations and the estimator's answers, both RGB `[B,3,S,S]` in [0, 1] on the CPU.
@@ -53,15 +58,16 @@ def restore(
     for indices in tqdm(torch.arange(len(degraded)).split(batch_size), desc="restoring", leave=False):
         generators = [torch.Generator().manual_seed(int(index)) for index in indices]
         # "pt" and equal sizes: two tensors
-        output = cast(Any, pipe(degraded[indices], generator=generators, output_type="pt", **settings))
+        inputs = [batch[indices] for batch in (degraded, *conditions)]
+        output = cast(Any, pipe)(*inputs, generator=generators, output_type="pt", **settings)
         images.append(output.images.cpu())
         estimates.append(output.estimates.cpu())
     return torch.cat(images), torch.cat(estimates)
 
 
-def saved_defaults(pipe: DifFacePipeline | DifFaceInpaintPipeline) -> dict[str, Any]:
-    """Return the steps, start and eta that a pipeline's config names, as its constructor takes them."""
-    return {name: value for name, value in pipe.config.items() if name.startswith("default_")}
+def with_parts(pipe: DifFacePipeline, **parts: Any) -> DifFacePipeline:
+    """Return a pipeline with the same defaults and components, but for those that are given."""
+    return DifFacePipeline(**{**pipe.components, **parts}, **saved_defaults(pipe))
 
 
 def add_face_options(parser: argparse.ArgumentParser, model: str | Path) -> None:

@@ -7,11 +7,9 @@ hole. Written to OUTPUT: `inpainting.md`, `inpainting.json`, `inpainting.png`. N
 """
 
 import argparse
-import json
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
 
 import cv2
 import numpy as np
@@ -22,7 +20,8 @@ from difface_diffusers import BUNDLED_INPAINT_MODEL, DifFaceInpaintPipeline
 from difface_diffusers.evaluation import identity_distance, sheet
 from difface_diffusers.training.masks import MASKS, REFERENCE_SIZE
 
-from .faces import add_face_options, check_face_options, load_faces, saved_defaults
+from .faces import add_face_options, check_face_options, load_faces, restore
+from .reports import FaceReport, circumstances
 
 
 COVERAGE_DRAWS = 1500
@@ -31,26 +30,16 @@ FACES_ON_SHEET = 3  # of each kind
 
 
 @dataclass(frozen=True)
-class InpaintingReport:
+class InpaintingReport(FaceReport):
     """Figures of one run, as they are written to `inpainting.json`.
 
     Attributes:
-        model: folder or id of the pipeline.
-        faces: number of faces.
-        size: their side, pixels.
-        seed: of masks and noise.
-        settings: steps, start and eta that the pipeline's config names.
         coverage: for each kind of mask, mean, standard deviation, 5th and 95th percentile of the share that is missing,
             over 1,500 masks of 256 x 256 pixels.
         psnr: for each kind of mask and each fill the mean over the faces of the PSNR of the missing pixels, decibels.
         identity: the same for the identity distance between the filled face and the clean one.
     """
 
-    model: str
-    faces: int
-    size: int
-    seed: int
-    settings: dict[str, float]
     coverage: dict[str, dict[str, float]]
     psnr: dict[str, dict[str, float]]
     identity: dict[str, dict[str, float]]
@@ -115,13 +104,8 @@ def inpaint(
     Returns:
         The estimator's answers under "estimate", the results under "inpainted"; `[B,3,S,S]` in [0,1] on the CPU.
     """
-    images, estimates = [], []
-    for indices in torch.arange(len(damaged)).split(batch_size):
-        generators = [torch.Generator().manual_seed(int(index)) for index in indices]
-        output = cast(Any, pipe(damaged[indices], masks[indices], generator=generators, output_type="pt"))
-        images.append(output.images.cpu())
-        estimates.append(output.estimates.cpu())
-    return {"estimate": torch.cat(estimates), "inpainted": torch.cat(images)}
+    images, estimates = restore(pipe, damaged, batch_size, masks)
+    return {"estimate": estimates, "inpainted": images}
 
 
 def psnr_of_holes(image: torch.Tensor, clean: torch.Tensor, masks: torch.Tensor) -> torch.Tensor:
@@ -138,7 +122,6 @@ def report(
     Returns:
         The figures, and for each kind of mask the pictures `[B,3,S,S]` under "input", the name of each fill and "clean".
     """
-    pipe.set_progress_bar_config(disable=True)
     psnr, identity, pictures = {}, {}, {}
     for kind in tqdm(MASKS, desc="filling"):
         masks = draw_masks(kind, len(clean), clean.shape[-1], seed)
@@ -152,11 +135,7 @@ def report(
         identity[kind] = {name: identity_distance(images, clean).mean().item() for name, images in fills.items()}
         pictures[kind] = {"input": damaged, **fills, "clean": clean}
     figures = InpaintingReport(
-        model=model,
-        faces=len(clean),
-        size=clean.shape[-1],
-        seed=seed,
-        settings=saved_defaults(pipe),
+        **circumstances(pipe, model, clean, seed),
         coverage={kind: measure_coverage(kind, seed, COVERAGE_DRAWS) for kind in MASKS},
         psnr=psnr,
         identity=identity,
@@ -166,9 +145,7 @@ def report(
 
 def write_report(figures: InpaintingReport, pictures: dict[str, dict[str, torch.Tensor]], folder: Path) -> None:
     """Write `inpainting.md`, `inpainting.json` and, with the first faces of each kind of mask, `inpainting.png`."""
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "inpainting.md").write_text(figures.markdown(), encoding="utf-8")
-    (folder / "inpainting.json").write_text(json.dumps(asdict(figures), indent=2) + "\n", encoding="utf-8")
+    figures.write(folder, "inpainting")
     names = list(next(iter(pictures.values())))
     columns = {name: torch.cat([row[name][:FACES_ON_SHEET] for row in pictures.values()]) for name in names}
     sheet(columns).save(folder / "inpainting.png")

@@ -9,9 +9,8 @@ restorations that are nearest to a training face. Needs the extra `metrics`.
 """
 
 import argparse
-import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
@@ -24,6 +23,7 @@ from difface_diffusers.evaluation.face_metrics import embed
 from difface_diffusers.image_processing import resize
 
 from .faces import add_face_options, check_face_options, degrade_faces, load_faces, restore
+from .reports import Report
 
 
 SAMPLING_STEPS = 100  # from pure noise
@@ -32,7 +32,7 @@ FACES_ON_SHEET = 6
 
 
 @dataclass(frozen=True)
-class MemorisationReport:
+class MemorisationReport(Report):
     """Figures of one run, as they are written to `memorisation.json`.
 
     Attributes:
@@ -135,9 +135,7 @@ def report(
 
 def write_report(figures: MemorisationReport, pictures: dict[str, torch.Tensor], folder: Path) -> None:
     """Write `memorisation.md`, `memorisation.json` and `memorisation.png`."""
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "memorisation.md").write_text(figures.markdown(), encoding="utf-8")
-    (folder / "memorisation.json").write_text(json.dumps(asdict(figures), indent=2) + "\n", encoding="utf-8")
+    figures.write(folder, "memorisation")
     sheet(pictures).save(folder / "memorisation.png")
 
 

@@ -8,7 +8,6 @@ of damage, the least damaged first. Needs the extra `metrics`.
 """
 
 import argparse
-import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -28,7 +27,8 @@ from difface_diffusers.evaluation import (
     ssim,
 )
 
-from .faces import BLIND, add_face_options, check_face_options, degrade_faces, load_faces, restore, saved_defaults
+from .faces import BLIND, add_face_options, check_face_options, degrade_faces, load_faces, restore
+from .reports import FaceReport, circumstances
 
 
 # The metrics by their column of the table and its format.
@@ -52,28 +52,18 @@ SHEET_BLOCKS = 3
 
 
 @dataclass(frozen=True)
-class QualityReport:
+class QualityReport(FaceReport):
     """Figures of one run, as they are written to `quality.json`.
 
     Attributes:
-        model: Folder or id of the pipeline.
-        faces: Number of faces.
-        size: Their side, pixels.
-        seed: Of the degradations.
         degradation: The ranges, as a dictionary.
-        settings: Steps, start and eta that the pipeline's config names.
         rows: For "input", "estimate" and "restored" what `measure` returns.
         nearer: For "estimate" and "restored" the share of the faces whose identity distance is below the input's.
         clean_piqe: PIQE of the clean faces.
         strangers: Mean identity distance between each clean face and the next one.
     """
 
-    model: str
-    faces: int
-    size: int
-    seed: int
     degradation: dict[str, object]
-    settings: dict[str, float]
     rows: dict[str, dict[str, float]]
     nearer: dict[str, float]
     clean_piqe: float
@@ -127,12 +117,8 @@ def report(
     rows |= {"estimate": measure(estimates, clean), "restored": measure(restored, clean)}
     distance = identity_distance(degraded, clean)
     figures = QualityReport(
-        model=model,
-        faces=len(clean),
-        size=clean.shape[-1],
-        seed=seed,
+        **circumstances(pipe, model, clean, seed),
         degradation=asdict(BLIND),
-        settings=saved_defaults(pipe),
         rows=rows,
         nearer={
             name: (identity_distance(images, clean) < distance).double().mean().item()
@@ -153,9 +139,7 @@ def spread_by_damage(pictures: dict[str, torch.Tensor], count: int) -> dict[str,
 
 def write_report(figures: QualityReport, pictures: dict[str, torch.Tensor], folder: Path, sheet_faces: int) -> None:
     """Write `quality.md`, `quality.json` and, unless `sheet_faces` is 0, `quality.png`."""
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "quality.md").write_text(figures.markdown(), encoding="utf-8")
-    (folder / "quality.json").write_text(json.dumps(asdict(figures), indent=2) + "\n", encoding="utf-8")
+    figures.write(folder, "quality")
     if sheet_faces:
         sheet(spread_by_damage(pictures, sheet_faces), SHEET_BLOCKS).save(folder / "quality.png")
 

@@ -8,13 +8,12 @@ eager float32. Written to OUTPUT: `speed.md`, `speed.json`. Needs the extra `eng
 
 import argparse
 import copy
-import json
 import platform
 import statistics
 import tempfile
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
@@ -27,7 +26,7 @@ from conversion.official import TASKS, ddim_scheduler
 from difface_diffusers import BUNDLED_MODEL, DifFacePipeline, DifFaceUNet2DModel, SwinIREstimator
 from difface_diffusers.engines import export_onnx, use_engine
 
-from .faces import saved_defaults
+from .reports import Report, saved_defaults
 
 
 WARM_UPS, REPEATS = 2, 5
@@ -81,7 +80,7 @@ class SpeedRow:
 
 
 @dataclass(frozen=True)
-class SpeedReport:
+class SpeedReport(Report):
     """Figures of one run, as they are written to `speed.json`.
 
     Attributes:
@@ -113,10 +112,8 @@ class SpeedReport:
         ]
         first = next(iter(self.rows.values()))
         for name, row in self.rows.items():
-            ratio, memory = (
-                row.prior.median / first.prior.median,
-                "" if row.memory is None else round(row.memory / 1e6),
-            )
+            ratio = row.prior.median / first.prior.median
+            memory = "" if row.memory is None else round(row.memory / 1e6)
             lines.append(
                 f"| {name} | {row.estimator} | {row.prior} | {ratio:.2f} | {row.peak_share:.0%} | {row.restoration} "
                 f"| {memory} | {row.prior_error:.2g} | {row.picture_error:.2g} |"
@@ -305,13 +302,6 @@ def report(
     )
 
 
-def write_report(figures: SpeedReport, folder: Path) -> None:
-    """Write `speed.md` and `speed.json`."""
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "speed.md").write_text(figures.markdown(), encoding="utf-8")
-    (folder / "speed.json").write_text(json.dumps(asdict(figures), indent=2) + "\n", encoding="utf-8")
-
-
 def main(argv: Sequence[str] | None = None) -> int:
     """Measure how fast a pipeline is."""
     parser = argparse.ArgumentParser(
@@ -336,7 +326,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     pipe.register_to_config(**{name: value for name, value in given.items() if value is not None})
     model = "official architecture, random weights" if args.official else str(args.model)
     figures = report(pipe, model, args.variants, args.batch_size, torch.device(args.device))
-    write_report(figures, args.output)
+    figures.write(args.output, "speed")
     print(figures.markdown())
     return 0
 

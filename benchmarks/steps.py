@@ -8,9 +8,8 @@ and `steps.png`, the curves. Needs the extras `metrics` and `dev`.
 """
 
 import argparse
-import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -28,8 +27,9 @@ from difface_diffusers import BUNDLED_MODEL, DifFacePipeline
 from difface_diffusers.evaluation import identity_distance, psnr
 from difface_diffusers.extras import import_extra
 
-from .faces import add_face_options, check_face_options, degrade_faces, load_faces, restore, saved_defaults
+from .faces import add_face_options, check_face_options, degrade_faces, load_faces, restore, with_parts
 from .quality import COLUMNS, LEGEND, measure, table
+from .reports import FaceReport, circumstances
 
 
 CALLS = (1, 2, 4, 6, 8, 10, 15, 20, 25, 50, 100)
@@ -53,24 +53,14 @@ CURVES = ("identity", "landmarks (px)", "gradients", "spectrum", "Fréchet", "PS
 
 
 @dataclass(frozen=True)
-class StepsReport:
+class StepsReport(FaceReport):
     """Figures of one run, as they are written to `steps.json`; a row is what `quality.measure` returns.
 
     Attributes:
-        model: Folder or id of the pipeline.
-        faces: Number of faces.
-        size: Their side, pixels.
-        seed: Of the degradations.
-        settings: Steps, start and eta that the pipeline's config names.
         reference: The row of the reference.
         rows: By sampler and number of calls, with PSNR and identity distance to the reference's pictures.
     """
 
-    model: str
-    faces: int
-    size: int
-    seed: int
-    settings: dict[str, float]
     reference: dict[str, float]
     rows: dict[str, dict[int, dict[str, float]]]
 
@@ -95,8 +85,7 @@ def report(
     rows: dict[str, dict[int, dict[str, float]]] = {}
     for name in samplers:
         scheduler_class, eta = SAMPLERS[name]
-        scheduler = scheduler_class.from_config(pipe.scheduler.config)
-        sampler = DifFacePipeline(pipe.unet, pipe.estimator, scheduler, **saved_defaults(pipe))
+        sampler = with_parts(pipe, scheduler=scheduler_class.from_config(pipe.scheduler.config))
         rows[name] = {}
         for calls in CALLS:
             images, _ = restore(sampler, degraded, batch_size, num_inference_steps=calls, eta=eta)
@@ -105,11 +94,7 @@ def report(
                 "identity_to_reference": identity_distance(images, reference).mean().item(),
             }
     return StepsReport(
-        model=model,
-        faces=len(clean),
-        size=clean.shape[-1],
-        seed=seed,
-        settings=saved_defaults(pipe),
+        **circumstances(pipe, model, clean, seed),
         reference=measure(reference, clean),
         rows=rows,
     )
@@ -133,9 +118,7 @@ def draw_curves(figures: StepsReport, path: Path) -> None:
 
 def write_report(figures: StepsReport, folder: Path) -> None:
     """Write `steps.md`, `steps.json` and `steps.png`."""
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "steps.md").write_text(figures.markdown(), encoding="utf-8")
-    (folder / "steps.json").write_text(json.dumps(asdict(figures), indent=2) + "\n", encoding="utf-8")
+    figures.write(folder, "steps")
     draw_curves(figures, folder / "steps.png")
 
 

@@ -15,10 +15,10 @@ from diffusers.models.modeling_utils import ModelMixin
 from diffusers.pipelines.pipeline_utils import DiffusionPipeline
 
 from difface_diffusers import DifFaceInpaintPipeline
+from difface_diffusers.folders import check_new, whole_folder
 
 from .checkpoints import load_checkpoint
 from .download import download
-from .folders import check_new, whole_folder
 from .hub import push_folder
 from .model_card import model_card, source_of
 from .official import RELEASE_URL, TASKS, Checkpoint, Task, ddim_scheduler

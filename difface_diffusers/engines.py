@@ -41,7 +41,7 @@ class GraphNetwork:
         config: That of the network.
     """
 
-    dtype, device = torch.float32, torch.device("cpu")
+    dtype = torch.float32
 
     def __init__(self, run: Run, config: Any) -> None:
         self.run = run

@@ -2,10 +2,11 @@
 
 import argparse
 import sys
-import tempfile
 from pathlib import Path
 
+from ..folders import whole_folder
 from .files import UsageError
+from .sampling import read_pipeline
 
 
 def add_parser(subparsers: argparse._SubParsersAction) -> None:
@@ -22,6 +23,8 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Export; return 0, or 2 when it cannot be done."""
+    import torch
+
     from .. import BUNDLED_MODEL, DifFacePipeline
     from ..engines import export_onnx
 
@@ -29,16 +32,10 @@ def run(args: argparse.Namespace) -> int:
     try:
         if args.output.exists():
             raise UsageError(f"--output {args.output} is there already")
-        try:
-            pipe = DifFacePipeline.from_pretrained(model)
-        except (OSError, ValueError) as error:
-            raise UsageError(f"--model {model} cannot be loaded: {error}") from error
-        args.output.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=f".{args.output.name}-", dir=args.output.parent) as workspace:
-            whole = Path(workspace) / args.output.name
-            pipe.save_pretrained(whole)
-            export_onnx(pipe, whole)
-            whole.rename(args.output)
+        pipe = read_pipeline(model, DifFacePipeline, torch.float32)
+        with whole_folder(args.output) as folder:
+            pipe.save_pretrained(folder)
+            export_onnx(pipe, folder)
     except (UsageError, ImportError) as error:
         print(f"difface export: {error}", file=sys.stderr)
         return 2

@@ -109,11 +109,11 @@ def _check_arguments(args: argparse.Namespace) -> None:
         raise UsageError(
             "--faces, --damage-mask, --save-crops and --draw-box are for photographs; leave out --aligned"
         )
-    if args.engine is not None and args.model is None:
-        raise UsageError(f"--engine {args.engine} needs --model, a folder that `difface export` wrote")
-    if args.engine is not None and args.device not in (None, "cpu"):
-        raise UsageError(f"--device is {args.device}; --engine {args.engine} runs on the CPU")
     if args.engine is not None:
+        if args.model is None:
+            raise UsageError(f"--engine {args.engine} needs --model, a folder that `difface export` wrote")
+        if args.device not in (None, "cpu"):
+            raise UsageError(f"--device is {args.device}; --engine {args.engine} runs on the CPU")
         args.device = "cpu"
     if args.damage_mask is not None and not args.damage_mask.exists():
         raise UsageError(f"--damage-mask {args.damage_mask}: no such file or folder")

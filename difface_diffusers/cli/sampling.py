@@ -7,6 +7,7 @@ from .files import UsageError
 
 
 if TYPE_CHECKING:
+    import torch
     from accelerate import PartialState
 
     from ..pipeline_difface import DifFacePipeline
@@ -68,10 +69,7 @@ def load_pipeline(
 
     if args.model is None and (processes is None or processes.is_main_process):
         print("no --model given: using the bundled 128-pixel model")
-    try:
-        pipe = pipeline_class.from_pretrained(args.model or bundled, dtype=getattr(torch, args.dtype))
-    except (OSError, ValueError) as error:
-        raise UsageError(f"--model {args.model or bundled} cannot be loaded: {error}") from error
+    pipe = read_pipeline(args.model or bundled, pipeline_class, getattr(torch, args.dtype))
     if args.scheduler is not None:
         pipe.scheduler = getattr(diffusers, SCHEDULERS[args.scheduler]).from_config(pipe.scheduler.config)
     try:
@@ -85,6 +83,14 @@ def load_pipeline(
     except ValueError as error:
         raise UsageError(str(error)) from error
     return pipe
+
+
+def read_pipeline(model: str, pipeline_class: type["PipelineT"], dtype: "torch.dtype") -> "PipelineT":
+    """Load a model; a `UsageError` says why it cannot be."""
+    try:
+        return pipeline_class.from_pretrained(model, dtype=dtype)
+    except (OSError, ValueError) as error:
+        raise UsageError(f"--model {model} cannot be loaded: {error}") from error
 
 
 def device_of(args: argparse.Namespace, processes: "PartialState | None" = None) -> str:

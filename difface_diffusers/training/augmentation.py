@@ -9,9 +9,7 @@ import cv2
 import numpy as np
 
 
-MIX_GRID = (
-    4  # knots per side of the mask by which two faces are mixed: regions are as large as an eye, or half of the face
-)
+MIX_GRID = 4  # knots per side of the mask that mixes two faces: regions are as large as an eye, or half of the face
 MIX_EDGE = 0.03  # standard deviation of the blur of the mask's edges, in widths of the image
 WARP_GRID = 5  # knots per side of the random deformation: one reaches about as far as an eye or a mouth
 

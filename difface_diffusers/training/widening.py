@@ -16,7 +16,6 @@ from diffusers import UNet2DModel
 SMALLEST_SHARE = 0.1  # before the shares of a channel's copies are made to add up to 1
 MAY_DIFFER = ("sample_size", "block_out_channels")
 READS_A_SKIP = re.compile(r"up_blocks\.(\d+)\.resnets\.(\d+)\.(?:norm1\.|conv1\.weight|conv_shortcut\.weight)")
-
 HEADS = re.compile(r".*\.attentions\.\d+\.to_(?:(?P<makes>[qkv])|out\.0\.weight)")
 
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from benchmarks import ablations
-from benchmarks.faces import degrade_faces, restore
+from benchmarks.faces import degrade_faces, restore, with_parts
 from benchmarks.quality import COLUMNS
 from difface_diffusers import DifFacePipeline
 from difface_diffusers.evaluation import psnr
@@ -27,7 +27,7 @@ def pipe(model):
 
 @pytest.fixture
 def chain(pipe):
-    return ablations.replace_estimator(pipe, ablations.GivenEstimate())
+    return with_parts(pipe, estimator=ablations.GivenEstimate())
 
 
 # Parts

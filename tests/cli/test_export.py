@@ -12,12 +12,6 @@ pytest.importorskip("onnxscript")
 
 
 @pytest.fixture
-def model(pipe, tmp_path):
-    pipe.save_pretrained(tmp_path / "model")
-    return tmp_path / "model"
-
-
-@pytest.fixture
 def face(tmp_path):
     pixels = np.random.default_rng(0).integers(0, 255, (SIZE, SIZE, 3), dtype=np.uint8)
     Image.fromarray(pixels).save(tmp_path / "face.png")

@@ -13,12 +13,6 @@ from tests.conftest import SIZE
 
 
 @pytest.fixture
-def model(pipe, tmp_path):
-    pipe.save_pretrained(tmp_path / "model")
-    return tmp_path / "model"
-
-
-@pytest.fixture
 def folder(tmp_path):
     rng = np.random.default_rng(0)
     (tmp_path / "in").mkdir()
