@@ -4,12 +4,14 @@ The faces must be aligned like FFHQ (eyes at about 0.38 and 0.62 of the width an
 look is fixed, so nothing is detected and nothing can be misplaced on a degraded face. Needs the extra `metrics`.
 """
 
-from functools import cache
+from collections.abc import Callable
+from functools import cache, wraps
 from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
+from torch.utils.weak import WeakTensorKeyDictionary
 
 from ..extras import import_extra
 from .metrics import NEEDED_BY, check_images
@@ -96,6 +98,27 @@ def check_faces(image: torch.Tensor, reference: torch.Tensor) -> None:
     _check_square("image", image)
 
 
+def once_per_tensor(look: Callable[[torch.Tensor], torch.Tensor]) -> Callable[[torch.Tensor], torch.Tensor]:
+    """Let `look` remember its answer for a tensor as long as that one lives and is not written to.
+
+    Every metric looks at the clean faces again, and two of them at the same embeddings.
+    """
+    answers = WeakTensorKeyDictionary()
+
+    @wraps(look)
+    def look_once(faces: torch.Tensor) -> torch.Tensor:
+        if faces.is_inference():  # nothing tells whether it was written to
+            return look(faces)
+        version, answer = answers.get(faces, (None, None))
+        if version != faces._version:
+            answer = look(faces)
+            answers[faces] = (faces._version, answer)
+        return answer
+
+    return look_once
+
+
+@once_per_tensor
 def embed(faces: torch.Tensor) -> torch.Tensor:
     """Return dlib's embeddings of aligned faces `[B,3,S,S]`: `[B,128]` float64 on the CPU."""
     pixels = _pixels(faces, CHIP_FACE_SIZE)[:, CHIP_TOP : CHIP_TOP + CHIP_SIZE, CHIP_LEFT : CHIP_LEFT + CHIP_SIZE]
@@ -103,6 +126,7 @@ def embed(faces: torch.Tensor) -> torch.Tensor:
     return torch.from_numpy(np.array(descriptors, dtype=np.float64))
 
 
+@once_per_tensor
 def locate(faces: torch.Tensor) -> torch.Tensor:
     """Return dlib's landmarks of aligned faces `[B,3,S,S]`: `[B,68,2]` float64 on the CPU, (x, y) in shares of the side."""
     predictor = load_landmark_network()

@@ -8,6 +8,15 @@ from torch import nn
 from .estimator import DiffusedEstimator, check_positive, is_power_of_two, pad_to_multiple
 
 
+def _draw_weights(network: nn.Module) -> None:
+    """Draw weights that keep the strength of the image; with PyTorch's own it fades away in a deep body."""
+    for name, parameter in network.named_parameters():
+        if name.endswith("weight"):
+            nn.init.kaiming_normal_(parameter, a=0.2, nonlinearity="leaky_relu")
+        else:
+            nn.init.zeros_(parameter)
+
+
 class SRCNNEstimator(DiffusedEstimator):
     """A deep SRCNN (after arXiv 1501.00092), DifFace's (arXiv 2212.06512) plain estimator, in both its variants.
 
@@ -74,6 +83,8 @@ class SRCNNEstimator(DiffusedEstimator):
             self.tail.extend([conv, nn.LeakyReLU(0.2), nn.PixelShuffle(2)])
             channels //= shrinkage
         self.tail.append(nn.Conv2d(channels, out_channels, 5, padding=2))
+
+        _draw_weights(self)
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
         """Estimate the clean face.

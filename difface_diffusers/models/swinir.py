@@ -169,6 +169,9 @@ class SwinIREstimator(DiffusedEstimator):
         num_feat: channels while enlarging.
         img_range: factor on the image once its mean has been taken off.
         drop_path_rate: stochastic depth of the last block, in [0,1); it grows linearly from 0 at the first.
+        image_skips: let each step of the enlargement see the image too, folded to that step's size. It brings past the
+            folded map what its `num_feat` channels cannot hold: on a small face, where a fold is as large as an eye,
+            most details. The official network has none.
     """
 
     _supports_gradient_checkpointing = True
@@ -188,6 +191,7 @@ class SwinIREstimator(DiffusedEstimator):
         num_feat: int = 64,
         img_range: float = 1.0,
         drop_path_rate: float = 0.1,
+        image_skips: bool = False,
     ) -> None:
         super().__init__()
         check_positive(
@@ -229,6 +233,10 @@ class SwinIREstimator(DiffusedEstimator):
         self.conv_up = nn.ModuleList(
             nn.Conv2d(num_feat, num_feat, 3, padding=1) for _ in range(scale.bit_length() - 1)
         )
+        self.conv_skip = nn.ModuleList(
+            nn.Conv2d(in_channels * (scale >> step) ** 2, num_feat, 3, padding=1)
+            for step in range(1, scale.bit_length() if image_skips else 1)
+        )
         self.conv_refine = nn.Conv2d(num_feat, num_feat, 3, padding=1)
         self.conv_out = nn.Conv2d(num_feat, in_channels, 3, padding=1)
 
@@ -239,6 +247,8 @@ class SwinIREstimator(DiffusedEstimator):
                 nn.init.zeros_(module.bias)
             elif isinstance(module, WindowAttention):
                 nn.init.trunc_normal_(module.bias_table, std=0.02)
+        for parameter in self.conv_skip.parameters():  # a network with skips starts as the one without
+            nn.init.zeros_(parameter)
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
         """Estimate the clean face.
@@ -257,8 +267,8 @@ class SwinIREstimator(DiffusedEstimator):
         mean = image.new_tensor(RGB_MEAN if channels == 3 else (0.0,) * channels).view(-1, 1, 1)
 
         # 1. Shallow features of the folded image: [B, embed_dim, h, w], sides multiples of the window.
-        padded = pad_to_multiple(image, scale * window)
-        shallow = self.conv_in(F.pixel_unshuffle((padded - mean) * img_range, scale))
+        padded = (pad_to_multiple(image, scale * window) - mean) * img_range
+        shallow = self.conv_in(F.pixel_unshuffle(padded, scale))
 
         # 2. Deep features, of the same shape, channels last inside.
         x = self.norm_in(shallow.permute(0, 2, 3, 1))
@@ -273,7 +283,10 @@ class SwinIREstimator(DiffusedEstimator):
 
         # 3. Enlargement back to the padded size.
         x = F.leaky_relu(self.conv_feat(deep), 0.01)
-        for conv in self.conv_up:
-            x = F.leaky_relu(conv(F.interpolate(x, scale_factor=2, mode="nearest")), 0.2)
+        for step, conv in enumerate(self.conv_up):
+            x = conv(F.interpolate(x, scale_factor=2, mode="nearest"))
+            if self.conv_skip:
+                x = x + self.conv_skip[step](F.pixel_unshuffle(padded, scale >> (step + 1)))
+            x = F.leaky_relu(x, 0.2)
         x = self.conv_out(F.leaky_relu(self.conv_refine(x), 0.2))
         return (x / img_range + mean)[..., :height, :width]

@@ -63,6 +63,25 @@ def test_distance_is_euclidean_and_pairs_by_position(network):
     assert values.tolist() == pytest.approx([0, 5])
 
 
+def test_a_face_is_looked_at_once_unless_it_changes(network):
+    image, reference = torch.zeros(2, 3, 32, 32), torch.full((2, 3, 32, 32), 0.2)
+    before = identity_distance(image, reference)
+    assert torch.equal(identity_distance(image, reference), before)
+    frechet_distance(image, reference)
+    assert len(network.calls) == 2
+    image[0] += 0.2
+    assert identity_distance(image, reference).tolist() == [0, before[1]]
+    assert len(network.calls) == 3
+
+
+def test_tensors_of_inference_mode_are_looked_at_each_time(network):
+    with torch.inference_mode():
+        image = torch.zeros(1, 3, 32, 32)
+        identity_distance(image, image)
+        image += 0.2
+        assert identity_distance(image, torch.full((1, 3, 32, 32), 0.2)).item() == 0
+
+
 def test_identity_of_a_real_face():
     pytest.importorskip("dlib")
     pytest.importorskip("face_recognition_models")

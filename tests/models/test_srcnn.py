@@ -76,6 +76,15 @@ def test_out_channels_follow_in_channels():
 
 
 @torch.no_grad()
+@pytest.mark.parametrize("arguments", [{"down_scale_factor": 4}, {}])
+def test_an_image_comes_through_a_deep_untrained_body(arguments):
+    torch.manual_seed(0)
+    model, images = SRCNNEstimator(depth=12, **arguments), picture(2, 3, 32, 32)
+    first, second = model(images)
+    assert 0.05 < (first - second).std() < 2
+
+
+@torch.no_grad()
 def test_crops_the_padding_at_the_right_and_bottom():
     model, image = tiny(SAME_SIZE), picture(1, 3, 10, 13)
     whole = model(F.pad(image, (0, 3, 0, 2), mode="reflect"))

@@ -87,7 +87,16 @@ def test_answers_in_the_size_of_any_input(size):
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("changes", [{"in_channels": 1}, {"scale": 1}, {"scale": 4, "window_size": 3}])
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"in_channels": 1},
+        {"scale": 1},
+        {"scale": 4, "window_size": 3},
+        {"scale": 1, "image_skips": True},
+        {"in_channels": 1, "scale": 4, "image_skips": True},
+    ],
+)
 def test_answers_for_other_arguments(changes):
     image = picture(1, changes.get("in_channels", 3), 11, 14)
     assert tiny(**changes)(image).shape == image.shape
@@ -179,14 +188,36 @@ def test_image_range_scales_what_goes_in_and_out():
 
 
 @torch.no_grad()
-def test_every_parameter_matters():
-    model, image = tiny(), picture(1, 3, 16, 16)
+@pytest.mark.parametrize("image_skips", [False, True])
+def test_every_parameter_matters(image_skips):
+    model, image = tiny(scale=4, image_skips=image_skips), picture(1, 3, 16, 16)
     answer = model(image)
     for name, parameter in model.named_parameters():
         kept = parameter.clone()
         parameter += torch.randn(parameter.shape, generator=torch.Generator().manual_seed(2))
         assert (model(image) - answer).abs().max() > 1e-5, name
         parameter.copy_(kept)
+
+
+@torch.no_grad()
+def test_skips_start_as_nothing():
+    plain, skipping = tiny(), SwinIREstimator(**TINY, image_skips=True).eval()
+    missing = skipping.load_state_dict(plain.state_dict(), strict=False).missing_keys
+    assert missing == ["conv_skip.0.weight", "conv_skip.0.bias"]
+    image = picture(1, 3, 13, 20)
+    assert torch.equal(skipping(image), plain(image))
+
+
+@torch.no_grad()
+def test_skips_bring_the_details_of_their_place():
+    model, image = tiny(scale=4, image_skips=True), picture(1, 3, 32, 32)
+    for parameter in model.conv_feat.parameters():  # nothing comes through the folded map
+        nn.init.zeros_(parameter)
+    changed = image.clone()
+    changed[..., 20, 12] += 0.1
+    rows, columns = ((model(changed) - model(image)).abs().amax(dim=(0, 1)) > 1e-6).nonzero(as_tuple=True)
+    assert 20 in rows and 12 in columns
+    assert rows.min() > 20 - 16 and rows.max() < 20 + 16 and columns.min() >= 0 and columns.max() < 12 + 16
 
 
 # Training
