@@ -65,7 +65,7 @@ def fill_damage(
         batch_size: faces that go through the networks together.
         keep_gray: see `restore_photo`.
         generator: source of all noise.
-        **pipe_arguments: handed to the inpainter's call, as `num_inference_steps`, `start_timestep`, `eta` and `gamma`.
+        **pipe_arguments: handed to the inpainter's call: `num_inference_steps`, `start_timestep`, `eta`, `s_noise`, `gamma`.
 
     Returns:
         `FilledPhoto`.

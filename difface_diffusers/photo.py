@@ -3,7 +3,7 @@
 import itertools
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import partial
 from typing import Any, cast
 
@@ -19,15 +19,14 @@ from .faces.compositing import GRAY_CHOICES, keeps_tint, match_colour, to_gray
 from .faces.crops import AlignedFaces, align_faces, put_back
 from .faces.selection import Selection, parse_selection, select_faces
 from .image_processing import from_tensors, join_channels, split_channels, to_uint8
-from .pipeline_difface import DifFacePipeline, check_integer, split_generator
+from .pipeline_difface import DifFacePipeline, Sampling, check_integer, split_generator
 from .pipeline_difface_inpaint import DifFaceInpaintPipeline
 from .upscale import BACKGROUNDS, Upscaler
 
 
+SAMPLING_ARGUMENTS = tuple(entry.name for entry in fields(Sampling))
 PIPE_ARGUMENTS = {
-    "num_inference_steps",
-    "start_timestep",
-    "eta",
+    *SAMPLING_ARGUMENTS,
     "num_samples",
     "callback_on_step_end",
     "callback_on_step_end_tensor_inputs",
@@ -99,7 +98,7 @@ def restore_photo(
             photograph. For several photographs one for all, or a list with one each, `None` where nothing is damaged.
         inpainter: fills damaged faces; the bundled one unless given.
         generator: source of all noise: one, or one per photograph.
-        **pipe_arguments: handed to the pipeline's call: `num_inference_steps`, `start_timestep`, `eta`, `num_samples`,
+        **pipe_arguments: handed to the pipeline's call: `num_inference_steps`, `start_timestep`, `eta`, `s_noise`, `num_samples`,
             `callback_on_step_end` and `callback_on_step_end_tensor_inputs`. With an interrupting callback the faces
             that were not reached stay as they were.
 
@@ -210,14 +209,9 @@ def check_arguments(
     unknown = sorted(set(pipe_arguments) - PIPE_ARGUMENTS)
     if unknown:
         raise TypeError(f"restore_photo does not take {', '.join(unknown)}; for the faces it takes {PIPE_ARGUMENTS}.")
-    steps, start, eta = pipe.with_defaults(
-        *(pipe_arguments.get(name) for name in ("num_inference_steps", "start_timestep", "eta"))
-    )
     pipe.check_inputs(
         num_images=1,
-        num_inference_steps=steps,
-        start_timestep=start,
-        eta=eta,
+        sampling=pipe.with_defaults(*map(pipe_arguments.get, SAMPLING_ARGUMENTS)),
         num_samples=pipe_arguments.get("num_samples", 1),
         callback_on_step_end_tensor_inputs=pipe_arguments.get("callback_on_step_end_tensor_inputs", ["latents"]),
     )

@@ -38,6 +38,23 @@ class DifFacePipelineOutput(BaseOutput):
     estimates: list[Image.Image] | np.ndarray | torch.Tensor | list[np.ndarray] | list[torch.Tensor]
 
 
+@dataclass(frozen=True)
+class Sampling:
+    """How a chain is run; see `DifFacePipeline.__call__`.
+
+    Attributes:
+        num_inference_steps: network calls K.
+        start_timestep: N.
+        eta: share of fresh noise in each step.
+        s_noise: factor on the noise of x_N.
+    """
+
+    num_inference_steps: int
+    start_timestep: int
+    eta: float
+    s_noise: float
+
+
 def split_generator(generator: torch.Generator, count: int) -> list[torch.Generator]:
     """Make one generator into one per image, so that a picture does not depend on how many others are drawn with it.
 
@@ -60,9 +77,10 @@ class DifFacePipeline(DiffusionPipeline):
         estimator: answers a clean face in [0,1] for a degraded one.
         scheduler: any variance-preserving scheduler that can start in the middle of the chain; swap it with
             `pipe.scheduler = OtherScheduler.from_config(pipe.scheduler.config)`.
-        default_num_inference_steps: used where `__call__` gets `None`, as are the next two.
+        default_num_inference_steps: used where `__call__` gets `None`, as are the next three.
         default_start_timestep: see `__call__`.
         default_eta: see `__call__`.
+        default_s_noise: see `__call__`.
     """
 
     fills_holes = False  # whether the estimator takes a mask too
@@ -77,6 +95,7 @@ class DifFacePipeline(DiffusionPipeline):
         default_num_inference_steps: int = 100,
         default_start_timestep: int = 400,
         default_eta: float = 0.5,
+        default_s_noise: float = 1.0,
     ) -> None:
         super().__init__()
         self.register_modules(unet=unet, estimator=estimator, scheduler=scheduler)
@@ -84,6 +103,7 @@ class DifFacePipeline(DiffusionPipeline):
             default_num_inference_steps=default_num_inference_steps,
             default_start_timestep=default_start_timestep,
             default_eta=default_eta,
+            default_s_noise=default_s_noise,
         )
         self._num_timesteps = 0
         self._interrupt = False
@@ -118,6 +138,7 @@ class DifFacePipeline(DiffusionPipeline):
         return_dict: bool = True,
         callback_on_step_end: Callable[..., dict] | PipelineCallback | MultiPipelineCallbacks | None = None,
         callback_on_step_end_tensor_inputs: list[str] | None = None,
+        s_noise: float | None = None,
     ) -> DifFacePipelineOutput | tuple:
         """Restore aligned faces.
 
@@ -140,6 +161,9 @@ class DifFacePipeline(DiffusionPipeline):
                 return changed `latents`. Setting `pipe._interrupt = True` ends the chain with what it has.
             callback_on_step_end_tensor_inputs: what `tensors` holds, `["latents"]` unless given: `latents` is x_t,
                 `pred_original_sample` the clean face the prior believes in now, `[N*num_samples,3,S,S]` in [-1,1].
+            s_noise: factor on the noise of x_N, above 0 and at most 2; `None` means the saved default. A little above 1
+                makes up for the detail that deterministic chains lose, and adds grain (as S_noise in Karras et al. 2022,
+                section 4).
 
         Returns:
             `DifFacePipelineOutput`.
@@ -148,19 +172,17 @@ class DifFacePipeline(DiffusionPipeline):
             TypeError: `image`, `generator` or `latents` is of the wrong type.
             ValueError: an argument is out of range, or contradicts another; the message names it.
         """
-        # 0. Defaults: K calls from N on, with eta; pictures as a list of [3,H,W] in [0,1]
-        num_inference_steps, start_timestep, eta = self.with_defaults(num_inference_steps, start_timestep, eta)
+        # 0. Defaults
+        sampling = self.with_defaults(num_inference_steps, start_timestep, eta, s_noise)
         callback_on_step_end_tensor_inputs = self.callback_inputs(
             callback_on_step_end, callback_on_step_end_tensor_inputs
         )
 
-        # 1. Check everything once
+        # 1. Pictures as a list of [3,H,W] in [0,1]; everything is checked once
         pictures = to_tensors(image)
         self.check_inputs(
             num_images=len(pictures),
-            num_inference_steps=num_inference_steps,
-            start_timestep=start_timestep,
-            eta=eta,
+            sampling=sampling,
             num_samples=num_samples,
             generator=generator,
             latents=latents,
@@ -177,11 +199,11 @@ class DifFacePipeline(DiffusionPipeline):
         estimates = self.estimate(degraded).repeat_interleave(num_samples, dim=0)  # from here on one row per sample
 
         # 3. The guess noised to the state the chain starts from: [N*num_samples,3,S,S] float32
-        latents, timesteps = self.prepare_latents(estimates, num_inference_steps, start_timestep, generator, latents)
+        latents, timesteps = self.prepare_latents(estimates, sampling, generator, latents)
 
         # 4. The walk back to x_0
         latents = self.denoise(
-            latents, timesteps, eta, generator, callback_on_step_end, callback_on_step_end_tensor_inputs
+            latents, timesteps, sampling.eta, generator, callback_on_step_end, callback_on_step_end_tensor_inputs
         )
 
         # 5. Back to [0,1], to the size of each input and to the type asked for
@@ -199,14 +221,19 @@ class DifFacePipeline(DiffusionPipeline):
         return DifFacePipelineOutput(images=images, estimates=estimates)
 
     def with_defaults(
-        self, num_inference_steps: int | None, start_timestep: int | None, eta: float | None
-    ) -> tuple[int, int, float]:
-        """Return the three with the defaults saved with the pipeline in place of `None`."""
+        self,
+        num_inference_steps: int | None = None,
+        start_timestep: int | None = None,
+        eta: float | None = None,
+        s_noise: float | None = None,
+    ) -> Sampling:
+        """Return the four with the defaults saved with the pipeline in place of `None`."""
         config = self.config
-        return (
+        return Sampling(
             config.default_num_inference_steps if num_inference_steps is None else num_inference_steps,
             config.default_start_timestep if start_timestep is None else start_timestep,
             config.default_eta if eta is None else eta,
+            config.default_s_noise if s_noise is None else s_noise,
         )
 
     def callback_inputs(
@@ -223,9 +250,7 @@ class DifFacePipeline(DiffusionPipeline):
         self,
         *,
         num_images: int,
-        num_inference_steps: int,
-        start_timestep: int,
-        eta: float,
+        sampling: Sampling,
         num_samples: int = 1,
         generator: torch.Generator | list[torch.Generator] | None = None,
         latents: torch.Tensor | None = None,
@@ -245,10 +270,14 @@ class DifFacePipeline(DiffusionPipeline):
                 f" the UNet has {self.unet.config.out_channels} output channels; 6 are needed."
             )
         check_integer("num_samples", num_samples, 1, None)
-        check_integer("start_timestep", start_timestep, 1, self.scheduler.config.num_train_timesteps)
-        check_integer("num_inference_steps", num_inference_steps, 1, start_timestep, "`start_timestep`")
-        if isinstance(eta, bool) or not isinstance(eta, int | float) or not 0 <= eta <= 1:
-            raise ValueError(f"`eta` is {eta!r}; it must be a number within 0 .. 1.")
+        check_integer("start_timestep", sampling.start_timestep, 1, self.scheduler.config.num_train_timesteps)
+        check_integer(
+            "num_inference_steps", sampling.num_inference_steps, 1, sampling.start_timestep, "`start_timestep`"
+        )
+        if not is_number(sampling.eta) or not 0 <= sampling.eta <= 1:
+            raise ValueError(f"`eta` is {sampling.eta!r}; it must be a number within 0 .. 1.")
+        if not is_number(sampling.s_noise) or not 0 < sampling.s_noise <= 2:
+            raise ValueError(f"`s_noise` is {sampling.s_noise!r}; it must be a number above 0 and at most 2.")
         if output_type not in (*OUTPUT_TYPES, "latent"):
             raise ValueError(f"`output_type` is {output_type!r}; it must be one of {', '.join(OUTPUT_TYPES)}, latent.")
         unknown = set(callback_on_step_end_tensor_inputs) - set(self._callback_tensor_inputs)
@@ -300,8 +329,7 @@ class DifFacePipeline(DiffusionPipeline):
     def prepare_latents(
         self,
         estimates: torch.Tensor,
-        num_inference_steps: int,
-        start_timestep: int,
+        sampling: Sampling,
         generator: torch.Generator | list[torch.Generator] | None,
         latents: torch.Tensor | None,
     ) -> tuple[torch.Tensor, torch.Tensor]:
@@ -311,10 +339,10 @@ class DifFacePipeline(DiffusionPipeline):
             x_N, float32 `[B,3,S,S]`, and the timesteps of the network calls.
         """
         device = estimates.device
-        schedule = set_timesteps(self.scheduler, num_inference_steps, start_timestep, device)
+        schedule = set_timesteps(self.scheduler, sampling.num_inference_steps, sampling.start_timestep, device)
         self._num_timesteps = len(schedule.timesteps)
         if latents is None:
-            latents = diffuse(estimates, self.scheduler, schedule.noise_timestep, generator)
+            latents = diffuse(estimates, self.scheduler, schedule.noise_timestep, generator, sampling.s_noise)
         return latents.to(device, torch.float32), schedule.timesteps
 
     def denoise(
@@ -376,6 +404,11 @@ class DifFacePipeline(DiffusionPipeline):
 def to_sizes(batch: torch.Tensor, sizes: Sequence[Sequence[int]]) -> list[torch.Tensor]:
     """Resize each row of `[B,3,S,S]` to its own height and width and clamp it to [0,1]."""
     return [resize(row[None], size)[0].clamp(0, 1) for row, size in zip(batch, sizes, strict=True)]
+
+
+def is_number(value: object) -> bool:
+    """Whether `value` is an integer or a float, and no truth value."""
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def check_integer(name: str, value: int, lowest: int, highest: int | None, source: str = "") -> None:

@@ -16,7 +16,7 @@ from .bundled import BUNDLED_INPAINT_MODEL, BUNDLED_MODEL
 from .image_processing import from_tensors, to_tensors
 from .mask_processing import resize_known, shrink_mask, to_masks
 from .models import DifFaceUNet2DModel, LaMaEstimator
-from .pipeline_difface import DifFacePipeline, DifFacePipelineOutput, split_generator, to_sizes
+from .pipeline_difface import DifFacePipeline, DifFacePipelineOutput, is_number, split_generator, to_sizes
 
 
 def pull_to_known(clean: torch.Tensor, known: torch.Tensor, mask: torch.Tensor, gamma: float) -> torch.Tensor:
@@ -44,6 +44,7 @@ class DifFaceInpaintPipeline(DifFacePipeline):
         default_num_inference_steps: see `DifFacePipeline`.
         default_start_timestep: see `DifFacePipeline`.
         default_eta: see `DifFacePipeline`.
+        default_s_noise: see `DifFacePipeline`.
     """
 
     fills_holes = True
@@ -56,8 +57,17 @@ class DifFaceInpaintPipeline(DifFacePipeline):
         default_num_inference_steps: int = 120,
         default_start_timestep: int = 480,
         default_eta: float = 1.0,
+        default_s_noise: float = 1.0,
     ) -> None:
-        super().__init__(unet, estimator, scheduler, default_num_inference_steps, default_start_timestep, default_eta)
+        super().__init__(
+            unet,
+            estimator,
+            scheduler,
+            default_num_inference_steps,
+            default_start_timestep,
+            default_eta,
+            default_s_noise,
+        )
 
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path: str | PathLike, **kwargs: Any) -> "DifFaceInpaintPipeline":
@@ -85,6 +95,7 @@ class DifFaceInpaintPipeline(DifFacePipeline):
         return_dict: bool = True,
         callback_on_step_end: Callable[..., dict] | PipelineCallback | MultiPipelineCallbacks | None = None,
         callback_on_step_end_tensor_inputs: list[str] | None = None,
+        s_noise: float | None = None,
     ) -> DifFacePipelineOutput | tuple:
         """Fill the holes of aligned faces.
 
@@ -109,6 +120,7 @@ class DifFaceInpaintPipeline(DifFacePipeline):
             return_dict: see `DifFacePipeline`.
             callback_on_step_end: see `DifFacePipeline`.
             callback_on_step_end_tensor_inputs: see `DifFacePipeline`.
+            s_noise: see `DifFacePipeline`.
 
         Returns:
             `DifFacePipelineOutput`; known pixels of both `images` and `estimates` equal the input's exactly. As "latent",
@@ -118,27 +130,25 @@ class DifFaceInpaintPipeline(DifFacePipeline):
             TypeError: `image`, `mask_image`, `generator` or `latents` is of the wrong type.
             ValueError: an argument is out of range, or contradicts another; the message names it.
         """
-        # 0. Defaults: K calls from N on, with eta; pictures as a list of [3,H,W] in [0,1], masks of [1,H,W]
-        num_inference_steps, start_timestep, eta = self.with_defaults(num_inference_steps, start_timestep, eta)
+        # 0. Defaults
+        sampling = self.with_defaults(num_inference_steps, start_timestep, eta, s_noise)
         callback_on_step_end_tensor_inputs = self.callback_inputs(
             callback_on_step_end, callback_on_step_end_tensor_inputs
         )
 
-        # 1. Check everything once
+        # 1. Pictures as a list of [3,H,W] in [0,1], masks of [1,H,W]; everything is checked once
         pictures = to_tensors(image)
         masks = to_masks(mask_image, pictures, mask_threshold, invert_mask)
         self.check_inputs(
             num_images=len(pictures),
-            num_inference_steps=num_inference_steps,
-            start_timestep=start_timestep,
-            eta=eta,
+            sampling=sampling,
             num_samples=num_samples,
             generator=generator,
             latents=latents,
             output_type=output_type,
             callback_on_step_end_tensor_inputs=callback_on_step_end_tensor_inputs,
         )
-        if isinstance(gamma, bool) or not isinstance(gamma, int | float) or not 0 <= gamma <= 0.5:
+        if not is_number(gamma) or not 0 <= gamma <= 0.5:
             raise ValueError(f"`gamma` is {gamma!r}; it must be a number within 0 .. 0.5.")
         device = self._execution_device
         if isinstance(generator, torch.Generator):
@@ -154,14 +164,14 @@ class DifFaceInpaintPipeline(DifFacePipeline):
         estimates = self.estimate(known, missing).repeat_interleave(num_samples, dim=0)
 
         # 3. The guess noised to the state the chain starts from: [N*num_samples,3,S,S] float32
-        latents, timesteps = self.prepare_latents(estimates, num_inference_steps, start_timestep, generator, latents)
+        latents, timesteps = self.prepare_latents(estimates, sampling, generator, latents)
 
         # 4. The walk back to x_0, drawn to the known pixels
         known, missing = (batch.repeat_interleave(num_samples, dim=0) for batch in (known, missing))
         latents = self.denoise(
             latents,
             timesteps,
-            eta,
+            sampling.eta,
             generator,
             callback_on_step_end,
             callback_on_step_end_tensor_inputs,

@@ -9,11 +9,14 @@ import numpy as np
 import torch
 from diffusers.schedulers.scheduling_ddim import DDIMScheduler
 from diffusers.schedulers.scheduling_ddpm import DDPMScheduler
+from diffusers.schedulers.scheduling_dpmsolver_multistep import DPMSolverMultistepScheduler
+from diffusers.schedulers.scheduling_euler_discrete import EulerDiscreteScheduler
 from diffusers.schedulers.scheduling_pndm import PNDMScheduler
 from diffusers.schedulers.scheduling_utils import SchedulerMixin
 
 
 REQUIRED = ("set_timesteps", "add_noise", "step", "order", "alphas_cumprod")
+OWN_SPACINGS = ("use_karras_sigmas", "use_exponential_sigmas", "use_beta_sigmas", "use_lu_lambdas", "use_flow_sigmas")
 STEP_INPUTS = ("model_output", "timestep", "sample")
 
 
@@ -60,10 +63,11 @@ def set_timesteps(
 ) -> Schedule:
     """Set the scheduler up for K network calls from N down, and tell which timesteps these are.
 
-    The scheduler is set to round(K*T/N) steps, T being its training timesteps, and the last K are run: DDIM with
-    K = 100 and N = 400 is DDIM-250 from t = 396 down to 0. DDIM and DDPM take x_N one kept step above the first call
-    (t = 400), as the original DifFace does; every other scheduler takes it at the first call's own level. Schedulers
-    that call the network twice a step (Heun) run K calls if K is odd, K - 1 if it is even.
+    DPM-Solver++ and Euler, unless their config asks for a spacing of its own, run the K timesteps of `space_out`, from N
+    on. Every other scheduler is set to round(K*T/N) steps, T being its training timesteps, and the last K are run: DDIM
+    with K = 100 and N = 400 is DDIM-250 from t = 396 down to 0. DDIM and DDPM take x_N one kept step above the first call
+    (t = 400), as the original DifFace does; the others take it at the first call's own level. Schedulers that call the
+    network twice a step (Heun) run K calls if K is odd, K - 1 if it is even.
 
     Args:
         scheduler: one that passes `check_scheduler`; its state is set.
@@ -76,6 +80,11 @@ def set_timesteps(
     """
     if isinstance(scheduler, PNDMScheduler):
         return _set_pndm_timesteps(scheduler, num_inference_steps, start_timestep, device)
+    if takes_timesteps(scheduler):
+        last = scheduler.config.num_train_timesteps - 1
+        scheduler.set_timesteps(timesteps=space_out(num_inference_steps, min(start_timestep, last)), device=device)
+        scheduler.set_begin_index(0)
+        return Schedule(scheduler.timesteps, scheduler.timesteps[0].item())
     steps = -(-num_inference_steps // scheduler.order)
     calls = scheduler.order * (steps - 1) + 1
     _set(scheduler, steps, start_timestep, device)
@@ -93,6 +102,29 @@ def set_timesteps(
         last = scheduler.config.num_train_timesteps - 1
         return Schedule(timesteps, scheduler.timesteps[begin - 1].item() if begin else last)
     return Schedule(timesteps, timesteps[0].item())
+
+
+def takes_timesteps(scheduler: SchedulerMixin) -> bool:
+    """Whether the scheduler walks over any timesteps that it is given."""
+    return isinstance(scheduler, DPMSolverMultistepScheduler | EulerDiscreteScheduler) and not any(
+        scheduler.config.get(name) for name in OWN_SPACINGS
+    )
+
+
+def space_out(count: int, start: int) -> list[int]:
+    """Return `count` timesteps from `start` to 0, their square roots evenly spaced.
+
+    The nearer to the clean face, the finer the steps: that is where details are drawn. Where neighbours would fall
+    together, the earlier one gives way.
+
+    Args:
+        count: of the timesteps, 1 .. `start` + 1.
+        start: the first timestep.
+    """
+    timesteps = [round(start * (step / (count - 1)) ** 2) for step in range(count)] if count > 1 else [start]
+    for step in range(1, count):
+        timesteps[step] = max(timesteps[step], timesteps[step - 1] + 1)
+    return timesteps[::-1]
 
 
 def _set(scheduler: SchedulerMixin, steps: int, start_timestep: int, device: torch.device | str | None) -> None:

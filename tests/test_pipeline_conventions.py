@@ -79,6 +79,7 @@ class TestSaving:
             "default_num_inference_steps": 3,
             "default_start_timestep": 300,
             "default_eta": 0.25,
+            "default_s_noise": 1.0,
         }
 
     def test_components_are_saved_under_names_that_survive_moving_files(self, pipe, tmp_path):

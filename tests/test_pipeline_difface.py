@@ -13,6 +13,7 @@ from diffusers import (
     HeunDiscreteScheduler,
     RePaintScheduler,
     UNet2DModel,
+    UniPCMultistepScheduler,
 )
 from diffusers.callbacks import PipelineCallback
 from diffusers.models.unets.unet_2d import UNet2DOutput
@@ -384,6 +385,9 @@ class TestErrors:
             ({"eta": 1.1}, r"`eta` is 1.1"),
             ({"eta": float("nan")}, r"`eta` is nan"),
             ({"eta": "half"}, r"`eta` is 'half'"),
+            ({"s_noise": 0.0}, r"`s_noise` is 0.0; it must be a number above 0 and at most 2"),
+            ({"s_noise": 2.1}, r"`s_noise` is 2.1"),
+            ({"s_noise": True}, r"`s_noise` is True"),
             ({"num_samples": 0}, r"`num_samples` is 0; it must be at least 1"),
             ({"generator": generators(0)}, r"`generator` is a list of 1; .* one entry per output image, 2"),
             ({"generator": generators(0, 1), "num_samples": 2}, r"`generator` is a list of 2; .* output image, 4"),
@@ -411,7 +415,7 @@ class TestErrors:
             pipe(faces, **arguments)
 
     def test_a_schedule_that_does_not_exist(self, pipe, faces):
-        pipe.scheduler = DPMSolverMultistepScheduler.from_config(pipe.scheduler.config)
+        pipe.scheduler = UniPCMultistepScheduler.from_config(pipe.scheduler.config)
         with pytest.raises(ValueError, match="no 400 distinct timesteps"):
             pipe(faces, num_inference_steps=400, start_timestep=400)
 
@@ -421,24 +425,23 @@ class TestDefaults:
         pipe = DifFacePipeline(
             tiny_unet(), tiny_estimator(), ddim(),
             default_num_inference_steps=4, default_start_timestep=200, default_eta=0.0,
+            default_s_noise=1.1,
         )  # fmt: skip
         by_default = pipe(faces, generator=generators(0, 1), output_type="pt").images
-        spelled_out = pipe(faces, num_inference_steps=4, start_timestep=200, eta=0.0, generator=generators(0, 1),
-                           output_type="pt").images  # fmt: skip
+        spelled_out = pipe(faces, num_inference_steps=4, start_timestep=200, eta=0.0, s_noise=1.1,
+                           generator=generators(0, 1), output_type="pt").images  # fmt: skip
         assert pipe.num_timesteps == 4
         torch.testing.assert_close(by_default, spelled_out)
 
     def test_of_a_new_pipeline_are_the_original(self):
         config = DifFacePipeline(tiny_unet(), tiny_estimator(), ddim()).config
-        assert (config.default_num_inference_steps, config.default_start_timestep, config.default_eta) == (
-            100,
-            400,
-            0.5,
-        )
+        defaults = {name: value for name, value in config.items() if name.startswith("default_")}
+        assert list(defaults.values()) == [100, 400, 0.5, 1.0]
 
     def test_the_signature_is_the_contract(self):
         parameters = list(inspect.signature(DifFacePipeline.__call__).parameters)[1:]
         assert parameters == [
             "image", "num_inference_steps", "start_timestep", "eta", "num_samples", "generator", "latents",
             "output_type", "return_dict", "callback_on_step_end", "callback_on_step_end_tensor_inputs",
+            "s_noise",
         ]  # fmt: skip

@@ -4,9 +4,11 @@ import torch
 from diffusers import (
     DDPMScheduler,
     DPMSolverMultistepScheduler,
+    EulerAncestralDiscreteScheduler,
     EulerDiscreteScheduler,
     HeunDiscreteScheduler,
     PNDMScheduler,
+    UniPCMultistepScheduler,
 )
 
 from difface_diffusers.timesteps import guided_step, imply_noise, predict_clean, set_timesteps
@@ -43,13 +45,13 @@ class TestDdim:
 
 class TestOthers:
     def test_x_n_is_taken_where_the_first_call_is(self):
-        for scheduler_class in (DPMSolverMultistepScheduler, EulerDiscreteScheduler):
+        for scheduler_class in (UniPCMultistepScheduler, EulerAncestralDiscreteScheduler):
             timesteps, noise_timestep = schedule(scheduler_class.from_config(ddim().config), 10, 400)
             assert noise_timestep == timesteps[0] == pytest.approx(380, abs=20)
             assert len(timesteps) == 10
 
     def test_the_scheduler_knows_where_it_begins(self):
-        scheduler = EulerDiscreteScheduler.from_config(ddim().config)
+        scheduler = EulerAncestralDiscreteScheduler.from_config(ddim().config)
         schedule(scheduler, 10, 400)
         assert scheduler.begin_index == 15
 
@@ -62,7 +64,46 @@ class TestOthers:
 
     def test_too_many_steps(self):
         with pytest.raises(ValueError, match=r"`num_inference_steps` is 400 .* no 400 distinct timesteps"):
-            schedule(DPMSolverMultistepScheduler.from_config(ddim().config), 400, 400)
+            schedule(UniPCMultistepScheduler.from_config(ddim().config), 400, 400)
+
+
+class TestSpacedOut:
+    @pytest.mark.parametrize("scheduler_class", [DPMSolverMultistepScheduler, EulerDiscreteScheduler])
+    def test_from_the_start_to_zero_the_finer_the_cleaner(self, scheduler_class):
+        scheduler = scheduler_class.from_config(ddim().config)
+        assert schedule(scheduler, 6, 150) == ([150, 96, 54, 24, 6, 0], 150)
+        assert schedule(scheduler, 1, 400) == ([400], 400)
+        assert scheduler.begin_index == 0
+
+    def test_neighbours_do_not_fall_together(self):
+        scheduler = DPMSolverMultistepScheduler.from_config(ddim().config)
+        assert schedule(scheduler, 9, 16)[0] == [16, 12, 9, 6, 4, 3, 2, 1, 0]
+        assert schedule(scheduler, 40, 40)[0] == [40, *range(38, -1, -1)]
+        assert schedule(scheduler, 1000, 1000)[0] == list(range(999, -1, -1))
+
+    def test_a_spacing_that_was_chosen_is_kept(self):
+        plain, karras = (
+            DPMSolverMultistepScheduler.from_config(ddim().config, use_karras_sigmas=flag) for flag in (False, True)
+        )
+        timesteps, noise_timestep = schedule(karras, 6, 400)
+        assert len(timesteps) == 6 and noise_timestep == timesteps[0]
+        assert timesteps != schedule(plain, 6, 400)[0]
+
+    def test_the_walk_ends_at_the_clean_face(self):
+        """With the exact noise, every state of the chain is the clean face, noised."""
+        generator = torch.Generator().manual_seed(0)
+        clean, noise = (
+            torch.rand(1, 3, 4, 4, generator=generator) * 2 - 1,
+            torch.randn(1, 3, 4, 4, generator=generator),
+        )
+        for scheduler_class in (DPMSolverMultistepScheduler, EulerDiscreteScheduler):
+            scheduler = scheduler_class.from_config(ddim().config)
+            steps = set_timesteps(scheduler, 5, 150)
+            sample = scheduler.add_noise(clean, noise, torch.tensor([steps.noise_timestep]))
+            for timestep in steps.timesteps:
+                scaled = scheduler.scale_model_input(sample, timestep)
+                sample = scheduler.step(imply_noise(scheduler, clean, timestep, scaled), timestep, sample).prev_sample
+            torch.testing.assert_close(sample, clean, rtol=0, atol=1e-3)
 
 
 class TestPndm:

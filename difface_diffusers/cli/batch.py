@@ -5,7 +5,7 @@ import time
 import warnings
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
 import cv2
 import numpy as np
@@ -22,6 +22,7 @@ from ..pipeline_difface_inpaint import DifFaceInpaintPipeline
 from ..upscale import Upscaler
 from .files import comparison_path, crops_folder, mask_for, save_image
 from .report import FileResult, report_done
+from .sampling import sampling_of
 
 
 PIXELS_TOGETHER = 24_000_000  # of the photographs in memory at once, unless a single one is larger
@@ -124,7 +125,8 @@ def _restore_photos(
             damage_mask=masks,
             inpainter=inpainter,
             generator=[torch.Generator().manual_seed(args.seed) for _ in arrays],
-            **_pipe_arguments(args),
+            num_samples=args.samples,
+            **sampling_of(args),
         )
     return cast(list[PhotoRestoration], restorations)
 
@@ -137,7 +139,7 @@ def _restore_aligned(
     # Every file starts from the seed itself, so that it comes out the same whatever else is restored with it.
     seeded = [torch.Generator().manual_seed(args.seed) for _ in arrays]
     generators = split_over_faces(seeded, [args.samples] * len(arrays))
-    answer = pipe(crops, generator=generators, output_type="pt", **_pipe_arguments(args))
+    answer = pipe(crops, generator=generators, output_type="pt", num_samples=args.samples, **sampling_of(args))
     restorations = []
     for index, (array, (rgb, alpha)) in enumerate(zip(arrays, channels, strict=True)):
         rows = slice(index * args.samples, (index + 1) * args.samples)
@@ -151,15 +153,6 @@ def _restore_aligned(
         ]
         restorations.append(PhotoRestoration(images, [], *map(faces_to_pil, ([crops[index]], estimates, restored))))
     return restorations
-
-
-def _pipe_arguments(args: argparse.Namespace) -> dict[str, Any]:
-    return {
-        "num_inference_steps": args.steps,
-        "start_timestep": args.start,
-        "eta": args.eta,
-        "num_samples": args.samples,
-    }
 
 
 def _write(

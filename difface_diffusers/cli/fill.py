@@ -3,7 +3,7 @@
 import argparse
 import time
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
 import cv2
 import numpy as np
@@ -19,6 +19,7 @@ from ..pipeline_difface import split_generator
 from ..pipeline_difface_inpaint import DifFaceInpaintPipeline
 from .files import mask_for
 from .report import FileResult, report_done
+from .sampling import sampling_of
 
 
 def fill_files(
@@ -72,7 +73,7 @@ def _fill_photo(
         batch_size=args.batch_size,
         keep_gray=args.keep_gray,
         generator=generator,
-        **_sampling(args),
+        **sampling_of(args),
     )
 
 
@@ -85,12 +86,8 @@ def _fill_face(
 ) -> FilledPhoto:
     rgb, alpha = split_channels(pixels)
     levels = np.iinfo(rgb.dtype).max
-    answer = pipe(rgb.astype(np.float32) / levels, mask, generator=generator, output_type="np", **_sampling(args))
+    answer = pipe(rgb.astype(np.float32) / levels, mask, generator=generator, output_type="np", **sampling_of(args))
     face = cast(np.ndarray, answer.images)[0]
     gray = args.keep_gray != "off" and not np.ptp(rgb, axis=-1).any()
     face = np.rint((to_gray(face) if gray else face) * levels).astype(rgb.dtype)
     return FilledPhoto(join_channels(face, alpha, like=pixels, gray=gray), faces=[])
-
-
-def _sampling(args: argparse.Namespace) -> dict[str, Any]:
-    return {"num_inference_steps": args.steps, "start_timestep": args.start, "eta": args.eta}

@@ -1,7 +1,7 @@
 """Which model a command runs, where, and how it samples."""
 
 import argparse
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from .files import UsageError
 
@@ -36,12 +36,23 @@ def add_sampling_arguments(parser: argparse.ArgumentParser) -> None:
     model.add_argument("--steps", type=int, metavar="K", help="network calls per face")
     model.add_argument("--start", type=int, metavar="N", help="start timestep, 1 .. 1000; higher invents more")
     model.add_argument("--eta", type=float, metavar="E", help="share of fresh noise in each step, 0 .. 1")
+    model.add_argument("--s-noise", type=float, metavar="F", help="factor on the first noise; 1.03 draws more detail")
     model.add_argument("--scheduler", choices=SCHEDULERS, help="instead of the model's own")
     model.add_argument("--samples", type=int, default=1, metavar="M", help="results per input")
     model.add_argument("--seed", type=int, default=0, metavar="S", help="of the noise; every file starts from it")
     model.add_argument("--device", metavar="D", help="cpu, cuda, cuda:1, mps; the best there is unless given")
     model.add_argument("--dtype", choices=["float32", "bfloat16", "float16"], default="float32")
     model.add_argument("--batch-size", type=int, default=8, metavar="B", help="faces per batch")
+
+
+def sampling_of(args: argparse.Namespace) -> dict[str, Any]:
+    """Return how to sample, under the names of the pipelines' arguments; `None` where the model's default is to be used."""
+    return {
+        "num_inference_steps": args.steps,
+        "start_timestep": args.start,
+        "eta": args.eta,
+        "s_noise": args.s_noise,
+    }
 
 
 def check_sampling_arguments(args: argparse.Namespace) -> None:
@@ -77,9 +88,8 @@ def load_pipeline(
     except (RuntimeError, AssertionError) as error:  # torch raises either for a device that is not there
         raise UsageError(f"--device {args.device} cannot be used: {error}") from error
     pipe.set_progress_bar_config(leave=False, desc="denoising", disable=processes is not None)
-    steps, start, eta = pipe.with_defaults(args.steps, args.start, args.eta)
     try:
-        pipe.check_inputs(num_images=1, num_inference_steps=steps, start_timestep=start, eta=eta)
+        pipe.check_inputs(num_images=1, sampling=pipe.with_defaults(**sampling_of(args)))
     except ValueError as error:
         raise UsageError(str(error)) from error
     return pipe

@@ -12,6 +12,7 @@ def diffuse(
     scheduler: SchedulerMixin,
     timestep: float | torch.Tensor,
     generator: torch.Generator | list[torch.Generator] | None = None,
+    s_noise: float = 1.0,
 ) -> torch.Tensor:
     """Noise an estimate of the clean face to x_N, a draw from p(x_N | y0) (DifFace, section 3.1).
 
@@ -20,6 +21,7 @@ def diffuse(
         scheduler: owns the noise level; one whose `add_noise` looks timesteps up must have had `set_timesteps` called.
         timestep: noise level of x_N on the scheduler's training scale.
         generator: source of the noise, one or one per image; `None` reads torch's global stream.
+        s_noise: factor on the noise.
 
     Returns:
         x_N, float32 `[B,3,H,W]`, on the scale the scheduler samples on.
@@ -27,7 +29,7 @@ def diffuse(
     clean = estimate.float().clamp(0, 1) * 2 - 1
     noise = randn_tensor(clean.shape, generator=generator, device=clean.device, dtype=clean.dtype)
     timesteps = torch.as_tensor(timestep, device=clean.device).expand(clean.shape[0])
-    return scheduler.add_noise(clean, noise, timesteps)
+    return scheduler.add_noise(clean, s_noise * noise, timesteps)
 
 
 class DiffusedEstimator(ModelMixin, ConfigMixin):

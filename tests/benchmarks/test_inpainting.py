@@ -115,6 +115,7 @@ def test_report_measures_every_fill_for_every_kind_of_mask(faces):
         "default_num_inference_steps": 2,
         "default_start_timestep": 400,
         "default_eta": 1.0,
+        "default_s_noise": 1.0,
     }
 
 

@@ -45,6 +45,7 @@ def test_report_measures_each_row_against_the_clean_faces(model, clean):
         "default_num_inference_steps": 2,
         "default_start_timestep": 400,
         "default_eta": 0.5,
+        "default_s_noise": 1.0,
     }
 
 

@@ -47,7 +47,7 @@ estimator     SRCNNEstimator (difface_diffusers), 3,217 parameters
 scheduler     DDIMScheduler (diffusers)
               num_train_timesteps 1000, beta_schedule linear, beta_start 0.0001, beta_end 0.02,
               prediction_type epsilon, timestep_spacing leading, clip_sample True
-defaults      eta 0.5, num_inference_steps 4, start_timestep 400
+defaults      eta 0.5, num_inference_steps 4, s_noise 1.0, start_timestep 400
 licence       s-lab-license-1.0, https://example.org/LICENSE
 pipeline tag  unknown
 """

@@ -67,12 +67,12 @@ def test_fills_aligned_faces_by_masks_of_their_names(run, folder, tmp_path, caps
 
 
 def test_writes_what_the_pipeline_answers(run, folder, model, tmp_path):
-    arguments = ("--seed", 7, "--steps", 2, "--start", 300, "--eta", 0.5)
+    arguments = ("--seed", 7, "--steps", 2, "--start", 300, "--eta", 0.5, "--s-noise", 1.2)
     run(folder / "a.png", "--aligned", "--mask", tmp_path / "masks" / "a.png", *arguments)
     pipe = DifFaceInpaintPipeline.from_pretrained(model)
     expected = pipe(
         read(folder / "a.png"), Image.open(tmp_path / "masks" / "a.png"), num_inference_steps=2, start_timestep=300,
-        eta=0.5, generator=torch.Generator().manual_seed(7),
+        eta=0.5, s_noise=1.2, generator=torch.Generator().manual_seed(7),
     ).images[0]  # fmt: skip
     np.testing.assert_array_equal(read(tmp_path / "out" / "a.png"), np.asarray(expected))
 

@@ -50,9 +50,9 @@ def test_restores_a_folder(run, folder, tmp_path, capsys):
 
 
 def test_writes_what_the_pipeline_answers(run, folder, tmp_path, pipe):
-    run(folder / "a.png", "--seed", 7, "--steps", 3, "--start", 300, "--eta", 1)
+    run(folder / "a.png", "--seed", 7, "--steps", 3, "--start", 300, "--eta", 1, "--s-noise", 1.2)
     expected = pipe(
-        Image.open(folder / "a.png"), num_inference_steps=3, start_timestep=300, eta=1.0,
+        Image.open(folder / "a.png"), num_inference_steps=3, start_timestep=300, eta=1.0, s_noise=1.2,
         generator=torch.Generator().manual_seed(7),
     ).images[0]  # fmt: skip
     np.testing.assert_array_equal(read(tmp_path / "out" / "a.png"), np.asarray(expected))
@@ -189,4 +189,5 @@ def test_two_processes_share_the_files(run, folder, model, tmp_path):
     one, two = (json.loads((tmp_path / f"{name}.json").read_text()) for name in ("one", "two"))
     assert [entry["input"] for entry in one] == [entry["input"] for entry in two]
     for name in names(tmp_path / "one"):
-        np.testing.assert_array_equal(read(tmp_path / "one" / name), read(tmp_path / "two" / name))
+        pictures = (read(tmp_path / folder / name).astype(int) for folder in ("one", "two"))
+        np.testing.assert_allclose(*pictures, atol=1)  # other batches, other rounding

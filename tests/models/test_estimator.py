@@ -86,6 +86,14 @@ def test_one_generator_per_image_makes_draws_independent_of_the_batch(scheduler)
     assert torch.equal(together[1:], diffuse(estimate[1:], scheduler, 400, seeded(4)))
 
 
+def test_s_noise_is_a_factor_on_the_noise(scheduler):
+    estimate = torch.rand(1, 3, 4, 4, generator=seeded(1))
+    weak, plain, strong = (diffuse(estimate, scheduler, 400, seeded(), s_noise) for s_noise in (0.5, 1.0, 1.5))
+    torch.testing.assert_close(strong - plain, plain - weak, rtol=0, atol=1e-5)
+    noise = torch.randn(1, 3, 4, 4, generator=seeded()) * (plain - weak)
+    assert noise.min() >= 0 and noise.max() > 0
+
+
 def test_without_generator_reads_the_global_stream(scheduler):
     estimate = torch.full((1, 3, 4, 4), 0.5)
     torch.manual_seed(5)
