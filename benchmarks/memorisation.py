@@ -67,7 +67,7 @@ class MemorisationReport(Report):
 
 
 def draw_samples(pipe: DifFacePipeline, count: int, seed: int, batch_size: int) -> torch.Tensor:
-    """Walk from pure noise, by deterministic DDIM: `[count,3,S,S]` in [0, 1]; the i-th depends on `seed` and i alone."""
+    """Walk from pure noise, without fresh noise: `[count,3,S,S]` in [0, 1]; the i-th depends on `seed` and i alone."""
     size = pipe.model_size
     noise = torch.stack(
         [torch.randn(3, *size, generator=torch.Generator().manual_seed(seed + i)) for i in range(count)]

@@ -34,7 +34,7 @@ class FaceReport(Report):
         faces: Number of faces.
         size: Their side, pixels.
         seed: Of what was done to them.
-        settings: Steps, start and eta that the pipeline's config names.
+        settings: Steps, start, eta and noise factor that the pipeline's config names.
     """
 
     model: str
@@ -56,5 +56,5 @@ def circumstances(pipe: DifFacePipeline, model: str, clean: torch.Tensor, seed: 
 
 
 def saved_defaults(pipe: DifFacePipeline) -> dict[str, Any]:
-    """Return the steps, start and eta that a pipeline's config names, as its constructor takes them."""
+    """Return the steps, start, eta and noise factor that a pipeline's config names, as its constructor takes them."""
     return {name: value for name, value in pipe.config.items() if name.startswith("default_")}

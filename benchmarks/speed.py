@@ -89,7 +89,7 @@ class SpeedReport(Report):
         threads: Of torch.
         batch_size: Faces at once.
         size: Their side, pixels.
-        settings: Steps, start and eta of the restorations.
+        settings: Steps, start, eta and noise factor of the restorations.
         operations: Floating-point operations of one call of the prior.
         rows: By variant.
     """

@@ -49,7 +49,7 @@ def test_report_measures_each_row_against_the_clean_faces(model, clean):
     }
 
 
-def test_nearer_is_the_share_of_faces_that_came_nearer(model, clean, monkeypatch):
+def test_nearer_says_how_much_and_how_often(model, clean, monkeypatch):
     distances = {"input": [0.5, 0.5, 0.5], "estimate": [0.4, 0.6, 0.5], "restored": [0.4, 0.3, 0.5]}
     pipe = DifFacePipeline.from_pretrained(model)
     stages = {name: torch.full_like(clean, level) for level, name in zip((0.1, 0.2, 0.3), distances, strict=True)}
@@ -63,13 +63,21 @@ def test_nearer_is_the_share_of_faces_that_came_nearer(model, clean, monkeypatch
 
     monkeypatch.setattr(quality, "identity_distance", identity_distance)
     figures, _ = quality.report(pipe, "name", clean, seed=0, batch_size=2)
-    assert figures.nearer == pytest.approx({"estimate": 1 / 3, "restored": 2 / 3})
+    assert figures.nearer["estimate"] == pytest.approx(
+        {"mean": 0, "standard_error": 0.1 / 3**0.5, "share": 1 / 3}, abs=1e-6
+    )
+    assert figures.nearer["restored"] == pytest.approx(
+        {"mean": 0.1, "standard_error": 0.1 / 3**0.5, "share": 2 / 3}, abs=1e-6
+    )
     assert figures.strangers == pytest.approx(0.8)
 
 
 def test_markdown_has_a_row_for_each_stage():
     rows = {"input": ROW | {"psnr": 9.0}, "estimate": ROW, "restored": ROW}
-    nearer = {"estimate": 0.6, "restored": 0.714}
+    nearer = {
+        "estimate": {"mean": 0.0205, "standard_error": 0.004, "share": 0.6},
+        "restored": {"mean": -0.01, "standard_error": 0.002, "share": 0.414},
+    }
     figures = quality.QualityReport("m", 7, 128, 0, {}, {}, rows, nearer, clean_piqe=33.33, strangers=0.8081)
     table, _, notes = figures.markdown().partition("\n\n")
     assert table.splitlines() == [
@@ -80,7 +88,8 @@ def test_markdown_has_a_row_for_each_stage():
         "| restored | 21.24 | 0.512 | 0.600 | 2.50 | 40.0 | 1.000 | 0.33 | 0.162 |",
     ]
     assert "7 faces of 128 x 128" in notes and "PIQE of 33.3" in notes
-    assert "60% of the estimate faces and 71% of the restored faces are nearer" in notes
+    assert "the estimate face by 0.021 +- 0.004, in 60% of the cases," in notes
+    assert "the restored face by -0.010 +- 0.002, in 41% of the cases," in notes
     assert "two different clean faces are 0.808 apart" in notes
 
 
