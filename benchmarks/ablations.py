@@ -3,8 +3,8 @@
     python -m benchmarks.ablations --data FOLDER_OF_CLEAN_FACES --output FOLDER [--srcnn FOLDER]
 
 Clean aligned faces are brought to the model's size and degraded blindly over the training range. Every table changes one
-thing and leaves the rest at the defaults saved in the pipeline, but for the number of network calls where the chain itself is
-looked at: it is high enough not to matter. Written to OUTPUT: `ablations.md`, `ablations.json`. Needs the extra `metrics`.
+thing and leaves the rest at the defaults saved in the pipeline, but for the number of network calls, which is the same in all
+tables that look at the chain itself. Written to OUTPUT: `ablations.md`, `ablations.json`. Needs the extra `metrics`.
 """
 
 import argparse
@@ -29,7 +29,7 @@ from .steps import SAMPLERS
 
 STARTS = (100, 200, 300, 400, 500, 600, 1000)
 ETAS = (0.0, 0.5, 1.0)
-CALLS = 15  # of the chains
+CALLS = 8  # of the chains
 SCHEDULERS = tuple(dict.fromkeys(scheduler_class for scheduler_class, _ in SAMPLERS.values()))
 KEPT_COLUMNS = COLUMNS | {"kept error": ("kept_error", "{:.2f}")}
 GRAIN_SIGMA, GRAIN_SIZE = 0.12, 0.7  # share of white, at middle gray; pixels of the model

@@ -26,7 +26,7 @@ from .faces import add_face_options, check_face_options, degrade_faces, load_fac
 from .reports import Report
 
 
-SAMPLING_STEPS = 100  # from pure noise
+SAMPLING_STEPS = 50  # from pure noise
 COMPARED_SIZE = 64  # pixels; the finest detail says nothing about who it is
 FACES_ON_SHEET = 6
 
