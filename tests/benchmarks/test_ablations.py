@@ -70,13 +70,11 @@ def test_degradations_beyond_the_range_are_worse(clean):
 def test_kept_error_is_1_where_the_chain_does_nothing_and_0_where_it_forgets(chain, clean, monkeypatch):
     estimates = degrade_faces(clean, seed=0)
     monkeypatch.setattr(ablations, "measure", lambda faces, clean: {})
-    monkeypatch.setattr(ablations, "restore", lambda chain, faces, batch_size, start_timestep: (faces, faces))
+    monkeypatch.setattr(ablations, "restore", lambda chain, faces, *_, **settings: (faces, faces))
     rows = ablations.measure_starts(chain, estimates, clean, batch_size=3)
     assert list(rows) == [f"N = {start}" for start in ablations.STARTS]
     assert all(row["kept_error"] == pytest.approx(1) for row in rows.values())
-    monkeypatch.setattr(
-        ablations, "restore", lambda chain, faces, *_, start_timestep: (torch.zeros_like(faces), faces)
-    )
+    monkeypatch.setattr(ablations, "restore", lambda chain, faces, *_, **settings: (torch.zeros_like(faces), faces))
     assert all(row["kept_error"] == 0 for row in ablations.measure_starts(chain, estimates, clean, 3).values())
 
 
