@@ -3,8 +3,8 @@
     python -m benchmarks.ablations --data FOLDER_OF_CLEAN_FACES --output FOLDER [--srcnn FOLDER]
 
 Clean aligned faces are brought to the model's size and degraded blindly over the training range. Every table changes one
-thing and leaves the rest at the defaults saved in the pipeline, but for the number of network calls, which is the same in all
-tables that look at the chain itself. Written to OUTPUT: `ablations.md`, `ablations.json`. Needs the extra `metrics`.
+thing and leaves the rest at the defaults saved in the pipeline, but for the number of network calls: only the last table, that
+of the degradations, has the pipeline's. Written to OUTPUT: `ablations.md`, `ablations.json`. Needs the extra `metrics`.
 """
 
 import argparse

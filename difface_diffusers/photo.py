@@ -19,7 +19,7 @@ from .faces.compositing import GRAY_CHOICES, keeps_tint, match_colour, to_gray
 from .faces.crops import AlignedFaces, align_faces, put_back
 from .faces.selection import Selection, parse_selection, select_faces
 from .image_processing import from_tensors, join_channels, split_channels, to_uint8
-from .pipeline_difface import DifFacePipeline, Sampling, check_integer, split_generator
+from .pipeline_difface import DifFacePipeline, Sampling, check_integer, is_number, split_generator
 from .pipeline_difface_inpaint import DifFaceInpaintPipeline
 from .upscale import BACKGROUNDS, Upscaler
 
@@ -191,7 +191,7 @@ def check_arguments(
     """Raise for whatever `restore_photo` cannot do; see there."""
     if num_photos == 0:
         raise ValueError("`photo` is an empty list; at least one photograph is needed.")
-    if isinstance(upscale, bool) or not isinstance(upscale, int | float) or not 1 <= upscale <= 8:
+    if not is_number(upscale) or not 1 <= upscale <= 8:
         raise ValueError(f"`upscale` is {upscale!r}; it must be a number within 1 .. 8.")
     if background not in BACKGROUNDS if isinstance(background, str) else not callable(background):
         raise ValueError(f"`background` is {background!r}; it must be {', '.join(BACKGROUNDS)} or an upscaler.")
