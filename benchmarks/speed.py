@@ -185,8 +185,9 @@ def prepare(pipe: DifFacePipeline, variant: Variant, graphs: Path) -> DifFacePip
     for network in (pipe.unet, pipe.estimator):
         if variant.channels_last:
             network.to(memory_format=torch.channels_last)
-        if variant.compiled:
-            network.compile()
+    if variant.compiled:
+        pipe.unet.compile(mode="reduce-overhead")  # as CUDA graphs on a GPU
+        pipe.estimator.compile_repeated_blocks() if pipe.estimator._repeated_blocks else pipe.estimator.compile()
     return pipe
 
 

@@ -172,9 +172,15 @@ def predict_clean(
         timestep: of the prediction.
         scaled_sample: x_t as the network saw it, that is after `scale_model_input`.
     """
+    return imply_clean(scheduler, epsilon, timestep, scaled_sample).clamp(-1, 1)
+
+
+def imply_clean(
+    scheduler: SchedulerMixin, epsilon: torch.Tensor, timestep: torch.Tensor, scaled_sample: torch.Tensor
+) -> torch.Tensor:
+    """Return what `predict_clean` clamps."""
     alpha_cumprod = scheduler.alphas_cumprod.to(scaled_sample.device)[timestep.long()]
-    clean = (scaled_sample - (1 - alpha_cumprod).sqrt() * epsilon) / alpha_cumprod.sqrt()
-    return clean.clamp(-1, 1)
+    return (scaled_sample - (1 - alpha_cumprod).sqrt() * epsilon) / alpha_cumprod.sqrt()
 
 
 def imply_noise(

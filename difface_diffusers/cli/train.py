@@ -1,17 +1,19 @@
-"""`difface train prior|estimator`: train on a folder of clean aligned faces."""
+"""`difface train prior|estimator|student`: train on a folder of clean aligned faces."""
 
 import argparse
 import sys
+from collections.abc import Callable
+from typing import Any
 
 
 def add_parser(subparsers: argparse._SubParsersAction) -> None:
     """Declare the arguments of `difface train`."""
     parser = subparsers.add_parser(
         "train",
-        help="train a prior or an estimator",
+        help="train a prior, an estimator or a student of one call",
         description="Train on a folder of clean aligned faces. Run it again with the same output to resume.",
     )
-    parser.add_argument("task", choices=["prior", "estimator"])
+    parser.add_argument("task", choices=["prior", "estimator", "student"])
     parser.add_argument("--config", required=True, help="YAML file; the names of the shipped ones work too")
     parser.add_argument("--data", required=True, help="folder of clean aligned faces, searched recursively")
     parser.add_argument("--output", required=True, help="folder for checkpoints, sheets, log and the finished model")
@@ -20,14 +22,17 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Train; return 130 when a signal stopped the training, as shells do."""
-    from ..training import EstimatorConfig, PriorConfig, load_config, shipped_config, train_estimator, train_prior
+    from .. import training
 
-    path = shipped_config(args.config) or args.config
+    tasks: dict[str, tuple[Any, Callable[..., training.TrainingResult]]] = {
+        "prior": (training.PriorConfig, training.train_prior),
+        "estimator": (training.EstimatorConfig, training.train_estimator),
+        "student": (training.StudentConfig, training.train_student),
+    }
+    config_class, train = tasks[args.task]
+    path = training.shipped_config(args.config) or args.config
     try:
-        if args.task == "prior":
-            result = train_prior(load_config(PriorConfig, path), args.data, args.output)
-        else:
-            result = train_estimator(load_config(EstimatorConfig, path), args.data, args.output)
+        result = train(training.load_config(config_class, path), args.data, args.output)
     except (ValueError, OSError, ImportError) as error:
         print(f"difface train: {error}", file=sys.stderr)
         return 2

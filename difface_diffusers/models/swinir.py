@@ -176,6 +176,7 @@ class SwinIREstimator(DiffusedEstimator):
 
     _supports_gradient_checkpointing = True
     _no_split_modules = ["SwinGroup"]  # noqa: RUF012  diffusers reads a plain list here
+    _repeated_blocks = ["SwinBlock"]  # noqa: RUF012
     _skip_layerwise_casting_patterns = ["norm"]  # noqa: RUF012
 
     @register_to_config

@@ -1,10 +1,12 @@
-"""Training of priors and estimators; needs the extra `train`."""
+"""Training of priors, estimators and students; needs the extra `train`."""
 
 from pathlib import Path
 
-from .config import EstimatorConfig, PriorConfig, build_config, load_config
+from .config import EstimatorConfig, PriorConfig, StudentConfig, build_config, load_config
 from .estimator import train_estimator
+from .loop import TrainingResult
 from .prior import train_prior
+from .student import train_student
 
 
 def shipped_config(name: str) -> Path | None:
@@ -16,9 +18,12 @@ def shipped_config(name: str) -> Path | None:
 __all__ = [
     "EstimatorConfig",
     "PriorConfig",
+    "StudentConfig",
+    "TrainingResult",
     "build_config",
     "load_config",
     "shipped_config",
     "train_estimator",
     "train_prior",
+    "train_student",
 ]

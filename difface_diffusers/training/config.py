@@ -1,9 +1,9 @@
-"""Typed settings of the two trainings; a YAML file states only what differs from the defaults."""
+"""Typed settings of the trainings; a YAML file states only what differs from the defaults."""
 
 import dataclasses
 import re
 import typing
-from dataclasses import dataclass, field
+from dataclasses import MISSING, dataclass, field
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -137,7 +137,27 @@ class EstimatorConfig:
     loop: LoopConfig = field(default_factory=LoopConfig)
 
 
-ConfigT = typing.TypeVar("ConfigT", PriorConfig, EstimatorConfig)
+@dataclass(frozen=True)
+class StudentConfig:
+    """Distillation of a pipeline's prior into a student of one call.
+
+    Attributes:
+        teacher: folder or Hub id of the pipeline; its estimator, prior, scheduler and default settings make the targets.
+        model: arguments of `DifFaceUNet2DModel`, the student's.
+        initial_weights: folder of a saved UNet of the same architecture to start from, the teacher's say.
+        degradation: ranges of the blind degradation that the teacher restores.
+    """
+
+    teacher: str
+    model: dict[str, Any] = field(default_factory=dict)
+    initial_weights: str | None = None
+    degradation: DegradationRanges = field(default_factory=DegradationRanges)
+    data: DataConfig = field(default_factory=DataConfig)
+    loop: LoopConfig = field(default_factory=LoopConfig)
+
+
+TrainingConfig = PriorConfig | EstimatorConfig | StudentConfig
+ConfigT = typing.TypeVar("ConfigT", bound=TrainingConfig)
 
 
 def build_config(config_class: type[ConfigT], values: dict[str, Any]) -> ConfigT:
@@ -164,7 +184,7 @@ def load_config(config_class: type[ConfigT], path: str | Path) -> ConfigT:
         raise ValueError(f"{path}: {error}") from error
 
 
-def save_config(config: PriorConfig | EstimatorConfig, path: Path) -> None:
+def save_config(config: TrainingConfig, path: Path) -> None:
     """Write every setting, defaults included, as a YAML file that `load_config` reads."""
     path.write_text(_yaml().safe_dump(dataclasses.asdict(config), sort_keys=False))
 
@@ -180,13 +200,20 @@ def _check_lowest(config: Any, lowest: int, *names: str) -> None:
             raise ValueError(f"`{name}` is {value}; it must be at least {lowest}.")
 
 
-def _build(config_class: type, values: dict[str, Any], prefix: str) -> Any:
+def _build(config_class: Any, values: dict[str, Any], prefix: str) -> Any:
     types = typing.get_type_hints(config_class)
     unknown = [name for name in values if name not in types]
     if unknown:
         names = ", ".join(f"`{prefix}{name}`" for name in unknown)
         raise ValueError(f"unknown setting {names}; known are {', '.join(types)}.")
-    return config_class(**{name: _convert(types[name], value, f"{prefix}{name}") for name, value in values.items()})
+    settings = {name: _convert(types[name], value, f"{prefix}{name}") for name, value in values.items()}
+    required = [
+        entry.name for entry in dataclasses.fields(config_class) if MISSING is entry.default is entry.default_factory
+    ]
+    missing = [name for name in required if name not in settings]
+    if missing:
+        raise ValueError(f"`{prefix}{missing[0]}` is missing; it has no default.")
+    return config_class(**settings)
 
 
 def _convert(expected: Any, value: Any, name: str) -> Any:

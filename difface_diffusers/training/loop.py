@@ -1,4 +1,4 @@
-"""One training loop for priors and estimators: accumulate, step, average, log, draw sheets, save, resume exactly."""
+"""One training loop for all networks: accumulate, step, average, log, draw sheets, save, resume exactly."""
 
 import contextlib
 import dataclasses
@@ -24,7 +24,7 @@ from safetensors.torch import load_file, save_file
 from torch.utils.data import DataLoader
 from tqdm.auto import tqdm
 
-from .config import EstimatorConfig, LoopConfig, PriorConfig, save_config
+from .config import LoopConfig, TrainingConfig, save_config
 from .data import FaceDataset, PositionSampler
 
 
@@ -38,7 +38,7 @@ class Task(Protocol):
     model: ModelMixin
 
     @property
-    def config(self) -> PriorConfig | EstimatorConfig:
+    def config(self) -> TrainingConfig:
         """The settings of the whole training."""
 
     def loss(self, model: torch.nn.Module, batch: dict[str, torch.Tensor]) -> torch.Tensor:
@@ -115,7 +115,7 @@ def train(task: Task, dataset: FaceDataset, config: LoopConfig, output: str | Pa
     output = Path(output)
     accelerator = _accelerator(config.mixed_precision)
     optimizer = torch.optim.AdamW(task.model.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay)
-    ema = EMAModel(task.model.parameters(), decay=config.ema_decay)
+    ema = EMAModel(task.model.parameters(), decay=config.ema_decay, foreach=True)
     step = load_checkpoint(output, task.model, ema, optimizer)
     if accelerator.is_main_process:
         output.mkdir(parents=True, exist_ok=True)

@@ -48,7 +48,7 @@ class PriorTask:
     def loss(self, model: torch.nn.Module, batch: dict[str, torch.Tensor]) -> torch.Tensor:
         """Return `prior_loss` of `batch["clean"]`, `[B,3,S,S]` in [0,1], at random timesteps."""
         clean = batch["clean"] * 2 - 1
-        noise = torch.randn(clean.shape).to(clean.device)
+        noise = torch.randn_like(clean)
         timesteps = sample_timesteps(
             clean.shape[0],
             self.scheduler.config.num_train_timesteps,

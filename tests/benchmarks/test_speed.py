@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from benchmarks import speed
-from difface_diffusers import DifFacePipeline
+from difface_diffusers import DifFacePipeline, SwinIREstimator
 from tests.conftest import SIZE
 
 
@@ -62,6 +62,17 @@ def test_variants_change_a_copy(pipe, tmp_path, name):
     layout = torch.channels_last if variant.channels_last else torch.contiguous_format
     assert prepared.unet.conv_in.weight.is_contiguous(memory_format=layout)
     assert pipe.unet.dtype is torch.float32 and pipe.unet.conv_in.weight.is_contiguous()
+
+
+def test_a_swinir_is_compiled_block_by_block(pipe, tmp_path):
+    estimator = SwinIREstimator(embed_dim=8, depths=(2,), num_heads=(2,), scale=2, window_size=4, num_feat=8)
+    pipe.register_modules(estimator=estimator)
+    prepared = speed.prepare(pipe, speed.VARIANTS["float32, channels_last, compiled"], tmp_path).estimator
+    compiled = [module for module in prepared.modules() if module._compiled_call_impl is not None]
+    assert [type(module).__name__ for module in compiled] == ["SwinBlock", "SwinBlock"]
+    image = torch.rand(1, 3, 16, 16, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        torch.testing.assert_close(prepared(image), estimator(image))
 
 
 def test_the_official_architecture_is_the_converted_one():

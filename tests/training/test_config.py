@@ -4,7 +4,14 @@ import sys
 import pytest
 import yaml
 
-from difface_diffusers.training import EstimatorConfig, PriorConfig, build_config, load_config, shipped_config
+from difface_diffusers.training import (
+    EstimatorConfig,
+    PriorConfig,
+    StudentConfig,
+    build_config,
+    load_config,
+    shipped_config,
+)
 from difface_diffusers.training.config import DataConfig, LoopConfig, save_config
 
 from .tiny import ESTIMATOR, PRIOR, write_yaml
@@ -157,9 +164,13 @@ def test_without_yaml_the_error_says_what_to_install(tmp_path, monkeypatch):
         load_config(PriorConfig, tmp_path / "any.yaml")
 
 
+CLASSES = {"estimator": EstimatorConfig, "prior": PriorConfig, "student": StudentConfig}
+
+
 @pytest.mark.parametrize("name", sorted(path.stem for path in shipped_config("mini_prior_64").parent.glob("*.yaml")))
 def test_shipped_configs_load(name):
-    config = load_config(EstimatorConfig if "estimator" in name else PriorConfig, shipped_config(name))
+    (config_class,) = (config_class for word, config_class in CLASSES.items() if word in name)
+    config = load_config(config_class, shipped_config(name))
     assert config.model
     assert config.data.image_size in (64, 128)
 

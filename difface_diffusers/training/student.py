@@ -1,0 +1,74 @@
+"""Distillation of a pipeline's prior into a student of one call (Luhman and Luhman, arXiv 2101.02388)."""
+
+from pathlib import Path
+
+import torch
+from diffusers.models.modeling_utils import ModelMixin
+from PIL import Image
+
+from ..evaluation.sheets import sheet
+from ..models.unet import DifFaceUNet2DModel
+from ..pipeline_difface import DifFacePipeline
+from ..timesteps import imply_clean
+from .config import StudentConfig
+from .data import FaceDataset
+from .loop import TrainingResult, build_model, train
+
+
+class StudentTask:
+    """Teaches a UNet to answer x_N in one call with the x_0 that a pipeline reaches in all of its default ones.
+
+    The states x_N are those that the pipeline's estimator makes of degraded faces: the student learns the part of the chain
+    that restorations run, and no other. The chain has to be deterministic: then x_0 is a function of x_N, and a plain L1
+    loss has nothing to average over.
+    """
+
+    name = "student"
+
+    def __init__(self, config: StudentConfig) -> None:
+        self.config = config
+        self.model = build_model(DifFaceUNet2DModel, config.model, config.initial_weights)
+        try:
+            self.teacher = DifFacePipeline.from_pretrained(config.teacher)
+        except (OSError, ValueError) as error:
+            raise ValueError(f"`teacher` is {config.teacher!r}: {error}") from error
+        self.teacher.set_progress_bar_config(disable=True)
+        eta, size = self.teacher.config.default_eta, config.data.image_size
+        if eta != 0:
+            raise ValueError(f"`teacher` draws fresh noise (`default_eta` {eta}); its chain must be deterministic.")
+        if self.teacher.model_size != (size, size):
+            raise ValueError(
+                f"`data.image_size` is {size}; it must be the size of `teacher`, {self.teacher.model_size}."
+            )
+
+    def loss(self, model: torch.nn.Module, batch: dict[str, torch.Tensor]) -> torch.Tensor:
+        """Return the mean absolute difference of the two answers, on [-1,1], to `batch["degraded"]`, `[B,3,S,S]` in [0,1]."""
+        latents, timestep, target = self._teach(batch["degraded"])
+        return torch.nn.functional.l1_loss(self._answer(model, latents, timestep), target)
+
+    def sheet(self, model: ModelMixin, batch: dict[str, torch.Tensor]) -> Image.Image:
+        """Show input, teacher, student and clean face."""
+        latents, timestep, target = self._teach(batch["degraded"])
+        answers = {"teacher": target, "student": self._answer(model, latents, timestep)}
+        columns = {name: (answer / 2 + 0.5).clamp(0, 1) for name, answer in answers.items()}
+        return sheet({"input": batch["degraded"], **columns, "clean": batch["clean"]})
+
+    @torch.no_grad()
+    def _teach(self, degraded: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Return x_N as the networks see it, its timestep, and the teacher's x_0."""
+        teacher = self.teacher.to(degraded.device)
+        sampling = teacher.with_defaults()
+        latents, timesteps = teacher.prepare_latents(teacher.estimate(degraded), sampling, None, None)
+        scaled = teacher.scheduler.scale_model_input(latents, timesteps[0])
+        return scaled, timesteps[0], teacher.denoise(latents, timesteps, sampling.eta, None, None, [])
+
+    def _answer(self, model: torch.nn.Module, latents: torch.Tensor, timestep: torch.Tensor) -> torch.Tensor:
+        epsilon = model(latents, timestep).sample[:, :3].float()
+        return imply_clean(self.teacher.scheduler, epsilon, timestep, latents)
+
+
+def train_student(config: StudentConfig, data: str | Path, output: str | Path) -> TrainingResult:
+    """Train a student on a folder of clean aligned faces; see `loop.train` for what `output` receives."""
+    torch.manual_seed(config.loop.seed)
+    dataset = FaceDataset(data, config.data, config.loop.seed, config.degradation)
+    return train(StudentTask(config), dataset, config.loop, output)
