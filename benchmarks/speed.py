@@ -187,7 +187,10 @@ def prepare(pipe: DifFacePipeline, variant: Variant, graphs: Path) -> DifFacePip
             network.to(memory_format=torch.channels_last)
     if variant.compiled:
         pipe.unet.compile(mode="reduce-overhead")  # as CUDA graphs on a GPU
-        pipe.estimator.compile_repeated_blocks() if pipe.estimator._repeated_blocks else pipe.estimator.compile()
+        if pipe.estimator._repeated_blocks:
+            pipe.estimator.compile_repeated_blocks()
+        else:
+            pipe.estimator.compile()
     return pipe
 
 

@@ -54,7 +54,7 @@ def test_every_scheduler_finds_what_it_needs_in_the_config(folder):
 def test_the_estimate_is_nearer_the_face_than_the_input(result):
     pytest.importorskip("dlib")
     before, after = (identity_distance(result[name], result["clean"]) for name in ("input", "estimate"))
-    assert after < before - 0.01
+    assert after < before - 0.02
 
 
 def test_the_restoration_is_the_same_person(result):
