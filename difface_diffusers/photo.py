@@ -3,7 +3,7 @@
 import itertools
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, cast
 
@@ -19,14 +19,14 @@ from .faces.compositing import GRAY_CHOICES, keeps_tint, match_colour, to_gray
 from .faces.crops import AlignedFaces, align_faces, put_back
 from .faces.selection import Selection, parse_selection, select_faces
 from .image_processing import from_tensors, join_channels, split_channels, to_uint8
-from .pipeline_difface import DifFacePipeline, Sampling, check_integer, is_number, split_generator
+from .pipeline_difface import SAMPLING_ARGUMENTS, DifFacePipeline, check_integer, is_number, split_generator
 from .pipeline_difface_inpaint import DifFaceInpaintPipeline
 from .upscale import BACKGROUNDS, Upscaler
 
 
-SAMPLING_ARGUMENTS = tuple(entry.name for entry in fields(Sampling))
 PIPE_ARGUMENTS = {
     *SAMPLING_ARGUMENTS,
+    "preset",
     "num_samples",
     "callback_on_step_end",
     "callback_on_step_end_tensor_inputs",
@@ -211,7 +211,7 @@ def check_arguments(
         raise TypeError(f"restore_photo does not take {', '.join(unknown)}; for the faces it takes {PIPE_ARGUMENTS}.")
     pipe.check_inputs(
         num_images=1,
-        sampling=pipe.with_defaults(*map(pipe_arguments.get, SAMPLING_ARGUMENTS)),
+        sampling=pipe.with_defaults(**{name: pipe_arguments.get(name) for name in (*SAMPLING_ARGUMENTS, "preset")}),
         num_samples=pipe_arguments.get("num_samples", 1),
         callback_on_step_end_tensor_inputs=pipe_arguments.get("callback_on_step_end_tensor_inputs", ["latents"]),
     )

@@ -2,7 +2,7 @@
 
 import inspect
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
@@ -55,6 +55,9 @@ class Sampling:
     s_noise: float
 
 
+SAMPLING_ARGUMENTS = tuple(entry.name for entry in fields(Sampling))
+
+
 def split_generator(generator: torch.Generator, count: int) -> list[torch.Generator]:
     """Make one generator into one per image, so that a picture does not depend on how many others are drawn with it.
 
@@ -81,6 +84,11 @@ class DifFacePipeline(DiffusionPipeline):
         default_start_timestep: see `__call__`.
         default_eta: see `__call__`.
         default_s_noise: see `__call__`.
+        presets: by name, a dictionary of those four arguments of `__call__` that go together; what it leaves out is the
+            default. Saved with the pipeline.
+
+    Raises:
+        ValueError: a preset has a setting that is none of the four.
     """
 
     fills_holes = False  # whether the estimator takes a mask too
@@ -96,14 +104,21 @@ class DifFacePipeline(DiffusionPipeline):
         default_start_timestep: int = 400,
         default_eta: float = 0.5,
         default_s_noise: float = 1.0,
+        presets: dict | None = None,  # `from_pretrained` cannot check a parametrised type
     ) -> None:
         super().__init__()
+        presets = {name: dict(settings) for name, settings in (presets or {}).items()}
+        for name, settings in presets.items():
+            unknown = sorted(set(settings) - set(SAMPLING_ARGUMENTS))
+            if unknown:
+                raise ValueError(f"`presets` has {unknown} in {name!r}; settings are {', '.join(SAMPLING_ARGUMENTS)}.")
         self.register_modules(unet=unet, estimator=estimator, scheduler=scheduler)
         self.register_to_config(
             default_num_inference_steps=default_num_inference_steps,
             default_start_timestep=default_start_timestep,
             default_eta=default_eta,
             default_s_noise=default_s_noise,
+            presets=presets,
         )
         self._num_timesteps = 0
         self._interrupt = False
@@ -139,14 +154,15 @@ class DifFacePipeline(DiffusionPipeline):
         callback_on_step_end: Callable[..., dict] | PipelineCallback | MultiPipelineCallbacks | None = None,
         callback_on_step_end_tensor_inputs: list[str] | None = None,
         s_noise: float | None = None,
+        preset: str | None = None,
     ) -> DifFacePipelineOutput | tuple:
         """Restore aligned faces.
 
         Args:
             image: PIL image, array `[H,W,3]` or `[N,H,W,3]`, tensor `[3,H,W]` or `[N,3,H,W]`, or a list of these;
                 RGB, uint8 or float in [0,1]. Any size: resized to the model's and back (bicubic, antialias).
-            num_inference_steps: network calls K, 1 .. N. `None` means the default saved with the pipeline, here and in
-                the next two.
+            num_inference_steps: network calls K, 1 .. N. `None` means what `preset` says, or the default saved with the
+                pipeline, here and in the next two.
             start_timestep: N, where the chain begins on the prior's own scale of 1 .. 1000. A larger N survives worse
                 degradations and keeps less of the input.
             eta: share of fresh noise in each step, 0 (deterministic) .. 1; for DDIM (Song et al. 2021, eq. 16), other
@@ -161,9 +177,10 @@ class DifFacePipeline(DiffusionPipeline):
                 return changed `latents`. Setting `pipe._interrupt = True` ends the chain with what it has.
             callback_on_step_end_tensor_inputs: what `tensors` holds, `["latents"]` unless given: `latents` is x_t,
                 `pred_original_sample` the clean face the prior believes in now, `[N*num_samples,3,S,S]` in [-1,1].
-            s_noise: factor on the noise of x_N, above 0 and at most 2; `None` means the saved default. A little above 1
-                makes up for the detail that deterministic chains lose, and adds grain (as S_noise in Karras et al. 2022,
-                section 4).
+            s_noise: factor on the noise of x_N, above 0 and at most 2; `None` as above. A little above 1 makes up for the
+                detail that deterministic chains lose, and adds grain (as S_noise in Karras et al. 2022, section 4).
+            preset: name of settings saved with the pipeline, one of `pipe.config.presets`; arguments that are given
+                come before it.
 
         Returns:
             `DifFacePipelineOutput`.
@@ -173,7 +190,9 @@ class DifFacePipeline(DiffusionPipeline):
             ValueError: an argument is out of range, or contradicts another; the message names it.
         """
         # 0. Defaults
-        sampling = self.with_defaults(num_inference_steps, start_timestep, eta, s_noise)
+        sampling = self.with_defaults(
+            preset, num_inference_steps=num_inference_steps, start_timestep=start_timestep, eta=eta, s_noise=s_noise
+        )
         callback_on_step_end_tensor_inputs = self.callback_inputs(
             callback_on_step_end, callback_on_step_end_tensor_inputs
         )
@@ -220,21 +239,20 @@ class DifFacePipeline(DiffusionPipeline):
             return images, estimates
         return DifFacePipelineOutput(images=images, estimates=estimates)
 
-    def with_defaults(
-        self,
-        num_inference_steps: int | None = None,
-        start_timestep: int | None = None,
-        eta: float | None = None,
-        s_noise: float | None = None,
-    ) -> Sampling:
-        """Return the four with the defaults saved with the pipeline in place of `None`."""
-        config = self.config
-        return Sampling(
-            config.default_num_inference_steps if num_inference_steps is None else num_inference_steps,
-            config.default_start_timestep if start_timestep is None else start_timestep,
-            config.default_eta if eta is None else eta,
-            config.default_s_noise if s_noise is None else s_noise,
-        )
+    def with_defaults(self, preset: str | None = None, **arguments: float | None) -> Sampling:
+        """Return the arguments of `Sampling`; those that are `None` or missing as a preset has them, or the defaults.
+
+        Raises:
+            ValueError: the pipeline has no such preset.
+        """
+        presets = self.config.presets
+        if preset is not None and preset not in presets:
+            known = f"it must be one of {', '.join(presets)}" if presets else "this pipeline has none"
+            raise ValueError(f"`preset` is {preset!r}; {known}.")
+        settings = {name: self.config[f"default_{name}"] for name in SAMPLING_ARGUMENTS}
+        settings |= presets.get(preset, {})
+        settings |= {name: value for name, value in arguments.items() if value is not None}
+        return Sampling(**settings)
 
     def callback_inputs(
         self,

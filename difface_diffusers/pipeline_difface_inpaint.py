@@ -45,6 +45,7 @@ class DifFaceInpaintPipeline(DifFacePipeline):
         default_start_timestep: see `DifFacePipeline`.
         default_eta: see `DifFacePipeline`.
         default_s_noise: see `DifFacePipeline`.
+        presets: see `DifFacePipeline`.
     """
 
     fills_holes = True
@@ -58,6 +59,7 @@ class DifFaceInpaintPipeline(DifFacePipeline):
         default_start_timestep: int = 480,
         default_eta: float = 1.0,
         default_s_noise: float = 1.0,
+        presets: dict | None = None,
     ) -> None:
         super().__init__(
             unet,
@@ -67,6 +69,7 @@ class DifFaceInpaintPipeline(DifFacePipeline):
             default_start_timestep,
             default_eta,
             default_s_noise,
+            presets,
         )
 
     @classmethod
@@ -96,6 +99,7 @@ class DifFaceInpaintPipeline(DifFacePipeline):
         callback_on_step_end: Callable[..., dict] | PipelineCallback | MultiPipelineCallbacks | None = None,
         callback_on_step_end_tensor_inputs: list[str] | None = None,
         s_noise: float | None = None,
+        preset: str | None = None,
     ) -> DifFacePipelineOutput | tuple:
         """Fill the holes of aligned faces.
 
@@ -121,6 +125,7 @@ class DifFaceInpaintPipeline(DifFacePipeline):
             callback_on_step_end: see `DifFacePipeline`.
             callback_on_step_end_tensor_inputs: see `DifFacePipeline`.
             s_noise: see `DifFacePipeline`.
+            preset: see `DifFacePipeline`.
 
         Returns:
             `DifFacePipelineOutput`; known pixels of both `images` and `estimates` equal the input's exactly. As "latent",
@@ -131,7 +136,9 @@ class DifFaceInpaintPipeline(DifFacePipeline):
             ValueError: an argument is out of range, or contradicts another; the message names it.
         """
         # 0. Defaults
-        sampling = self.with_defaults(num_inference_steps, start_timestep, eta, s_noise)
+        sampling = self.with_defaults(
+            preset, num_inference_steps=num_inference_steps, start_timestep=start_timestep, eta=eta, s_noise=s_noise
+        )
         callback_on_step_end_tensor_inputs = self.callback_inputs(
             callback_on_step_end, callback_on_step_end_tensor_inputs
         )

@@ -26,6 +26,7 @@ pipeline_tag: image-to-image
 
 @pytest.fixture
 def folder(pipe, tmp_path):
+    pipe.register_to_config(presets={"fast": {"num_inference_steps": 2}})
     pipe.save_pretrained(tmp_path / "model")
     (tmp_path / "model" / "README.md").write_text(CARD)
     return tmp_path / "model"
@@ -55,6 +56,7 @@ def test_what_a_folder_holds(folder):
     info = model_info(folder)
     assert info.model == str(folder) and info.pipeline == "DifFacePipeline" and info.face_size == (SIZE, SIZE)
     assert info.defaults == {"num_inference_steps": 4, "start_timestep": 400, "eta": 0.5, "s_noise": 1.0}
+    assert info.presets == {"fast": {"num_inference_steps": 2}}
     assert info.scheduler == ComponentInfo("diffusers", "DDIMScheduler")
     assert info.scheduler_settings == {
         "num_train_timesteps": 1000, "beta_schedule": "linear", "beta_start": 1e-4, "beta_end": 0.02,

@@ -432,7 +432,7 @@ def test_the_bundled_parts_restore_a_whole_photograph():
     pipe = DifFacePipeline.from_pretrained(BUNDLED_MODEL)
     pipe.set_progress_bar_config(disable=True)
     photo, _ = scene(np.asarray(Image.open(ASTRONAUT).convert("RGB")), 50, 20, (240, 320), (160, 120))
-    result = restore_photo(pipe, photo, generator=torch.Generator().manual_seed(0), num_inference_steps=2)
+    result = restore_photo(pipe, photo, generator=torch.Generator().manual_seed(0), preset="fast")
     assert len(result.faces) == 1 and result.image.shape == (480, 640, 3)
     plain = restore_photo(pipe, photo, faces=[]).image
     y, x = np.nonzero((result.image != plain).any(-1))

@@ -22,6 +22,7 @@ from PIL import Image
 from conversion import convert_prior
 from difface_diffusers import DifFacePipeline, DifFacePipelineOutput
 from difface_diffusers.models import DiffusedEstimator
+from difface_diffusers.pipeline_difface import Sampling
 
 from .conftest import SIZE, ddim, tiny_estimator, tiny_unet
 from .conversion.reference import image, load_golden, load_manifest, noise, weights
@@ -443,5 +444,51 @@ class TestDefaults:
         assert parameters == [
             "image", "num_inference_steps", "start_timestep", "eta", "num_samples", "generator", "latents",
             "output_type", "return_dict", "callback_on_step_end", "callback_on_step_end_tensor_inputs",
-            "s_noise",
+            "s_noise", "preset",
         ]  # fmt: skip
+
+
+class TestPresets:
+    @pytest.fixture
+    def pipe(self, pipe):
+        presets = {"fast": {"num_inference_steps": 2, "start_timestep": 200}, "plain": {}}
+        pipe = DifFacePipeline(**pipe.components, default_num_inference_steps=4, presets=presets)
+        pipe.set_progress_bar_config(disable=True)
+        return pipe
+
+    @pytest.mark.parametrize(
+        "preset, given, expected",
+        [
+            (None, {}, (4, 400, 0.5, 1.0)),
+            ("plain", {}, (4, 400, 0.5, 1.0)),
+            ("fast", {}, (2, 200, 0.5, 1.0)),
+            ("fast", {"num_inference_steps": 3, "eta": 0.0}, (3, 200, 0.0, 1.0)),
+        ],
+    )
+    def test_what_is_given_comes_before_the_preset_and_that_before_the_defaults(self, pipe, preset, given, expected):
+        assert pipe.with_defaults(preset, **given) == Sampling(*expected)
+
+    def test_a_call_runs_it(self, pipe, faces):
+        fast = pipe(faces, preset="fast", generator=generators(0, 1), output_type="pt").images
+        assert pipe.num_timesteps == 2
+        arguments = {"num_inference_steps": 2, "start_timestep": 200}
+        spelled_out = pipe(faces, **arguments, generator=generators(0, 1), output_type="pt").images
+        torch.testing.assert_close(fast, spelled_out)
+
+    def test_are_saved_with_the_pipeline(self, pipe, tmp_path):
+        pipe.save_pretrained(tmp_path)
+        loaded = DifFacePipeline.from_pretrained(tmp_path)
+        assert loaded.with_defaults("fast") == pipe.with_defaults("fast")
+        assert list(loaded.config.presets) == ["fast", "plain"]
+
+    def test_an_unknown_one_is_refused(self, pipe, faces):
+        with pytest.raises(ValueError, match="`preset` is 'slow'; it must be one of fast, plain"):
+            pipe(faces, preset="slow")
+        with pytest.raises(ValueError, match="`preset` is 'fast'; this pipeline has none"):
+            DifFacePipeline(**pipe.components)(faces, preset="fast")
+
+    def test_with_a_setting_that_does_not_exist_is_refused(self, pipe):
+        with pytest.raises(
+            ValueError, match=r"`presets` has \['steps'\] in 'fast'; settings are num_inference_steps,"
+        ):
+            DifFacePipeline(**pipe.components, presets={"fast": {"steps": 2}})

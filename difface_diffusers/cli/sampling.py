@@ -33,6 +33,9 @@ def add_sampling_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments that `load_pipeline` and the pipelines' calls take."""
     model = parser.add_argument_group("model and sampling")
     model.add_argument("--model", help="Hub id or folder of a pipeline; the bundled one unless given")
+    model.add_argument(
+        "--preset", metavar="P", help="settings of the next four that are saved with the model, by name"
+    )
     model.add_argument("--steps", type=int, metavar="K", help="network calls per face")
     model.add_argument("--start", type=int, metavar="N", help="start timestep, 1 .. 1000; higher invents more")
     model.add_argument("--eta", type=float, metavar="E", help="share of fresh noise in each step, 0 .. 1")
@@ -48,6 +51,7 @@ def add_sampling_arguments(parser: argparse.ArgumentParser) -> None:
 def sampling_of(args: argparse.Namespace) -> dict[str, Any]:
     """Return how to sample, under the names of the pipelines' arguments; `None` where the model's default is to be used."""
     return {
+        "preset": args.preset,
         "num_inference_steps": args.steps,
         "start_timestep": args.start,
         "eta": args.eta,

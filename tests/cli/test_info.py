@@ -59,6 +59,7 @@ def test_without_a_name_it_is_the_bundled_model(capsys):
     assert main(["info"]) == 0
     output = capsys.readouterr().out
     assert BUNDLED_MODEL in output and "float16, 24.4 MB\n" in output and "cc-by-nc-sa-4.0" in output
+    assert "presets       fast: num_inference_steps 3\n              balanced: the defaults\n" in output
 
 
 def test_json(folder, capsys):

@@ -7,6 +7,7 @@ import pytest
 import torch
 from PIL import Image
 
+from difface_diffusers import DifFacePipeline
 from difface_diffusers.cli import main
 from difface_diffusers.photo_files import Metadata, PhotoFile, read_photo, write_photo
 from tests.conftest import SIZE
@@ -56,6 +57,19 @@ def test_writes_what_the_pipeline_answers(run, folder, tmp_path, pipe):
         generator=torch.Generator().manual_seed(7),
     ).images[0]  # fmt: skip
     np.testing.assert_array_equal(read(tmp_path / "out" / "a.png"), np.asarray(expected))
+
+
+def test_a_preset_of_the_model(run, folder, tmp_path, pipe, capsys):
+    presets = {"fast": {"num_inference_steps": 2, "start_timestep": 300}}
+    DifFacePipeline(**pipe.components, presets=presets).save_pretrained(tmp_path / "model")
+    assert run(folder / "a.png", "--preset", "fast") == 0
+    expected = pipe(
+        Image.open(folder / "a.png"), num_inference_steps=2, start_timestep=300,
+        generator=torch.Generator().manual_seed(0),
+    ).images[0]  # fmt: skip
+    np.testing.assert_array_equal(read(tmp_path / "out" / "a.png"), np.asarray(expected))
+    assert run(folder / "a.png", "--preset", "slow") == 2
+    assert "`preset` is 'slow'; it must be one of fast" in capsys.readouterr().err
 
 
 def test_a_file_comes_out_the_same_whatever_is_restored_with_it(run, folder, tmp_path):
