@@ -4,7 +4,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from . import degrade, export, info, inpaint, restore, train
+from . import degrade, evaluate, export, info, inpaint, restore, train
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -15,6 +15,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     inpaint.add_parser(subparsers)
     train.add_parser(subparsers)
     degrade.add_parser(subparsers)
+    evaluate.add_parser(subparsers)
     info.add_parser(subparsers)
     export.add_parser(subparsers)
     args = parser.parse_args(argv)
