@@ -16,7 +16,7 @@ NEEDED_BY = "This metric needs"
 SSIM_WINDOW, SSIM_SIGMA = 11, 1.5  # pixels
 SSIM_C1, SSIM_C2 = 0.01**2, 0.03**2
 MS_SSIM_WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)  # of the scales, from the full size to a sixteenth of it
-MS_SSIM_SMALLEST = (SSIM_WINDOW - 1) * 2 ** (len(MS_SSIM_WEIGHTS) - 1) + 1  # side, pixels
+MS_SSIM_SMALLEST = SSIM_WINDOW * 2 ** (len(MS_SSIM_WEIGHTS) - 1)  # side, pixels
 SPECTRUM_FLOOR = 1e-9  # keeps the logarithm of nothing finite; a gray level of 8 bits has 1.5e-5
 LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601
 
@@ -74,7 +74,7 @@ def ms_ssim(image: torch.Tensor, reference: torch.Tensor) -> torch.Tensor:
     channels.
 
     Args:
-        image: The images to judge, RGB `[B,3,H,W]` in [0, 1], each side at least 161 pixels.
+        image: The images to judge, RGB `[B,3,H,W]` in [0, 1], each side at least 176 pixels.
         reference: The clean images, same shape and range.
 
     Returns:
