@@ -11,7 +11,7 @@ from tqdm import tqdm
 from .distributions import INCEPTION_URL, FeatureNetwork, fid, kid, load_feature_network
 from .face_metrics import embed, identity_distance, landmark_distance
 from .lpips import ALEXNET_URL, load_lpips
-from .metrics import gradient_ratio, ms_ssim, psnr, psnr_y, ssim
+from .metrics import coarse_psnr, gradient_ratio, ms_ssim, psnr, psnr_y, ssim
 from .niqe import niqe
 from .piqe import piqe
 from .protocol import read_image
@@ -22,7 +22,7 @@ SetMetric = tuple[Callable[[torch.Tensor, torch.Tensor], torch.Tensor], FeatureN
 
 PAIR_METRICS: dict[str, PairMetric] = {
     metric.__name__: metric
-    for metric in (psnr, psnr_y, ssim, ms_ssim, gradient_ratio, identity_distance, landmark_distance)
+    for metric in (psnr, psnr_y, coarse_psnr, ssim, ms_ssim, gradient_ratio, identity_distance, landmark_distance)
 }
 SINGLE_METRICS = {metric.__name__: metric for metric in (niqe, piqe)}
 METRICS = (*PAIR_METRICS, "lpips", *SINGLE_METRICS, "frechet_distance", "fid", "kid")

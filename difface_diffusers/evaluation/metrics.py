@@ -15,6 +15,7 @@ from .protocol import luma
 NEEDED_BY = "This metric needs"
 SSIM_WINDOW, SSIM_SIGMA = 11, 1.5  # pixels
 SSIM_C1, SSIM_C2 = 0.01**2, 0.03**2
+COARSE_SIZE = 16  # side of what the strongest degradation in training leaves of a face, pixels
 MS_SSIM_WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)  # of the scales, from the full size to a sixteenth of it
 MS_SSIM_SMALLEST = SSIM_WINDOW * 2 ** (len(MS_SSIM_WEIGHTS) - 1)  # side, pixels
 SPECTRUM_FLOOR = 1e-9  # keeps the logarithm of nothing finite; a gray level of 8 bits has 1.5e-5
@@ -47,6 +48,22 @@ def psnr_y(image: torch.Tensor, reference: torch.Tensor) -> torch.Tensor:
     """
     check_images({"image": image, "reference": reference})
     return _decibels((luma(image) - luma(reference)) / 255)
+
+
+def coarse_psnr(image: torch.Tensor, reference: torch.Tensor) -> torch.Tensor:
+    """Peak signal-to-noise ratio of both shrunk to 16 x 16 by averaging: does what any degradation leaves agree?
+
+    Against the degraded face it tells whether a restoration is consistent with its input.
+
+    Args:
+        image: The images to judge, RGB `[B,3,H,W]` in [0, 1], each side at least 16 pixels.
+        reference: The clean or the degraded images, same shape and range.
+
+    Returns:
+        `[B]` float64, decibels; higher is closer, infinite for equal images.
+    """
+    _check_side(image, reference, COARSE_SIZE)
+    return _decibels(F.adaptive_avg_pool2d(image.double() - reference.double(), COARSE_SIZE))
 
 
 def ssim(image: torch.Tensor, reference: torch.Tensor) -> torch.Tensor:
