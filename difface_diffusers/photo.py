@@ -218,9 +218,8 @@ def check_arguments(
     for selection in selections:
         parse_selection(selection)
     check_integer("batch_size", batch_size, 1, None)
-    for name, value, choices in (("keep_gray", keep_gray, GRAY_CHOICES), ("pick", pick, PICK_CHOICES)):
-        if value not in choices:
-            raise ValueError(f"`{name}` is {value!r}; it must be one of {', '.join(map(str, choices))}.")
+    _check_choice("keep_gray", keep_gray, GRAY_CHOICES)
+    _check_choice("pick", pick, PICK_CHOICES)
     if num_masks != num_photos:
         raise ValueError(f"`damage_mask` holds {num_masks} masks; {num_photos} photographs need one, or None, each.")
     if isinstance(generator, list) and len(generator) != num_photos:
@@ -234,6 +233,11 @@ def check_arguments(
         num_samples=pipe_arguments.get("num_samples", 1),
         callback_on_step_end_tensor_inputs=pipe_arguments.get("callback_on_step_end_tensor_inputs", ["latents"]),
     )
+
+
+def _check_choice(name: str, value: str | None, choices: tuple[str | None, ...]) -> None:
+    if value not in choices:
+        raise ValueError(f"`{name}` is {value!r}; it must be one of {', '.join(map(str, choices))}.")
 
 
 def restore_faces(
