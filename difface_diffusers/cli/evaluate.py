@@ -68,7 +68,11 @@ def run(args: argparse.Namespace) -> int:
     for name, file, reason in failures:
         print(f"failed: {name} {file}: {reason}", file=sys.stderr)
     if args.output is not None:
-        _write(args, rows)
+        try:
+            _write(args, rows)
+        except OSError as error:
+            print(f"--output {args.output} cannot be written: {error}", file=sys.stderr)
+            return 1
     return 1 if failures else 0
 
 
@@ -120,9 +124,9 @@ def _table(rows: Mapping[str, Mapping[str, float]]) -> list[str]:
     """Return the lines of a table with a row for each metric and a column for each folder."""
     metrics = list(dict.fromkeys(metric for means in rows.values() for metric in means))
     width = max(map(len, metrics), default=0)
-    lines = [" " * width + "".join(f"{name:>12}" for name in rows)] if metrics else []
+    lines = [" " * width + "".join(f" {name:>11}" for name in rows)] if metrics else []
     for metric in metrics:
-        cells = (f"{means[metric]:12.4f}" if metric in means else " " * 12 for means in rows.values())
+        cells = (f" {means[metric]:11.4f}" if metric in means else " " * 12 for means in rows.values())
         lines.append(f"{metric:<{width}}" + "".join(cells))
     return lines
 

@@ -31,7 +31,7 @@ def test_gray_has_three_equal_channels(tmp_path):
 
 def test_what_is_no_image_is_named(tmp_path):
     (tmp_path / "notes.png").write_text("no image")
-    with pytest.raises(OSError, match="notes.png cannot be read as an image"):
+    with pytest.raises(OSError, match=r"notes\.png cannot be read as an image"):
         read_image(tmp_path / "notes.png")
 
 
