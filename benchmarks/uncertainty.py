@@ -56,7 +56,9 @@ class UncertaintyReport(FaceReport):
             for name, row in self.rows.items()
         ]
         note = f"Mean over {self.faces} faces of {self.size} x {self.size} pixels. Correlation: Spearman's, over the pixels"
-        note += f" of a face, both maps blurred by {BLUR_SIGMA} pixels; lowest: that of the worst face. Uncertainty: the"
+        note += (
+            f" of a face, both maps blurred by {BLUR_SIGMA} pixels; lowest: that of the worst face. Uncertainty: the"
+        )
         note += f" standard deviation of {self.samples - 1} samples; error: that of one more."
         return "\n".join([*lines, "", note, ""])
 
@@ -105,7 +107,8 @@ def report(
 def main(argv: Sequence[str] | None = None) -> int:
     """Measure a pipeline on a folder of clean faces."""
     parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.uncertainty", description="Uncertainty of a DifFace pipeline against its true error."
+        prog="python -m benchmarks.uncertainty",
+        description="Uncertainty of a DifFace pipeline against its true error.",
     )
     add_face_options(parser, BUNDLED_MODEL)
     parser.add_argument("--samples", type=int, default=6, help="restorations of each face (default: 6)")

@@ -59,7 +59,9 @@ def face_uncertainties(restoration: "PhotoRestoration") -> list[np.ndarray]:
     uncertainties = []
     for samples in _samples_by_face(restoration):
         if len(samples) < 2:
-            raise ValueError("`restoration` has one sample of each face; uncertainty needs `num_samples` of 2 at least.")
+            raise ValueError(
+                "`restoration` has one sample of each face; uncertainty needs `num_samples` of 2 at least."
+            )
         uncertainties.append(deviation(_stack(samples)).numpy())
     return uncertainties
 

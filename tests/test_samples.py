@@ -70,7 +70,9 @@ class TestUncertainty:
         assert not spread[uncertainty == 0].max() > 1 / 255
         assert np.corrcoef(uncertainty.ravel(), spread.ravel())[0, 1] > 0.95
         inside = uncertainty > 0.5 * uncertainty.max()
-        assert uncertainty[inside].mean() == pytest.approx(spread[inside].mean(), rel=0.25)  # clipped, and warped before or after
+        assert uncertainty[inside].mean() == pytest.approx(
+            spread[inside].mean(), rel=0.25
+        )  # clipped, and warped before or after
 
     def test_face_and_photograph_agree(self, restoration):
         photo, faces = photo_uncertainty(restoration), face_uncertainties(restoration)

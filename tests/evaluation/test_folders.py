@@ -29,7 +29,10 @@ def write(tmp_path):
 
 
 def test_every_image_the_mean_and_the_set(write, tmp_path):
-    restored, references = write("restored", ["a.png", "b.png", "c.png"], 0), write("clean", ["a.png", "b.png", "c.png"], 1)
+    restored, references = (
+        write("restored", ["a.png", "b.png", "c.png"], 0),
+        write("clean", ["a.png", "b.png", "c.png"], 1),
+    )
     network = save(Pooling(), tmp_path / "pooling.pt")
     suite = load_metrics(["psnr", "ssim", "piqe", "fid", "kid"], features=network)
     others = features_of(suite, list(write("other", ["x.png", "y.png"], 2).values()))
