@@ -9,7 +9,8 @@ import pytest
 from PIL import Image
 
 from difface_diffusers.cli import batch, main
-from difface_diffusers.evaluation import face_metrics
+from difface_diffusers.evaluation import face_metrics, identity_distance
+from difface_diffusers.evaluation.protocol import read_image
 from difface_diffusers.photo_files import Metadata, PhotoFile, read_photo, write_photo
 from tests.faces.test_detection import ASTRONAUT, scene, wall
 
@@ -222,20 +223,26 @@ def test_uncertainty_is_drawn_and_reported(run, folder, tmp_path, network, capsy
     assert run(*arguments, "--skip-existing") == 0 and "restored 1 of 1" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("kind", [(), ("--aligned",)])
-def test_the_sample_nearest_in_identity_is_the_result(run, folder, tmp_path, network, kind):
-    file = folder / "album" / "b.png"
-    if kind:
-        Image.open(file).crop((0, 0, 64, 64)).save(file)
-    arguments = (file, "--samples", 3, *kind)
+def test_of_each_face_the_sample_nearest_in_identity_is_the_result(run, folder, tmp_path, network):
+    arguments = (folder / "album" / "b.png", "--samples", 3)
     assert run(*arguments, "--pick", "identity", "--compare", "--uncertainty") == 0
     assert tree(tmp_path / "out") == ["b.png", "b_compare.png", "b_uncertainty.png"]
     assert run(*arguments, output="all") == 0
     picked = read_photo(tmp_path / "out" / "b.png").pixels
-    halves = (np.s_[:, :160], np.s_[:, -160:]) if not kind else (np.s_[:],)
-    for half in halves:
+    for half in (np.s_[:, :160], np.s_[:, -160:]):
         samples = [read_photo(tmp_path / "all" / f"b_{number}.png").pixels[half] for number in (1, 2, 3)]
         assert sum(np.array_equal(picked[half], sample) for sample in samples) == 1
+
+
+def test_of_an_aligned_face_the_sample_nearest_in_identity_is_the_result(run, folder, photo, tmp_path, network):
+    file = folder / "face.png"
+    Image.fromarray(photo[:64, :64]).save(file)
+    arguments = (file, "--aligned", "--samples", 3, "--seed", 3)
+    assert run(*arguments, "--pick", "identity") == 0 and run(*arguments, output="all") == 0
+    samples = [tmp_path / "all" / f"face_{number}.png" for number in (1, 2, 3)]
+    distances = [identity_distance(read_image(sample), read_image(file)).item() for sample in samples]
+    assert np.argmin(distances) > 0
+    assert (tmp_path / "out" / "face.png").read_bytes() == samples[np.argmin(distances)].read_bytes()
 
 
 @pytest.mark.parametrize("option", [("--uncertainty",), ("--pick", "identity")])
