@@ -42,7 +42,8 @@ class UncertaintyReport(FaceReport):
     Attributes:
         samples: restorations of each face.
         rows: by damage the mean over the faces of the rank `correlation` (Spearman) of uncertainty and error over the
-            pixels, the `lowest` of a face, the mean `uncertainty` and the mean `error`, both on the scale of [0, 1].
+            pixels, the `lowest` of a face, what the `edges` of the restoration reach in the place of uncertainty, the mean
+            `uncertainty` and the mean `error`, both on the scale of [0, 1].
     """
 
     samples: int
@@ -50,16 +51,19 @@ class UncertaintyReport(FaceReport):
 
     def markdown(self) -> str:
         """Return the table and the line that says what it was measured on."""
-        lines = ["| damage | correlation | lowest | uncertainty | error |", "| --- |" + " ---: |" * 4]
+        lines = ["| damage | correlation | lowest | edges | uncertainty | error |", "| --- |" + " ---: |" * 5]
         lines += [
-            "| {} | {correlation:.2f} | {lowest:.2f} | {uncertainty:.4f} | {error:.4f} |".format(name, **row)
+            "| {} | {correlation:.2f} | {lowest:.2f} | {edges:.2f} | {uncertainty:.4f} | {error:.4f} |".format(
+                name, **row
+            )
             for name, row in self.rows.items()
         ]
-        note = f"Mean over {self.faces} faces of {self.size} x {self.size} pixels. Correlation: Spearman's, over the pixels"
-        note += (
-            f" of a face, both maps blurred by {BLUR_SIGMA} pixels; lowest: that of the worst face. Uncertainty: the"
+        note = (
+            f"Mean over {self.faces} faces of {self.size} x {self.size} pixels. Correlation: Spearman's, over the pixels of a"
+            f" face, both maps blurred by {BLUR_SIGMA} pixels; lowest: that of the worst face; edges: that of the"
+            f" restoration's gradient with the error. Uncertainty: the standard deviation of {self.samples - 1} samples;"
+            " error: that of one more."
         )
-        note += f" standard deviation of {self.samples - 1} samples; error: that of one more."
         return "\n".join([*lines, "", note, ""])
 
 
@@ -67,6 +71,12 @@ def compare(samples: torch.Tensor, clean: torch.Tensor) -> tuple[torch.Tensor, t
     """Return uncertainty and error of faces, `[B,S,S]` each, from samples `[B,M,3,S,S]`; the first has the error."""
     uncertainty = torch.stack([deviation(of_face) for of_face in samples[:, 1:]])
     return uncertainty, (samples[:, 0] - clean).square().mean(dim=1).sqrt()
+
+
+def edges(images: torch.Tensor) -> torch.Tensor:
+    """Return the length of the gradient of images `[B,3,S,S]`, the root mean square over the channels: `[B,S,S]`."""
+    squares = sum(gradient.square() for gradient in torch.gradient(images, dim=(-2, -1)))
+    return squares.mean(dim=1).sqrt()
 
 
 def correlations(uncertainty: torch.Tensor, error: torch.Tensor) -> list[float]:
@@ -94,6 +104,7 @@ def report(
         rows[name] = {
             "correlation": float(np.mean(of_faces)),
             "lowest": min(of_faces),
+            "edges": float(np.mean(correlations(edges(restored[:, 0]), error))),
             "uncertainty": uncertainty.mean().item(),
             "error": error.mean().item(),
         }

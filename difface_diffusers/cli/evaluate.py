@@ -98,11 +98,11 @@ def _score(args: argparse.Namespace) -> dict[str, "FolderScores"]:
 
 
 def _names(args: argparse.Namespace) -> list[str]:
-    from ..evaluation.folders import ALWAYS
+    from ..evaluation.folders import DEFAULT_METRICS
 
     if args.metrics is not None:
         return args.metrics
-    return [*ALWAYS, *(["lpips"] if args.lpips_weights else []), *(["fid", "kid"] if args.features else [])]
+    return [*DEFAULT_METRICS, *(["lpips"] if args.lpips_weights else []), *(["fid", "kid"] if args.features else [])]
 
 
 def _collect(name: str, folder: Path) -> dict[str, Path]:

@@ -26,7 +26,7 @@ PAIR_METRICS: dict[str, PairMetric] = {
 }
 SINGLE_METRICS = {metric.__name__: metric for metric in (niqe, piqe)}
 METRICS = (*PAIR_METRICS, "lpips", *SINGLE_METRICS, "frechet_distance", "fid", "kid")
-ALWAYS = ("psnr", "psnr_y", "ssim", "identity_distance", "landmark_distance", "piqe", "frechet_distance")
+DEFAULT_METRICS = ("psnr", "psnr_y", "ssim", "identity_distance", "landmark_distance", "piqe", "frechet_distance")
 
 
 @dataclass(frozen=True)
@@ -80,13 +80,15 @@ def load_metrics(
     pairs = {name: PAIR_METRICS[name] for name in names if name in PAIR_METRICS}
     if "lpips" in names:
         if lpips_weights is None:
-            raise ValueError(f"lpips needs `lpips_weights`, the file {ALEXNET_URL}")
+            raise ValueError(f"`lpips_weights` is not given; for lpips it is the file {ALEXNET_URL}")
         pairs["lpips"] = load_lpips(lpips_weights)
     sets: dict[str, SetMetric] = {"frechet_distance": (fid, embed)} if "frechet_distance" in names else {}
     of_features = {name: metric for name, metric in (("fid", fid), ("kid", kid)) if name in names}
     if of_features:
         if features is None:
-            raise ValueError(f"{' and '.join(of_features)} need `features`, a network such as {INCEPTION_URL}")
+            raise ValueError(
+                f"`features` is not given; for {' and '.join(of_features)} it is a network such as {INCEPTION_URL}"
+            )
         network = load_feature_network(features)
         sets |= {name: (metric, network) for name, metric in of_features.items()}
     return MetricSuite(pairs, {name: SINGLE_METRICS[name] for name in names if name in SINGLE_METRICS}, sets)

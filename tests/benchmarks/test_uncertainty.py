@@ -26,6 +26,15 @@ def test_correlation_is_of_ranks_over_the_pixels_of_a_face():
     assert first == pytest.approx(1) and second == pytest.approx(-1)
 
 
+def test_edges_are_where_the_brightness_changes():
+    """A step of 0.6 in one of three channels: its central difference is 0.3 in the two columns beside it."""
+    images = torch.zeros(1, 3, 6, 6)
+    images[:, 1, :, 3:] = 0.6
+    expected = torch.zeros(1, 6, 6)
+    expected[..., 2:4] = 0.3 / 3**0.5
+    torch.testing.assert_close(uncertainty.edges(images), expected)
+
+
 def test_report_has_a_row_for_each_damage(model, clean):
     pipe = DifFacePipeline.from_pretrained(model)
     figures, pictures = uncertainty.report(pipe, "name", clean, seed=3, batch_size=5, samples=3)

@@ -82,8 +82,11 @@ def test_names_of_all_metrics_are_those_of_their_functions():
     ("names", "message"),
     [
         (["psnr", "beauty"], r"`names` holds beauty; accepted are psnr, .*, kid"),
-        (["lpips"], r"lpips needs `lpips_weights`, the file https://.*/alexnet-owt-7be5be79.pth"),
-        (["fid", "kid"], r"fid and kid need `features`, a network such as https://.*/inception-2015-12-05.pt"),
+        (["lpips"], r"`lpips_weights` is not given; for lpips it is the file https://.*/alexnet-owt-7be5be79.pth"),
+        (
+            ["fid", "kid"],
+            r"`features` is not given; for fid and kid it is a network such as https://.*/inception-2015-12-05.pt",
+        ),
     ],
 )
 def test_what_is_missing_is_named(names, message):
@@ -129,7 +132,7 @@ class TestCommand:
         assert json.loads((tmp_path / "report.json").read_text())["restored"]["means"] == {"psnr": None}
 
     def test_files_bring_their_metrics(self, run, tmp_path, capsys, monkeypatch):
-        monkeypatch.setattr("difface_diffusers.evaluation.folders.ALWAYS", ("psnr",))
+        monkeypatch.setattr("difface_diffusers.evaluation.folders.DEFAULT_METRICS", ("psnr",))
         network = save(Pooling(), tmp_path / "pooling.pt")
         assert run("--reference-set", tmp_path / "clean", "--features", network) == 0
         assert [line.split()[0] for line in capsys.readouterr().out.splitlines()[1:3]] == ["fid_set", "kid_set"]
