@@ -21,9 +21,11 @@ from .faces.selection import Selection, parse_selection, select_faces
 from .image_processing import from_tensors, join_channels, split_channels, to_uint8
 from .pipeline_difface import SAMPLING_ARGUMENTS, DifFacePipeline, check_integer, is_number, split_generator
 from .pipeline_difface_inpaint import DifFaceInpaintPipeline
+from .samples import closest_in_identity
 from .upscale import BACKGROUNDS, Upscaler
 
 
+PICK_CHOICES = (None, "identity")
 PIPE_ARGUMENTS = {
     *SAMPLING_ARGUMENTS,
     "preset",
@@ -38,11 +40,13 @@ class PhotoRestoration:
     """A restored photograph.
 
     Attributes:
-        images: the photograph, enlarged, with its faces restored; one per sample, in the form it was given in.
+        images: the photograph, enlarged, with its faces restored; one per sample, or one of the samples picked for each
+            face; in the form it was given in.
         faces: the restored faces, from left to right, in the pixels of the photograph that was given.
         crops: the aligned faces before, at the model's size.
         estimates: what the estimator alone answered to them, the samples of a face next to each other.
         restored: the aligned faces after, in the same order.
+        photo_size: height and width of the photograph that was given, pixels.
     """
 
     images: list[Image.Image | np.ndarray]
@@ -50,6 +54,7 @@ class PhotoRestoration:
     crops: list[Image.Image]
     estimates: list[Image.Image]
     restored: list[Image.Image]
+    photo_size: tuple[int, int]
 
     @property
     def image(self) -> Image.Image | np.ndarray:
@@ -71,6 +76,7 @@ def restore_photo(
     damage_mask: Any = None,
     inpainter: DifFaceInpaintPipeline | None = None,
     generator: torch.Generator | list[torch.Generator] | None = None,
+    pick: str | None = None,
     **pipe_arguments: Any,
 ) -> PhotoRestoration | list[PhotoRestoration]:
     """Restore the faces of a photograph, or of several, and enlarge it.
@@ -98,6 +104,8 @@ def restore_photo(
             photograph. For several photographs one for all, or a list with one each, `None` where nothing is damaged.
         inpainter: fills damaged faces; the bundled one unless given.
         generator: source of all noise: one, or one per photograph.
+        pick: "identity" makes one photograph of the `num_samples`, each of its faces the sample that is nearest in
+            identity to the face before; needs the extra `metrics`. `None` makes one photograph of each sample.
         **pipe_arguments: handed to the pipeline's call: `num_inference_steps`, `start_timestep`, `eta`, `s_noise`, `num_samples`,
             `callback_on_step_end` and `callback_on_step_end_tensor_inputs`. With an interrupting callback the faces
             that were not reached stay as they were.
@@ -129,6 +137,7 @@ def restore_photo(
         keep_gray=keep_gray,
         num_masks=len(masks),
         generator=generator,
+        pick=pick,
         pipe_arguments=pipe_arguments,
     )
     channels = [split_channels(picture) for picture in photos]
@@ -165,12 +174,20 @@ def restore_photo(
         enlarged = enlarge(rgb, size, background)
         alpha = None if alpha is None else cv2.resize(alpha, size[::-1], interpolation=cv2.INTER_LANCZOS4)
         images = []
-        for sample in range(num_samples):
-            canvas = enlarged if num_samples == 1 else enlarged.copy()
-            put_back(canvas, each, restored[sample::num_samples], draw_box)
+        versions = [restored[sample::num_samples] for sample in range(num_samples)]
+        if pick is not None:
+            versions = [closest_in_identity(each.crops, versions)]
+        for version in versions:
+            canvas = enlarged if len(versions) == 1 else enlarged.copy()
+            put_back(canvas, each, version, draw_box)
             images.append(join_channels(canvas, alpha, like=picture, gray=each.keep_tint and not draw_box))
         restorations.append(
-            PhotoRestoration(images, each.faces, *(faces_to_pil(row) for row in (each.crops, estimates, restored)))
+            PhotoRestoration(
+                images,
+                each.faces,
+                *(faces_to_pil(row) for row in (each.crops, estimates, restored)),
+                photo_size=each.photo_size,
+            )
         )
     return restorations if several else restorations[0]
 
@@ -186,6 +203,7 @@ def check_arguments(
     keep_gray: str,
     num_masks: int,
     generator: torch.Generator | list[torch.Generator] | None,
+    pick: str | None,
     pipe_arguments: dict[str, Any],
 ) -> None:
     """Raise for whatever `restore_photo` cannot do; see there."""
@@ -200,8 +218,8 @@ def check_arguments(
     for selection in selections:
         parse_selection(selection)
     check_integer("batch_size", batch_size, 1, None)
-    if keep_gray not in GRAY_CHOICES:
-        raise ValueError(f"`keep_gray` is {keep_gray!r}; it must be one of {', '.join(GRAY_CHOICES)}.")
+    _check_choice("keep_gray", keep_gray, GRAY_CHOICES)
+    _check_choice("pick", pick, PICK_CHOICES)
     if num_masks != num_photos:
         raise ValueError(f"`damage_mask` holds {num_masks} masks; {num_photos} photographs need one, or None, each.")
     if isinstance(generator, list) and len(generator) != num_photos:
@@ -215,6 +233,11 @@ def check_arguments(
         num_samples=pipe_arguments.get("num_samples", 1),
         callback_on_step_end_tensor_inputs=pipe_arguments.get("callback_on_step_end_tensor_inputs", ["latents"]),
     )
+
+
+def _check_choice(name: str, value: str | None, choices: tuple[str | None, ...]) -> None:
+    if value not in choices:
+        raise ValueError(f"`{name}` is {value!r}; it must be one of {', '.join(map(str, choices))}.")
 
 
 def restore_faces(

@@ -4,6 +4,7 @@ import argparse
 import time
 import warnings
 from collections.abc import Iterable, Iterator
+from dataclasses import asdict
 from pathlib import Path
 from typing import cast
 
@@ -19,13 +20,15 @@ from ..photo import PhotoRestoration, faces_to_pil, restore_photo, split_over_fa
 from ..photo_files import PhotoFile, read_photo, write_photo
 from ..pipeline_difface import DifFacePipeline
 from ..pipeline_difface_inpaint import DifFaceInpaintPipeline
+from ..samples import closest_in_identity, face_fidelities, face_uncertainties, photo_uncertainty
 from ..upscale import Upscaler
-from .files import comparison_path, crops_folder, mask_for, save_image
+from .files import comparison_path, crops_folder, mask_for, save_image, uncertainty_path
 from .report import FileResult, report_done
 from .sampling import sampling_of
 
 
 PIXELS_TOGETHER = 24_000_000  # of the photographs in memory at once, unless a single one is larger
+BRIGHTEST_UNCERTAINTY = 0.15  # standard deviation, of a scale of 1, that the map shows as its brightest colour
 COMPARISON_SIDE = 1600  # longest side of either picture in a comparison
 
 
@@ -126,6 +129,7 @@ def _restore_photos(
             inpainter=inpainter,
             generator=[torch.Generator().manual_seed(args.seed) for _ in arrays],
             num_samples=args.samples,
+            pick=args.pick,
             **sampling_of(args),
         )
     return cast(list[PhotoRestoration], restorations)
@@ -148,10 +152,14 @@ def _restore_aligned(
             for faces in (answer.images, answer.estimates)
         )
         levels = np.iinfo(rgb.dtype).max
+        chosen = restored
+        if args.pick is not None:
+            chosen = closest_in_identity([crops[index]], [[face] for face in restored])
         images = [
-            join_channels(np.rint(face * levels).astype(rgb.dtype), alpha, like=array, gray=False) for face in restored
+            join_channels(np.rint(face * levels).astype(rgb.dtype), alpha, like=array, gray=False) for face in chosen
         ]
-        restorations.append(PhotoRestoration(images, [], *map(faces_to_pil, ([crops[index]], estimates, restored))))
+        faces = (faces_to_pil(row) for row in ([crops[index]], estimates, restored))
+        restorations.append(PhotoRestoration(images, [], *faces, photo_size=rgb.shape[:2]))
     return restorations
 
 
@@ -164,17 +172,33 @@ def _write(
     args: argparse.Namespace,
 ) -> FileResult:
     started = time.monotonic()
+    details = []
     try:
         for sample, target in enumerate(targets):
             write_photo(PhotoFile(np.asarray(restoration.images[sample]), picture.metadata), target)
             if args.compare:
                 save_image(_compare(picture.pixels, restoration, sample, args.aligned), comparison_path(target))
         if args.save_crops:
-            _save_crops(restoration, crops_folder(targets[0]), len(targets))
+            _save_crops(restoration, crops_folder(targets[0]), args.samples)
+        if args.uncertainty:
+            details = _report_samples(restoration, uncertainty_path(targets[0]), args.aligned)
     except (OSError, ValueError) as error:
         return FileResult(str(file), error=f"cannot be written: {error}")
     seconds += time.monotonic() - started
-    return report_done(file, targets, restoration.faces, seconds, args.aligned)
+    return report_done(file, targets, restoration.faces, seconds, args.aligned, details)
+
+
+def _report_samples(restoration: PhotoRestoration, path: Path, aligned: bool) -> list[dict]:
+    """Write the map of uncertainty; return for each face what its samples tell."""
+    uncertainties = face_uncertainties(restoration)
+    uncertainty = uncertainties[0] if aligned else photo_uncertainty(restoration)
+    levels = np.rint(np.clip(uncertainty / BRIGHTEST_UNCERTAINTY, 0, 1) * 255).astype(np.uint8)
+    colours = cv2.cvtColor(cv2.applyColorMap(levels, cv2.COLORMAP_INFERNO), cv2.COLOR_BGR2RGB)
+    save_image(Image.fromarray(colours), path)
+    return [
+        {"uncertainty": float(values.mean()), **asdict(fidelity)}
+        for values, fidelity in zip(uncertainties, face_fidelities(restoration), strict=True)
+    ]
 
 
 def _compare(array: np.ndarray, restoration: PhotoRestoration, sample: int, aligned: bool) -> Image.Image:

@@ -74,15 +74,25 @@ def comparison_path(target: Path) -> Path:
     return target.with_name(f"{target.stem}_compare.png")
 
 
+def uncertainty_path(target: Path) -> Path:
+    """Where the map of uncertainty goes that belongs to a result."""
+    return target.with_name(f"{target.stem}_uncertainty.png")
+
+
 def crops_folder(target: Path) -> Path:
     """Where the aligned faces go that belong to a result."""
     return target.with_name(f"{target.stem}_faces")
 
 
 def plan_outputs(
-    files: Mapping[Path, Path], output: Path, samples: int, compare: bool = False, suffix: str | None = None
+    files: Mapping[Path, Path],
+    output: Path,
+    samples: int,
+    compare: bool = False,
+    uncertainty: bool = False,
+    suffix: str | None = None,
 ) -> dict[Path, list[Path]]:
-    """Decide where the `samples` results of every file go, and their comparisons, before any work is done.
+    """Decide where the `samples` results of every file go, and what belongs to them, before any work is done.
 
     `output` is the file itself if it has an image suffix and there is one result, else a folder in which every result
     keeps its input's name and place; suffixes that cannot be written become .png, and several samples are numbered from 1.
@@ -92,6 +102,7 @@ def plan_outputs(
         output: file or folder.
         samples: results per input.
         compare: whether there is a comparison for every result.
+        uncertainty: whether there is a map of uncertainty for every input.
         suffix: of the results in a folder, instead of that of the input.
 
     Raises:
@@ -111,8 +122,7 @@ def plan_outputs(
             ending = suffix or (file.suffix if file.suffix.lower() in FORMATS else ".png")
             numbers = [f"_{number}" for number in range(1, samples + 1)] if samples > 1 else [""]
             plan[file] = [output / place / f"{file.stem}{number}{ending}" for number in numbers]
-    targets = [target for row in plan.values() for target in row]
-    targets += [comparison_path(target) for target in targets] if compare else []
+    targets = [path for row in plan.values() for path in written_files(row, compare, uncertainty)]
     doubles = [str(target) for target, count in Counter(targets).items() if count > 1]
     if doubles:
         raise UsageError(f"several inputs would be written to {', '.join(doubles)}; restore them to different folders")
@@ -121,6 +131,12 @@ def plan_outputs(
     if overwritten:
         raise UsageError(f"the output would overwrite the input {', '.join(overwritten)}; choose another -o")
     return plan
+
+
+def written_files(targets: Sequence[Path], compare: bool, uncertainty: bool) -> list[Path]:
+    """Return the results of one input and the pictures that belong to them."""
+    maps = [uncertainty_path(targets[0])] if uncertainty else []
+    return [*targets, *(comparison_path(target) for target in targets if compare), *maps]
 
 
 def save_image(picture: Image.Image, path: Path) -> None:

@@ -4,7 +4,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from . import export, info, inpaint, restore, train
+from . import degrade, evaluate, export, info, inpaint, restore, train
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -14,6 +14,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     restore.add_parser(subparsers)
     inpaint.add_parser(subparsers)
     train.add_parser(subparsers)
+    degrade.add_parser(subparsers)
+    evaluate.add_parser(subparsers)
     info.add_parser(subparsers)
     export.add_parser(subparsers)
     args = parser.parse_args(argv)

@@ -20,7 +20,8 @@ class FileResult:
         input: as it was named or found.
         outputs: the files written.
         faces: per face its `box` (left, top, right, bottom), `landmarks` (five times x, y), both in pixels of the input, and
-            `score`.
+            `score`; with `--uncertainty` the mean `uncertainty`, and `identity_distance` and `coarse_psnr` of each sample.
+            Of an aligned face the latter alone.
         seconds: what it took, in equal shares with those that went through the networks with it.
         error: why it failed.
         skipped: whether its outputs were there already.
@@ -35,9 +36,17 @@ class FileResult:
 
 
 def report_done(
-    file: Path, targets: Sequence[Path], faces: Sequence[Face], seconds: float, aligned: bool
+    file: Path,
+    targets: Sequence[Path],
+    faces: Sequence[Face],
+    seconds: float,
+    aligned: bool,
+    details: Sequence[dict] = (),
 ) -> FileResult:
-    """Say where the results of a file are, and how many faces were found unless it is one, and return its record."""
+    """Say where the results of a file are, and how many faces were found unless it is one, and return its record.
+
+    `details` are what the samples of each face tell, if they are asked.
+    """
     found = "" if aligned else f" ({len(faces) or 'no'} face{'s' if len(faces) != 1 else ''})"
     tqdm.write(f"{file} -> {', '.join(map(str, targets))}{found}")
     records = [
@@ -48,7 +57,20 @@ def report_done(
         }
         for face in faces
     ]
+    for number, detail in enumerate(details, start=1):
+        tqdm.write(f"  face {number}: {_samples_text(detail)}")
+    if details:
+        records = [record | detail for record, detail in zip(records or [{}], details, strict=True)]
     return FileResult(str(file), list(map(str, targets)), records, round(seconds, 3))
+
+
+def _samples_text(detail: dict) -> str:
+    distances, decibels = (
+        "/".join(f"{value:{form}}" for value in detail[name])
+        for name, form in (("identity_distance", ".2f"), ("coarse_psnr", ".1f"))
+    )
+    uncertainty = f"uncertainty {detail['uncertainty']:.3f}"
+    return f"{uncertainty}, identity moved by {distances}, coarse detail kept to {decibels} dB"
 
 
 def write_report(results: Sequence[FileResult], path: Path) -> None:

@@ -8,7 +8,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .files import FORMATS, MASK_HELP, UsageError, collect_inputs, comparison_path, plan_outputs
+from .files import FORMATS, MASK_HELP, UsageError, collect_inputs, plan_outputs, written_files
 from .sampling import add_sampling_arguments, check_sampling_arguments, device_of, load_pipeline
 
 
@@ -60,6 +60,15 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
 
     add_sampling_arguments(parser)
     parser.add_argument(
+        "--uncertainty",
+        action="store_true",
+        help="also write NAME_uncertainty.png, where the --samples differ from each other, and say how far they are from"
+        " the input",
+    )
+    parser.add_argument(
+        "--pick", choices=["identity"], help="make one result of the --samples: of each face the nearest to the input"
+    )
+    parser.add_argument(
         "--engine", choices=["onnxruntime", "openvino"], help="runs a model that `difface export` wrote, on the CPU"
     )
     parser.set_defaults(run=run)
@@ -80,7 +89,14 @@ def run(args: argparse.Namespace) -> int:
     try:
         _check_arguments(args)
         files, unusable = collect_inputs(args.input, args.recursive, args.output)
-        plan = plan_outputs(files, args.output, args.samples, args.compare, args.format and f".{args.format}")
+        plan = plan_outputs(
+            files,
+            args.output,
+            1 if args.pick else args.samples,
+            args.compare,
+            args.uncertainty,
+            args.format and f".{args.format}",
+        )
         processes = _join_processes() if plan else None
         results = _restore_share(plan, processes, args)
     except UsageError as error:
@@ -109,6 +125,8 @@ def _check_arguments(args: argparse.Namespace) -> None:
         raise UsageError(
             "--faces, --damage-mask, --save-crops and --draw-box are for photographs; leave out --aligned"
         )
+    if (args.uncertainty or args.pick) and args.samples < 2:
+        raise UsageError(f"--uncertainty and --pick compare samples, but --samples is {args.samples}; take 2 at least")
     if args.engine is not None:
         if args.model is None:
             raise UsageError(f"--engine {args.engine} needs --model, a folder that `difface export` wrote")
@@ -135,13 +153,15 @@ def _restore_share(
     from .report import FileResult
 
     own = list(plan)[processes.process_index :: processes.num_processes] if processes else list(plan)
-    done = [file for file in own if args.skip_existing and _is_done(plan[file], args.compare)]
+    done = [file for file in own if args.skip_existing and _is_done(plan[file], args)]
     results = [FileResult(str(file), list(map(str, plan[file])), skipped=True) for file in done]
     todo = {file: plan[file] for file in own if file not in done}
     if todo:
         from .. import BUNDLED_INPAINT_MODEL, BUNDLED_MODEL, DifFaceInpaintPipeline, DifFacePipeline
         from .batch import restore_files
 
+        if args.uncertainty or args.pick:
+            _check_identity_network()
         pipe = load_pipeline(args, DifFacePipeline, BUNDLED_MODEL, processes)
         if args.engine is not None:
             _use_engine(pipe, args)
@@ -151,6 +171,15 @@ def _restore_share(
             inpainter.set_progress_bar_config(disable=True)
         results += restore_files(pipe, todo, args, _load_background(args, processes), inpainter)
     return results
+
+
+def _check_identity_network() -> None:
+    from ..evaluation.face_metrics import load_identity_network
+
+    try:
+        load_identity_network()
+    except ImportError as error:
+        raise UsageError(f"--uncertainty and --pick: {error}") from error
 
 
 def _use_engine(pipe: "DifFacePipeline", args: argparse.Namespace) -> None:
@@ -164,8 +193,8 @@ def _use_engine(pipe: "DifFacePipeline", args: argparse.Namespace) -> None:
         raise UsageError(f"--engine {args.engine}: {error}") from error
 
 
-def _is_done(targets: list[Path], compare: bool) -> bool:
-    return all(path.exists() for path in [*targets, *(map(comparison_path, targets) if compare else [])])
+def _is_done(targets: list[Path], args: argparse.Namespace) -> bool:
+    return all(path.exists() for path in written_files(targets, args.compare, args.uncertainty))
 
 
 def _load_background(args: argparse.Namespace, processes: "PartialState | None") -> "Upscaler":

@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch.utils.weak import WeakTensorKeyDictionary
 
 from ..extras import import_extra
+from .distributions import fid
 from .metrics import NEEDED_BY, check_images
 
 
@@ -68,8 +69,8 @@ def landmark_distance(image: torch.Tensor, reference: torch.Tensor) -> torch.Ten
 def frechet_distance(images: torch.Tensor, references: torch.Tensor) -> torch.Tensor:
     """Fréchet distance of two sets of faces in dlib's embedding: do they look like a sample of the same people?
 
-    The two sets of embeddings are taken as Gaussian (Heusel et al., 2017): |m1 - m2|^2 + tr(C1 + C2 - 2 (C1 C2)^(1/2)).
-    It depends on how many faces there are; compare values of sets of the same size.
+    What `distributions.fid` is with an Inception network. It depends on how many faces there are; compare values of sets
+    of the same size.
 
     Args:
         images: The aligned faces to judge, square RGB `[B,3,S,S]` in [0, 1], two at least.
@@ -83,13 +84,7 @@ def frechet_distance(images: torch.Tensor, references: torch.Tensor) -> torch.Te
         _check_square(name, faces)
         if len(faces) < 2:
             raise ValueError(f"`{name}` must hold at least 2 faces, got {len(faces)}")
-    first, second = embed(images), embed(references)
-    means = first.mean(dim=0), second.mean(dim=0)
-    # C = A^T A, so that tr (C1 C2)^(1/2) is the sum of the singular values of A1 A2^T
-    factors = [(part - mean) / (len(part) - 1) ** 0.5 for part, mean in zip((first, second), means, strict=True)]
-    overlap = torch.linalg.matrix_norm(factors[0] @ factors[1].T, ord="nuc")
-    spread = sum(factor.square().sum() for factor in factors) - 2 * overlap
-    return ((means[0] - means[1]).square().sum() + spread).clamp(min=0)
+    return fid(embed(images), embed(references))
 
 
 def check_faces(image: torch.Tensor, reference: torch.Tensor) -> None:
@@ -121,6 +116,7 @@ def once_per_tensor(look: Callable[[torch.Tensor], torch.Tensor]) -> Callable[[t
 @once_per_tensor
 def embed(faces: torch.Tensor) -> torch.Tensor:
     """Return dlib's embeddings of aligned faces `[B,3,S,S]`: `[B,128]` float64 on the CPU."""
+    _check_square("faces", faces)
     pixels = _pixels(faces, CHIP_FACE_SIZE)[:, CHIP_TOP : CHIP_TOP + CHIP_SIZE, CHIP_LEFT : CHIP_LEFT + CHIP_SIZE]
     descriptors = load_identity_network().compute_face_descriptor([np.ascontiguousarray(chip) for chip in pixels])
     return torch.from_numpy(np.array(descriptors, dtype=np.float64))

@@ -7,20 +7,23 @@ image, `[B]`, or one for the set. The arithmetic is done in float32 or better wh
 from collections.abc import Mapping
 
 import torch
+import torch.nn.functional as F
 
-from ..extras import import_extra
+from .protocol import luma
 
 
 NEEDED_BY = "This metric needs"
-SSIM_BORDER = 5  # half of the window of 11 pixels; mirroring it needs images larger than that
+SSIM_WINDOW, SSIM_SIGMA = 11, 1.5  # pixels
+SSIM_C1, SSIM_C2 = 0.01**2, 0.03**2
+COARSE_SIZE = 16  # side of what the strongest degradation in training leaves of a face, pixels
+MS_SSIM_WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)  # of the scales, from the full size to a sixteenth of it
+MS_SSIM_SMALLEST = SSIM_WINDOW * 2 ** (len(MS_SSIM_WEIGHTS) - 1)  # side, pixels
 SPECTRUM_FLOOR = 1e-9  # keeps the logarithm of nothing finite; a gray level of 8 bits has 1.5e-5
 LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601
 
 
 def psnr(image: torch.Tensor, reference: torch.Tensor) -> torch.Tensor:
     """Peak signal-to-noise ratio, `10 log10(1 / mean((image - reference)^2))`, over all pixels and channels.
-
-    Needs the extra `metrics` (torchmetrics).
 
     Args:
         image: The images to judge, RGB `[B,3,H,W]` in [0, 1].
@@ -30,30 +33,80 @@ def psnr(image: torch.Tensor, reference: torch.Tensor) -> torch.Tensor:
         `[B]` float64, decibels; higher is closer, infinite for equal images.
     """
     check_images({"image": image, "reference": reference})
-    metric = import_extra("torchmetrics.functional.image", "metrics", NEEDED_BY).peak_signal_noise_ratio
-    return metric(image.double(), reference.double(), data_range=1.0, reduction="none", dim=(1, 2, 3))
+    return _decibels(image.double() - reference.double())
+
+
+def psnr_y(image: torch.Tensor, reference: torch.Tensor) -> torch.Tensor:
+    """Peak signal-to-noise ratio of the luma (ITU-R BT.601, studio range, see `protocol`) with a peak of 255.
+
+    Args:
+        image: The images to judge, RGB `[B,3,H,W]` in [0, 1].
+        reference: The clean images, same shape and range.
+
+    Returns:
+        `[B]` float64, decibels; higher is closer, infinite for equal images.
+    """
+    check_images({"image": image, "reference": reference})
+    return _decibels((luma(image) - luma(reference)) / 255)
+
+
+def coarse_psnr(image: torch.Tensor, reference: torch.Tensor) -> torch.Tensor:
+    """Peak signal-to-noise ratio of both shrunk to 16 x 16 by averaging: does what any degradation leaves agree?
+
+    Against the degraded face it tells whether a restoration is consistent with its input.
+
+    Args:
+        image: The images to judge, RGB `[B,3,H,W]` in [0, 1], each side at least 16 pixels.
+        reference: The clean or the degraded images, same shape and range.
+
+    Returns:
+        `[B]` float64, decibels; higher is closer, infinite for equal images.
+    """
+    _check_side(image, reference, COARSE_SIZE)
+    return _decibels(F.adaptive_avg_pool2d(image.double() - reference.double(), COARSE_SIZE))
 
 
 def ssim(image: torch.Tensor, reference: torch.Tensor) -> torch.Tensor:
     """Structural similarity (Wang et al., 2004): Gaussian window of 11 pixels, sigma 1.5, K1 0.01, K2 0.03.
 
-    The mean over the three channels and over all pixels, the image being mirrored at its border, as torchmetrics
-    computes it; scikit-image and others treat borders otherwise and differ in the third digit. Needs the extra
-    `metrics`.
+    The mean over the three channels and over all windows that lie within the image.
 
     Args:
-        image: The images to judge, RGB `[B,3,H,W]` in [0, 1], each side at least 6 pixels.
+        image: The images to judge, RGB `[B,3,H,W]` in [0, 1], each side at least 11 pixels.
         reference: The clean images, same shape and range.
 
     Returns:
         `[B]` float64 in [-1, 1]; 1 for equal images.
     """
-    check_images({"image": image, "reference": reference})
-    if min(image.shape[-2:]) <= SSIM_BORDER:
-        raise ValueError(f"`image` must be at least {SSIM_BORDER + 1} pixels a side, got {list(image.shape)}")
-    metric = import_extra("torchmetrics.functional.image", "metrics", NEEDED_BY).structural_similarity_index_measure
-    # One image comes back as a scalar.
-    return metric(image.double(), reference.double(), data_range=1.0, reduction="none").reshape(-1)
+    _check_side(image, reference, SSIM_WINDOW)
+    luminance, contrast = _similarities(image.double(), reference.double())
+    return (luminance * contrast).mean(dim=(1, 2, 3))
+
+
+def ms_ssim(image: torch.Tensor, reference: torch.Tensor) -> torch.Tensor:
+    """Multi-scale structural similarity (Wang et al., 2003): SSIM's factors at five scales, each half of the last.
+
+    A scale's mean contrast, and at the coarsest its mean SSIM, is raised to the scale's weight; where such a mean is negative
+    it counts as 0. Images are halved by averaging 2 x 2 pixels, an odd row or column being left out. The mean over the three
+    channels.
+
+    Args:
+        image: The images to judge, RGB `[B,3,H,W]` in [0, 1], each side at least 176 pixels.
+        reference: The clean images, same shape and range.
+
+    Returns:
+        `[B]` float64 in [0, 1]; 1 for equal images.
+    """
+    _check_side(image, reference, MS_SSIM_SMALLEST)
+    images, references = image.double(), reference.double()
+    product = torch.ones(images.shape[:2], dtype=torch.float64, device=images.device)  # [B,3]
+    for scale, weight in enumerate(MS_SSIM_WEIGHTS, start=1):
+        luminance, similarity = _similarities(images, references)
+        if scale == len(MS_SSIM_WEIGHTS):
+            similarity = luminance * similarity
+        product *= similarity.mean(dim=(2, 3)).clamp(min=0) ** weight
+        images, references = F.avg_pool2d(images, 2), F.avg_pool2d(references, 2)
+    return product.mean(dim=1)
 
 
 def gradient_ratio(image: torch.Tensor, reference: torch.Tensor) -> torch.Tensor:
@@ -105,6 +158,34 @@ def spectrum_distance(images: torch.Tensor, references: torch.Tensor) -> torch.T
     return difference.flatten()[1:].abs().mean()
 
 
+def _decibels(difference: torch.Tensor) -> torch.Tensor:
+    """Return the mean square of `[B,C,H,W]` against a peak of 1, `[B]`."""
+    return -10 * difference.square().mean(dim=(1, 2, 3)).log10()
+
+
+def _check_side(image: torch.Tensor, reference: torch.Tensor, smallest: int) -> None:
+    check_images({"image": image, "reference": reference})
+    if min(image.shape[-2:]) < smallest:
+        raise ValueError(f"`image` must be at least {smallest} pixels a side, got {list(image.shape)}")
+
+
+def _similarities(image: torch.Tensor, reference: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return SSIM's two factors in every window, luminance and contrast with structure: `[B,3,H-10,W-10]` each."""
+    offset = torch.arange(SSIM_WINDOW, dtype=image.dtype, device=image.device) - SSIM_WINDOW // 2
+    window = torch.exp(-0.5 * (offset / SSIM_SIGMA) ** 2)
+    window = (window / window.sum()).expand(image.shape[1], 1, 1, -1)
+
+    def mean(values: torch.Tensor) -> torch.Tensor:
+        along = F.conv2d(values, window, groups=len(window))
+        return F.conv2d(along, window.transpose(-1, -2), groups=len(window))
+
+    mean_x, mean_y = mean(image), mean(reference)
+    variances = mean(image * image) + mean(reference * reference) - mean_x**2 - mean_y**2
+    covariance = mean(image * reference) - mean_x * mean_y
+    luminance = (2 * mean_x * mean_y + SSIM_C1) / (mean_x**2 + mean_y**2 + SSIM_C1)
+    return luminance, (2 * covariance + SSIM_C2) / (variances + SSIM_C2)
+
+
 def check_images(batches: Mapping[str, torch.Tensor]) -> None:
     """Raise unless every batch is floating-point `[B,3,H,W]` in [0, 1], not empty, and all have one shape.
 
@@ -131,5 +212,7 @@ def check_images(batches: Mapping[str, torch.Tensor]) -> None:
 
 def _mean_log_power(images: torch.Tensor) -> torch.Tensor:
     """Return the logarithm of the luma's power at each frequency, averaged over the set: `[H,W]` for `[B,3,H,W]`."""
-    luma = torch.einsum("bchw,c->bhw", images.double(), torch.tensor(LUMA, dtype=torch.float64, device=images.device))
-    return (torch.fft.fft2(luma, norm="ortho").abs().square() + SPECTRUM_FLOOR).log().mean(dim=0)
+    brightness = torch.einsum(
+        "bchw,c->bhw", images.double(), torch.tensor(LUMA, dtype=torch.float64, device=images.device)
+    )
+    return (torch.fft.fft2(brightness, norm="ortho").abs().square() + SPECTRUM_FLOOR).log().mean(dim=0)

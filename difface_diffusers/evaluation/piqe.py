@@ -34,7 +34,7 @@ def _piqe(luma: np.ndarray) -> float:
     """Judge one picture `[H,W]`, uint8."""
     height, width = luma.shape
     padding = ((0, -height % BLOCK), (0, -width % BLOCK))
-    blocks = _blocks(_normalise(np.pad(luma.astype(np.float64), padding, mode="symmetric")))
+    blocks = cut_blocks(normalise_locally(np.pad(luma.astype(np.float64), padding, mode="symmetric")), BLOCK)
     variance = blocks.var(axis=(1, 2), ddof=1)
     active = variance > ACTIVE_VARIANCE
     blocky, noisy = _has_flat_edge(blocks), _is_noisy(blocks)
@@ -42,8 +42,8 @@ def _piqe(luma: np.ndarray) -> float:
     return float(100 * (distortion[active].sum() + 1) / (active.sum() + 1))
 
 
-def _normalise(luma: np.ndarray) -> np.ndarray:
-    """Subtract the local mean and divide by the local deviation."""
+def normalise_locally(luma: np.ndarray) -> np.ndarray:
+    """Subtract the local mean from a luma `[H,W]` of 0 to 255, and divide by the local deviation and 1."""
 
     def local_mean(values: np.ndarray) -> np.ndarray:
         window = (NORMALISING_WINDOW, NORMALISING_WINDOW)
@@ -53,10 +53,10 @@ def _normalise(luma: np.ndarray) -> np.ndarray:
     return (luma - mean) / (np.sqrt(np.abs(local_mean(luma * luma) - mean * mean)) + 1)
 
 
-def _blocks(values: np.ndarray) -> np.ndarray:
-    """Cut `[H,W]` into `[N,16,16]`."""
-    rows, columns = (side // BLOCK for side in values.shape)
-    return values.reshape(rows, BLOCK, columns, BLOCK).swapaxes(1, 2).reshape(-1, BLOCK, BLOCK)
+def cut_blocks(values: np.ndarray, side: int) -> np.ndarray:
+    """Cut `[H,W]`, whole multiples of `side`, into `[N,side,side]`."""
+    rows, columns = (length // side for length in values.shape)
+    return values.reshape(rows, side, columns, side).swapaxes(1, 2).reshape(-1, side, side)
 
 
 def _has_flat_edge(blocks: np.ndarray) -> np.ndarray:

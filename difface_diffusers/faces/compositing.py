@@ -92,8 +92,8 @@ def add_changes(photo: np.ndarray, changes: list[np.ndarray], photo_to_faces: li
     face has its share in proportion to its mask.
 
     Args:
-        photo: RGB `[H,W,3]`, uint8 or uint16.
-        changes: per face `[S,S,3]` float32, restored minus not restored, both in [0,1].
+        photo: `[H,W,C]`, uint8 or uint16.
+        changes: per face `[S,S,C]` float32, restored minus not restored, both in [0,1].
         photo_to_faces: per face `[2,3]`, pixels of the photograph to pixels of the aligned face.
     """
     scale = np.iinfo(photo.dtype).max
@@ -110,7 +110,7 @@ def add_changes(photo: np.ndarray, changes: list[np.ndarray], photo_to_faces: li
 
 
 def _draw(change: np.ndarray, tile_to_face: np.ndarray, weighted: np.ndarray, total: np.ndarray) -> None:
-    """Add a face's change times its mask squared to `weighted` `[H,W,3]`, and its mask to `total` `[H,W,1]`."""
+    """Add a face's change times its mask squared to `weighted` `[H,W,C]`, and its mask to `total` `[H,W,1]`."""
     side = len(change)
     corners = transform(np.array([(0, 0), (side, 0), (0, side), (side, side)]), invert(tile_to_face))
     left, top = np.maximum(np.floor(corners.min(0)), 0).astype(int)
@@ -122,5 +122,6 @@ def _draw(change: np.ndarray, tile_to_face: np.ndarray, weighted: np.ndarray, to
     x, y = (row[0] * columns + row[1] * rows + row[2] for row in part_to_face.astype(np.float32) / side)
     mask = face_mask(x, y)[..., None]
     part = np.s_[top:bottom, left:right]
-    weighted[part] += mask**2 * warp(change, invert(part_to_face), (bottom - top, right - left))
+    drawn = warp(change, invert(part_to_face), mask.shape[:2])
+    weighted[part] += mask**2 * drawn.reshape(*mask.shape[:2], -1)  # OpenCV drops a single channel
     total[part] += mask

@@ -51,16 +51,22 @@ def put_back(canvas: np.ndarray, aligned: AlignedFaces, restored: list[np.ndarra
         restored: per face `[S,S,3]` float32 in [0,1].
         draw_box: draw the outline of every aligned face.
     """
-    enlargement = np.array(canvas.shape[1::-1]) / aligned.photo_size[::-1]
-    canvas_to_photo = np.column_stack([np.diag(1 / enlargement), np.zeros(2)])
-    canvas_to_faces = [compose(canvas_to_photo, photo_to_face) for photo_to_face in aligned.photo_to_faces]
+    matrices = [
+        compose(canvas_to_photo(canvas.shape[:2], aligned.photo_size), photo_to_face)
+        for photo_to_face in aligned.photo_to_faces
+    ]
     changes = [after - before for after, before in zip(restored, aligned.crops, strict=True)]
-    add_changes(canvas, changes, canvas_to_faces)
+    add_changes(canvas, changes, matrices)
     if not draw_box:
         return
     colour = [share * np.iinfo(canvas.dtype).max for share in BOX_COLOUR]
-    for canvas_to_face, crop in zip(canvas_to_faces, aligned.crops, strict=True):
+    for canvas_to_face, crop in zip(matrices, aligned.crops, strict=True):
         square = np.array([(0, 0), (0, 1), (1, 1), (1, 0)]) * len(crop)
         outline = np.rint(transform(square, invert(canvas_to_face))).astype(np.int32)
         thickness = max(1, round(len(crop) / scale_of(canvas_to_face) / 100))
         cv2.polylines(canvas, [outline], isClosed=True, color=colour, thickness=thickness)
+
+
+def canvas_to_photo(canvas_size: tuple[int, int], photo_size: tuple[int, int]) -> np.ndarray:
+    """Return the matrix `[2,3]` from pixels of the enlarged photograph to those of the photograph; sizes are (height, width)."""
+    return np.column_stack([np.diag([photo_size[1] / canvas_size[1], photo_size[0] / canvas_size[0]]), np.zeros(2)])

@@ -10,6 +10,7 @@ import numpy as np
 
 
 REFERENCE_SIZE = 512
+KERNEL_RADIUS = 20  # of the blur, for a face of that size
 
 
 @dataclass(frozen=True)
@@ -64,8 +65,79 @@ def jpeg(image: np.ndarray, quality: int) -> np.ndarray:
     return np.asarray(cv2.imdecode(buffer, cv2.IMREAD_COLOR))[..., ::-1].astype(np.float32) / 255
 
 
-def degrade(image: np.ndarray, ranges: DegradationRanges, rng: np.random.Generator) -> np.ndarray:
+@dataclass(frozen=True)
+class Degradation:
+    """What happens to one face, in the pixels of this face.
+
+    Attributes:
+        sigma_x: standard deviation of the Gaussian blur along its first axis, pixels.
+        sigma_y: the same along its second axis.
+        angle: by which the first axis is turned from x towards y, radians.
+        downscale: factor s by which the face is shrunk before noise and compression; below 1 it is enlarged.
+        noise_sigma: standard deviation of the noise, in 8-bit levels (0 to 255).
+        jpeg_quality: quality of the JPEG round trip, 1 to 100.
+    """
+
+    sigma_x: float
+    sigma_y: float
+    angle: float
+    downscale: float
+    noise_sigma: float
+    jpeg_quality: int
+
+
+def draw_degradation(
+    ranges: DegradationRanges, height: int, width: int, rng: np.random.Generator
+) -> tuple[Degradation, np.ndarray]:
+    """Draw what happens to a face of `height` x `width` pixels, and the white noise `[h,w,3]` of deviation 1 for it."""
+    relative_size = min(height, width) / REFERENCE_SIZE
+    low, high = (sigma * relative_size for sigma in ranges.blur_sigma)
+    sigma_x = sigma_y = rng.uniform(low, high)
+    angle = 0.0
+    if rng.random() < 0.5:
+        sigma_y, angle = rng.uniform(low, high), rng.uniform(-np.pi, np.pi)
+    low, high = (relative_downscale(factor, relative_size) for factor in ranges.downscale)
+    downscale = rng.uniform(low, high)
+    noise = rng.standard_normal((*shrunk_size(height, width, downscale), 3), dtype=np.float32)
+    noise_sigma = rng.uniform(*ranges.noise_sigma)
+    quality = int(rng.uniform(*ranges.jpeg_quality))
+    return Degradation(sigma_x, sigma_y, angle, downscale, noise_sigma, quality), noise
+
+
+def relative_downscale(factor: float, relative_size: float) -> float:
+    """Return a factor for a face of 512 pixels as one for a face of `relative_size` times as many; see `DegradationRanges`."""
+    return max(factor * relative_size, min(factor, 1.0))
+
+
+def shrunk_size(height: int, width: int, downscale: float) -> tuple[int, int]:
+    """Return height and width of a face where it gets its noise."""
+    return max(1, int(height / downscale)), max(1, int(width / downscale))
+
+
+def apply_degradation(image: np.ndarray, degradation: Degradation, noise: np.ndarray) -> np.ndarray:
     """Degrade one face: blur, shrink, noise, JPEG, back to size, 8-bit rounding.
+
+    Args:
+        image: clean face `[H,W,3]`, RGB, float32 in [0,1].
+        degradation: what happens to it.
+        noise: white noise of deviation 1, `[h,w,3]` as `shrunk_size` tells.
+
+    Returns:
+        The degraded face, `[H,W,3]`, float32, on the 8-bit levels k/255.
+    """
+    height, width = image.shape[:2]
+    radius = max(3, round(KERNEL_RADIUS * min(height, width) / REFERENCE_SIZE))
+    kernel = gaussian_kernel(radius, degradation.sigma_x, degradation.sigma_y, degradation.angle)
+    degraded = cv2.filter2D(image, -1, kernel)
+    degraded = cv2.resize(degraded, noise.shape[1::-1], interpolation=cv2.INTER_LINEAR)
+    degraded = (degraded + noise * np.float32(degradation.noise_sigma / 255)).clip(0, 1)
+    degraded = jpeg(degraded, degradation.jpeg_quality)
+    degraded = cv2.resize(degraded, (width, height), interpolation=cv2.INTER_LINEAR)
+    return to_8_bits(degraded)
+
+
+def degrade(image: np.ndarray, ranges: DegradationRanges, rng: np.random.Generator) -> np.ndarray:
+    """Degrade one face as `apply_degradation` does, all parameters and the noise drawn by `rng`.
 
     Args:
         image: clean face `[H,W,3]`, RGB, float32 in [0,1].
@@ -75,28 +147,7 @@ def degrade(image: np.ndarray, ranges: DegradationRanges, rng: np.random.Generat
     Returns:
         The degraded face, same shape, float32, on the 8-bit levels k/255.
     """
-    height, width = image.shape[:2]
-    relative_size = min(height, width) / REFERENCE_SIZE
-
-    low, high = (sigma * relative_size for sigma in ranges.blur_sigma)
-    sigma_x = sigma_y = rng.uniform(low, high)
-    angle = 0.0
-    if rng.random() < 0.5:
-        sigma_y, angle = rng.uniform(low, high), rng.uniform(-np.pi, np.pi)
-    radius = max(3, round(20 * relative_size))
-    degraded = cv2.filter2D(image, -1, gaussian_kernel(radius, sigma_x, sigma_y, angle))
-
-    low, high = (max(factor * relative_size, min(factor, 1.0)) for factor in ranges.downscale)
-    scale = rng.uniform(low, high)
-    small = (max(1, int(width / scale)), max(1, int(height / scale)))
-    degraded = cv2.resize(degraded, small, interpolation=cv2.INTER_LINEAR)
-
-    noise = rng.standard_normal(degraded.shape, dtype=np.float32)
-    degraded = (degraded + noise * np.float32(rng.uniform(*ranges.noise_sigma) / 255)).clip(0, 1)
-
-    degraded = jpeg(degraded, int(rng.uniform(*ranges.jpeg_quality)))
-    degraded = cv2.resize(degraded, (width, height), interpolation=cv2.INTER_LINEAR)
-    return to_8_bits(degraded)
+    return apply_degradation(image, *draw_degradation(ranges, *image.shape[:2], rng))
 
 
 def to_8_bits(image: np.ndarray) -> np.ndarray:

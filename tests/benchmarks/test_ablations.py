@@ -13,8 +13,6 @@ from tests.conftest import SIZE, tiny_estimator
 from .test_quality import ROW
 
 
-pytest.importorskip("torchmetrics")
-
 METRICS = {metric for metric, _ in COLUMNS.values()}
 
 

@@ -13,8 +13,6 @@ from tests.conftest import SIZE, ddim, tiny_unet
 from tests.test_pipeline_difface_inpaint import RecordedEstimate
 
 
-pytest.importorskip("torchmetrics")
-
 FILLS = ["mean", "Telea", "Navier-Stokes", "estimate", "inpainted"]
 
 

@@ -11,8 +11,6 @@ from difface_diffusers.evaluation import frechet_distance, landmark_distance, pi
 from tests.conftest import SIZE
 
 
-pytest.importorskip("torchmetrics")
-
 ROW = {
     "psnr": 21.236,
     "ssim": 0.51249,

@@ -14,8 +14,6 @@ from tests.conftest import SIZE
 from .test_quality import ROW
 
 
-pytest.importorskip("torchmetrics")
-
 EXTRA = {"psnr_to_reference": 30.125, "identity_to_reference": 0.25}
 
 

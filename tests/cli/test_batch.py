@@ -9,6 +9,8 @@ import pytest
 from PIL import Image
 
 from difface_diffusers.cli import batch, main
+from difface_diffusers.evaluation import face_metrics, identity_distance
+from difface_diffusers.evaluation.protocol import read_image
 from difface_diffusers.photo_files import Metadata, PhotoFile, read_photo, write_photo
 from tests.faces.test_detection import ASTRONAUT, scene, wall
 
@@ -186,3 +188,71 @@ def test_a_killed_run_leaves_whole_files_and_can_be_finished(run, photo, tmp_pat
         assert tree(tmp_path / "out") == [file.name for file in done]
     assert run(tmp_path / "many", "--faces", "largest", "--skip-existing") == 0
     assert len(list((tmp_path / "out").glob("[0-9][0-9].png"))) == 18
+
+
+# Samples
+
+
+@pytest.fixture
+def network(monkeypatch):
+    """Mean colours stand for identities."""
+
+    class MeanColour:
+        def compute_face_descriptor(self, chips):
+            return [chip.reshape(-1, 3).mean(axis=0) / 255 for chip in chips]
+
+    monkeypatch.setattr(face_metrics, "load_identity_network", MeanColour)
+
+
+def test_uncertainty_is_drawn_and_reported(run, folder, tmp_path, network, capsys):
+    arguments = (folder / "a.jpg", "--samples", 3, "--uncertainty", "--report", tmp_path / "report.json")
+    assert run(*arguments) == 0
+    assert tree(tmp_path / "out") == ["a_1.jpg", "a_1_uncertainty.png", "a_2.jpg", "a_3.jpg"]
+    drawn = read_photo(tmp_path / "out" / "a_1_uncertainty.png").pixels
+    assert drawn.shape == (320, 520, 3)
+    samples = np.stack([read_photo(tmp_path / "out" / f"a_{number}.jpg").pixels for number in (1, 2, 3)])
+    spread = samples.std(axis=0).mean(axis=-1)
+    brightness = drawn.astype(float).sum(axis=-1)
+    assert brightness[spread > 20].mean() > 3 * brightness[spread < 2].mean()
+    faces = json.loads((tmp_path / "report.json").read_text())[0]["faces"]
+    assert len(faces) == 2 and {"box", "uncertainty", "identity_distance", "coarse_psnr"} < set(faces[0])
+    assert len(faces[0]["identity_distance"]) == 3 and 0 < faces[0]["uncertainty"] < 1
+    assert f"face 2: uncertainty {faces[1]['uncertainty']:.3f}, identity moved by" in capsys.readouterr().out
+    assert run(*arguments, "--skip-existing") == 0 and "1 were there already" in capsys.readouterr().out
+    (tmp_path / "out" / "a_1_uncertainty.png").unlink()
+    assert run(*arguments, "--skip-existing") == 0 and "restored 1 of 1" in capsys.readouterr().out
+
+
+def test_of_each_face_the_sample_nearest_in_identity_is_the_result(run, folder, tmp_path, network):
+    arguments = (folder / "album" / "b.png", "--samples", 3)
+    assert run(*arguments, "--pick", "identity", "--compare", "--uncertainty") == 0
+    assert tree(tmp_path / "out") == ["b.png", "b_compare.png", "b_uncertainty.png"]
+    assert run(*arguments, output="all") == 0
+    picked = read_photo(tmp_path / "out" / "b.png").pixels
+    for half in (np.s_[:, :160], np.s_[:, -160:]):
+        samples = [read_photo(tmp_path / "all" / f"b_{number}.png").pixels[half] for number in (1, 2, 3)]
+        assert sum(np.array_equal(picked[half], sample) for sample in samples) == 1
+
+
+def test_of_an_aligned_face_the_sample_nearest_in_identity_is_the_result(run, folder, photo, tmp_path, network):
+    file = folder / "face.png"
+    Image.fromarray(photo[:64, :64]).save(file)
+    arguments = (file, "--aligned", "--samples", 3, "--seed", 3)
+    assert run(*arguments, "--pick", "identity") == 0 and run(*arguments, output="all") == 0
+    samples = [tmp_path / "all" / f"face_{number}.png" for number in (1, 2, 3)]
+    distances = [identity_distance(read_image(sample), read_image(file)).item() for sample in samples]
+    assert np.argmin(distances) > 0
+    assert (tmp_path / "out" / "face.png").read_bytes() == samples[np.argmin(distances)].read_bytes()
+
+
+@pytest.mark.parametrize("option", [("--uncertainty",), ("--pick", "identity")])
+def test_samples_that_are_compared_are_two_at_least(run, folder, option, capsys):
+    assert run(folder, *option) == 2
+    assert "--uncertainty and --pick compare samples, but --samples is 1" in capsys.readouterr().err
+
+
+def test_the_missing_extra_is_said_before_the_work(run, folder, monkeypatch, capsys):
+    face_metrics.load_identity_network.cache_clear()
+    monkeypatch.setitem(sys.modules, "face_recognition_models", None)
+    assert run(folder, "--samples", 2, "--uncertainty") == 2
+    assert 'pip install "difface-diffusers[metrics]"' in capsys.readouterr().err

@@ -93,6 +93,10 @@ class TestPlan:
     def test_comparisons_count_as_results(self):
         files = [Path("in/a.png"), Path("in/a_compare.png")]
         assert len(plan_outputs(flat(files), Path("out"), 1)) == 2
+        maps = [Path("in/a.png"), Path("in/a_uncertainty.png")]
+        assert len(plan_outputs(flat(maps), Path("out"), 1)) == 2
+        with pytest.raises(UsageError, match=r"several inputs would be written to out/a_uncertainty\.png"):
+            plan_outputs(flat(maps), Path("out"), 1, uncertainty=True)
         with pytest.raises(UsageError, match=r"several inputs would be written to out/a_compare\.png"):
             plan_outputs(flat(files), Path("out"), 1, compare=True)
 

@@ -8,7 +8,7 @@ def test_help_lists_the_commands(capsys):
         main(["--help"])
     assert stop.value.code == 0
     output = capsys.readouterr().out
-    assert all(f"\n    {command} " in output for command in ("restore", "train", "info"))
+    assert all(f"\n    {command} " in output for command in ("restore", "train", "degrade", "evaluate", "info"))
 
 
 @pytest.mark.parametrize("arguments", [[], ["mend"], ["restore"], ["restore", "face.png"]])

@@ -1,0 +1,152 @@
+"""`difface degrade`: make a test set of clean aligned faces."""
+
+import argparse
+import csv
+import itertools
+import sys
+import time
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ..folders import check_new, whole_folder
+from .files import UsageError, collect_inputs, save_image
+
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from ..evaluation.degraded_sets import Recipe
+    from .report import FileResult
+
+DESCRIPTION = """\
+Make a test set of a folder of clean aligned faces, taken in the order of their names. OUT receives the degraded faces in
+lq/, the clean ones in hq/, for holes the masks in mask/ (white is missing), and parameters.csv with what was done to each.
+
+celeba-test: the paper's 4,000 combinations of JPEG quality, scale, noise and blur, one a face.
+celeba-inpaint: the paper's 2,000 holes, 500 each of boxes, strokes, surroundings and halves.
+blind: degradations drawn at random over the training range, one a face.
+
+Of more faces than a set has, the rest is left out; fewer are taken again from the first.
+"""
+PROTOCOLS = ("celeba-test", "celeba-inpaint", "blind")
+
+
+def add_parser(subparsers: argparse._SubParsersAction) -> None:
+    """Declare the arguments of `difface degrade`."""
+    parser = subparsers.add_parser(
+        "degrade",
+        help="make a test set of clean faces",
+        description=DESCRIPTION,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--protocol", required=True, choices=PROTOCOLS)
+    parser.add_argument("--input", required=True, type=Path, metavar="DIR", help="folder of clean aligned faces")
+    parser.add_argument("-o", "--output", required=True, type=Path, metavar="OUT", help="folder to make")
+    parser.add_argument(
+        "--size", type=int, metavar="S", help="side of the faces, pixels; 512 unless given, 256 for celeba-inpaint"
+    )
+    parser.add_argument("--seed", type=int, metavar="N", help="of `blind` (default: 0); the other sets have their own")
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Make the set; return 0, 1 when some faces failed, 2 when it cannot be made."""
+    started = time.monotonic()
+    try:
+        size = _check_arguments(args)
+        files = _collect_faces(args.input)
+        recipes = _recipes(args, size)
+        faces = files if args.protocol == "blind" else itertools.cycle(files)
+        with whole_folder(args.output) as folder:
+            results = _write_set(faces, recipes, size, folder)
+    except UsageError as error:
+        print(f"difface degrade: {error}", file=sys.stderr)
+        return 2
+
+    from .report import conclude
+
+    return conclude(results, time.monotonic() - started, "degraded", None)
+
+
+def _check_arguments(args: argparse.Namespace) -> int:
+    """Raise a `UsageError` for what cannot be; return the side of the faces."""
+    from ..evaluation.protocol import INPAINTING_SIZE, RESTORATION_SIZE
+
+    size = args.size
+    if size is None:
+        size = INPAINTING_SIZE if args.protocol == "celeba-inpaint" else RESTORATION_SIZE
+    if size < 32:
+        raise UsageError(f"--size is {size}; it must be at least 32")
+    if args.seed is not None and args.protocol != "blind":
+        raise UsageError(f"--seed is for --protocol blind; {args.protocol} has its own")
+    if args.seed is not None and args.seed < 0:
+        raise UsageError(f"--seed is {args.seed}; it must be at least 0")
+    try:
+        check_new(args.output)
+    except ValueError as error:
+        raise UsageError(f"--output: {error}") from error
+    return size
+
+
+def _collect_faces(folder: Path) -> list[Path]:
+    if not folder.is_dir():
+        raise UsageError(f"--input {folder} is not a folder")
+    files, failures = collect_inputs([str(folder)])
+    if failures:
+        raise UsageError(f"--input {folder}: {failures[str(folder)]}")
+    return list(files)
+
+
+def _recipes(args: argparse.Namespace, size: int) -> Iterable["Recipe"]:
+    from ..evaluation.degraded_sets import blind_set, inpainting_set, restoration_set
+
+    if args.protocol == "blind":
+        return blind_set(size, args.seed or 0)
+    return (restoration_set if args.protocol == "celeba-test" else inpainting_set)(size)
+
+
+def _write_set(faces: Iterable[Path], recipes: Iterable["Recipe"], size: int, folder: Path) -> list["FileResult"]:
+    """Write a set to a folder; return a record for each of its faces."""
+    from tqdm import tqdm
+
+    from ..training.data import read_face
+    from .report import FileResult
+
+    results, rows = [], []
+    for index, (face, recipe) in enumerate(tqdm(zip(faces, recipes, strict=False), unit="face")):
+        name = f"{index:04}_{face.stem}.png"
+        try:
+            clean = read_face(face, size, _check_square)
+        except ValueError as error:
+            results.append(FileResult(str(face), error=str(error)))
+            continue
+        pictures = {"lq": recipe.degrade(clean), "hq": clean}
+        if recipe.mask is not None:
+            pictures["mask"] = recipe.mask
+        for kind, pixels in pictures.items():
+            _save(pixels, folder / kind / name)
+        rows.append({"file": name, "source": face.name, **recipe.parameters})
+        results.append(FileResult(str(face)))
+    if not rows:
+        raise UsageError(f"no face could be read: {results[0].input}: {results[0].error}")
+    with (folder / "parameters.csv").open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+    return results
+
+
+def _check_square(pixels: "np.ndarray") -> "np.ndarray":
+    height, width = pixels.shape[:2]
+    if height != width:
+        raise ValueError(f"it is {width} x {height} pixels; aligned faces are square")
+    return pixels
+
+
+def _save(pixels: "np.ndarray", path: Path) -> None:
+    """Write `[S,S,3]` or `[S,S]` in [0,1] as 8 bits."""
+    from PIL import Image
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    save_image(Image.fromarray((pixels * 255).round().astype("uint8")), path)

@@ -1,0 +1,145 @@
+"""`difface evaluate`: judge a folder of restored faces against the clean ones, or without them."""
+
+import argparse
+import json
+import math
+import sys
+import time
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..photo_files import whole_file
+from .files import UsageError, collect_inputs
+
+
+if TYPE_CHECKING:
+    from ..evaluation.folders import FolderScores
+
+DESCRIPTION = """\
+Judge restored faces. Files belong together by their names without suffix, and must have the same size. Of the metrics, psnr,
+psnr_y, coarse_psnr, ssim, ms_ssim, lpips, gradient_ratio, identity_distance and landmark_distance compare with --reference; niqe and piqe
+with nothing; frechet_distance (of dlib's embeddings), fid and kid compare sets, with --reference and, ending in _set, with
+--reference-set. lpips, fid and kid need a file with their network. The mean over the images is printed; --output has the
+value of each.
+"""
+
+
+def add_parser(subparsers: argparse._SubParsersAction) -> None:
+    """Declare the arguments of `difface evaluate`."""
+    parser = subparsers.add_parser("evaluate", help="judge restored faces", description=DESCRIPTION)
+    parser.add_argument("--restored", required=True, type=Path, metavar="DIR", help="folder of restored faces")
+    parser.add_argument("--reference", type=Path, metavar="DIR", help="folder of the clean faces")
+    parser.add_argument("--input", type=Path, metavar="DIR", help="folder of the degraded faces, to be judged too")
+    parser.add_argument("--reference-set", type=Path, metavar="DIR", help="folder of any other clean faces")
+    parser.add_argument(
+        "--metrics",
+        nargs="+",
+        metavar="NAME",
+        help="what to take; unless given, what needs no file and works at any size, and what files are given for",
+    )
+    parser.add_argument(
+        "--lpips-weights",
+        type=Path,
+        metavar="FILE",
+        help="for lpips: alexnet-owt-7be5be79.pth of download.pytorch.org",
+    )
+    parser.add_argument(
+        "--features", type=Path, metavar="FILE", help="for fid and kid: TorchScript, as inception-2015-12-05.pt"
+    )
+    parser.add_argument("-o", "--output", type=Path, metavar="JSON", help="write all values")
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Judge; return 0, 1 when some images failed, 2 when it cannot be done."""
+    started = time.monotonic()
+    try:
+        rows = _score(args)
+    except (UsageError, ImportError) as error:
+        print(f"difface evaluate: {error}", file=sys.stderr)
+        return 2
+    for line in _table({name: scores.means for name, scores in rows.items()}):
+        print(line)
+    judged = sum(len(scores.images) for scores in rows.values())
+    failures = [(name, file, reason) for name, scores in rows.items() for file, reason in scores.failures.items()]
+    print(f"judged {judged} of {judged + len(failures)} images in {time.monotonic() - started:.1f} s")
+    for name, file, reason in failures:
+        print(f"failed: {name} {file}: {reason}", file=sys.stderr)
+    if args.output is not None:
+        try:
+            _write(args, rows)
+        except OSError as error:
+            print(f"--output {args.output} cannot be written: {error}", file=sys.stderr)
+            return 1
+    return 1 if failures else 0
+
+
+def _score(args: argparse.Namespace) -> dict[str, "FolderScores"]:
+    from ..evaluation.folders import features_of, load_metrics, score_folder
+
+    folders = {name: getattr(args, name) for name in ("restored", "input", "reference", "reference_set")}
+    files = {name: _collect(name, folder) for name, folder in folders.items() if folder is not None}
+    if "reference" not in files and "reference_set" not in files and not set(args.metrics or []) & {"niqe", "piqe"}:
+        raise UsageError(
+            "there is nothing to compare with; give --reference or --reference-set, or --metrics niqe piqe"
+        )
+    try:
+        suite = load_metrics(_names(args), args.lpips_weights, args.features)
+        reference_set = features_of(suite, list(files["reference_set"].values())) if "reference_set" in files else None
+    except (OSError, ValueError) as error:
+        raise UsageError(str(error)) from error
+    return {
+        name: score_folder(suite, files[name], files.get("reference"), reference_set)
+        for name in ("restored", "input")
+        if name in files
+    }
+
+
+def _names(args: argparse.Namespace) -> list[str]:
+    from ..evaluation.folders import DEFAULT_METRICS
+
+    if args.metrics is not None:
+        return args.metrics
+    return [*DEFAULT_METRICS, *(["lpips"] if args.lpips_weights else []), *(["fid", "kid"] if args.features else [])]
+
+
+def _collect(name: str, folder: Path) -> dict[str, Path]:
+    """Return the images of a folder by their names without suffix."""
+    option = f"--{name.replace('_', '-')}"
+    if not folder.is_dir():
+        raise UsageError(f"{option} {folder} is not a folder")
+    files, failures = collect_inputs([str(folder)])
+    if failures:
+        raise UsageError(f"{option} {folder}: {failures[str(folder)]}")
+    by_name = {file.stem: file for file in files}
+    if len(by_name) < len(files):
+        doubles = sorted(file.name for file in files if by_name[file.stem] != file)
+        raise UsageError(f"{option} {folder} holds several images of one name: {', '.join(doubles)}")
+    return by_name
+
+
+def _table(rows: Mapping[str, Mapping[str, float]]) -> list[str]:
+    """Return the lines of a table with a row for each metric and a column for each folder."""
+    metrics = list(dict.fromkeys(metric for means in rows.values() for metric in means))
+    width = max(map(len, metrics), default=0)
+    lines = [" " * width + "".join(f" {name:>11}" for name in rows)] if metrics else []
+    for metric in metrics:
+        cells = (f" {means[metric]:11.4f}" if metric in means else " " * 12 for means in rows.values())
+        lines.append(f"{metric:<{width}}" + "".join(cells))
+    return lines
+
+
+def _write(args: argparse.Namespace, rows: Mapping[str, "FolderScores"]) -> None:
+    """Write the report; a number that JSON does not know (the PSNR of equal images) is null."""
+    folders = {name: str(value) for name, value in vars(args).items() if isinstance(value, Path) and name != "output"}
+    report = {"files": folders, **{name: asdict(scores) for name, scores in rows.items()}}
+    with whole_file(args.output) as file:
+        file.write(json.dumps(_finite(report), indent=2).encode())
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _finite(entry) for key, entry in value.items()}
+    return None if isinstance(value, float) and not math.isfinite(value) else value
