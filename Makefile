@@ -29,5 +29,5 @@ format: $(STAMP)
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt torch
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[upscale,train,metrics,engines,dev]"
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[upscale,train,metrics,engines,demo,dev]"
 	touch $(STAMP)

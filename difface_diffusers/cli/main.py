@@ -4,7 +4,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from . import export, info, inpaint, restore, train
+from . import demo, export, info, inpaint, restore, train
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -16,6 +16,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     train.add_parser(subparsers)
     info.add_parser(subparsers)
     export.add_parser(subparsers)
+    demo.add_parser(subparsers)
     args = parser.parse_args(argv)
     try:
         return args.run(args)
