@@ -35,7 +35,6 @@ SCRATCHES = [  # of the face of 256 pixels: width and corners (x, y), pixels
     (5, [(178, 60), (160, 140), (186, 220)]),
 ]
 PAPER = (232, 226, 214)
-PAINT = (255, 77, 77, 255)
 
 
 def spoil(photo: np.ndarray, recipe: DegradationRanges) -> np.ndarray:
@@ -51,18 +50,16 @@ def fade(photo: np.ndarray) -> np.ndarray:
     return (low + (high - low) * gray) * (1 - (1 - SEPIA) * np.sqrt(gray))
 
 
-def scratch(face: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Scratch a face `[256,256,3]`, uint8; return it, and paint `[256,256,4]` that just covers the scratches."""
-    marks, paint = np.zeros((2, *face.shape[:2]), np.uint8)
+def scratch(face: np.ndarray) -> np.ndarray:
+    """Scratch a face `[256,256,3]`, uint8."""
+    scratched = face.copy()
     for width, corners in SCRATCHES:
-        cv2.polylines(marks, [np.array(corners, np.int32)], isClosed=False, color=255, thickness=width)
-        cv2.polylines(paint, [np.array(corners, np.int32)], isClosed=False, color=255, thickness=width + 4)
-    scratched = np.where(marks[..., None] > 0, np.array(PAPER, np.uint8), face)
-    return scratched, np.where(paint[..., None] > 0, np.array(PAINT, np.uint8), np.uint8(0))
+        cv2.polylines(scratched, [np.array(corners, np.int32)], isClosed=False, color=PAPER, thickness=width)
+    return scratched
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Write the four pictures."""
+    """Write the three pictures."""
     parser = argparse.ArgumentParser(description="Make the example pictures of the demo.")
     parser.add_argument("--output", type=Path, default=Path("difface_diffusers/demo/examples"), help="folder")
     output = parser.parse_args(argv).output
@@ -70,10 +67,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     from skimage.data import astronaut
 
     output.mkdir(parents=True, exist_ok=True)
-    scratched, paint = scratch(make_pair(astronaut())[0])
     photographs = {"photograph": spoil(astronaut(), BLURRED), "old_print": fade(spoil(astronaut(), GRAINY))}
     pictures = {name: np.rint(picture * 255).astype(np.uint8) for name, picture in photographs.items()}
-    for name, picture in (pictures | {"scratched": scratched, "scratched_paint": paint}).items():
+    for name, picture in (pictures | {"scratched": scratch(make_pair(astronaut())[0])}).items():
         Image.fromarray(picture).save(output / f"{name}.png", optimize=True)
     return 0
 

@@ -54,8 +54,15 @@ def launch(demo: gr.Blocks, host: str | None = None, port: int | None = None, bl
         max_file_size=MAX_FILE_SIZE,
         enable_monitoring=False,
         ssr_mode=False,
-        theme=gr.themes.Default(font=FONTS, font_mono=["monospace"]),
+        theme=theme(),
         css_paths=STYLE,
         footer_links=["api"],
     )
     return address
+
+
+def theme() -> gr.themes.Base:
+    """Return Gradio's own look, with fonts that need not be fetched and explanations that can be read."""
+    return gr.themes.Default(font=FONTS, font_mono=["monospace"]).set(
+        block_info_text_color="*neutral_600", block_info_text_color_dark="*neutral_300"
+    )

@@ -59,8 +59,11 @@ class InpaintTab:
                 height=460,
             )
         )
-        example = {"background": str(EXAMPLES / "scratched.png"), "layers": [str(EXAMPLES / "scratched_paint.png")]}
-        gr.Examples([[example | {"composite": None}]], self.editor, label="No picture at hand? Try this one")
+        gr.Examples(
+            [[str(EXAMPLES / "scratched.png")]],
+            self.editor,
+            label="No picture at hand? Take this one, and paint over its scratches",
+        )
         self.panel = RunPanel("Fill what is painted over")
         with gr.Accordion("Finer settings", open=False):
             self.controls = add_controls(self.pipe)
@@ -82,7 +85,7 @@ class InpaintTab:
                 self.panel.start_button: [self.editor, self.controls.randomise, *settings],
                 self.another: [self.editor, gr.State(True), *settings],
             },
-            self.fill,
+            self.fill_painted,
             [self.results, self.slider, self.download, self.controls.seed],
         )
         files = [
@@ -98,7 +101,7 @@ class InpaintTab:
             concurrency_id=QUEUE,
         )
 
-    def fill(
+    def fill_painted(
         self,
         edited: dict[str, Any] | None,
         randomise: bool,
@@ -145,11 +148,11 @@ class InpaintTab:
         with errors_for_people():
             if not mask.getbbox():
                 raise sentence("Paint over what is to be filled first.")
-            yield {self.panel.status: progress("Looking for faces"), self.results: gr.Column(visible=False)}
+            yield {self.panel.status: progress("Looking for faces"), self.results: gr.update(visible=False)}
             answer = yield from self.panel.watch(self.run(photo.pixels, mask, settings))
             filled = PhotoFile(np.asarray(answer.image), photo.metadata)
             yield {
-                self.results: gr.Column(visible=True),
+                self.results: gr.update(visible=True),
                 self.slider: (view(photo.pixels), view(filled.pixels)),
                 self.download: write_download(filled, name),
                 self.controls.seed: settings.seed,

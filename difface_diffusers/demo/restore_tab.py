@@ -28,8 +28,8 @@ from .run_panel import QUEUE, RunPanel, progress
 BATCH_SIZE = 8  # faces that are drawn together
 MIN_FACE_SIZE = 16  # pixels
 SESSION_SECONDS = 3600
-BACKGROUNDS = [("smooth", "lanczos"), ("pixels as they are", "none")]
-KEEP_GRAY = [("find out", "auto"), ("keep the picture's colours", "on"), ("let the model paint", "off")]
+BACKGROUNDS = [("smoothly", "lanczos"), ("pixel by pixel", "none")]
+KEEP_GRAY = [("stay so", "auto"), ("may get colour", "off"), ("nothing changes its colours", "on")]
 EXAMPLES = Path(__file__).parent / "examples"
 
 
@@ -70,7 +70,7 @@ class RestoreTab:
             info="What the picture does not show, each invents differently.",
         )
         with gr.Accordion("Finer settings", open=False):
-            self.background = gr.Radio(BACKGROUNDS, value="lanczos", label="What is around the faces")
+            self.background = gr.Radio(BACKGROUNDS, value="lanczos", label="How the rest is enlarged")
             self.keep_gray = gr.Radio(KEEP_GRAY, value="auto", label="Gray and sepia pictures")
             self.controls = add_controls(self.pipe)
 
@@ -122,7 +122,7 @@ class RestoreTab:
                 self.panel.start_button: [*chosen, self.versions, self.controls.randomise, *settings],
                 self.another: [*chosen, self.versions, gr.State(True), *settings],
             },
-            self.restore,
+            self.restore_upload,
             results,
         )
         here = partial(dict, api_visibility="private", show_progress="hidden")
@@ -131,7 +131,7 @@ class RestoreTab:
             "inputs": [self.result, self.chosen, self.version],
             "outputs": [self.slider, self.download, self.faces],
         }
-        gr.on([self.chosen.input, self.version.release], **pasting, **here())
+        gr.on([self.chosen.input, self.version.input], **pasting, **here(), trigger_mode="always_last")
         self.faces.select(self.toggle, self.chosen, self.chosen, **here()).then(**pasting, **here())
         self.show_deviation.input(self.reveal, [self.result, self.show_deviation], self.deviation, **here())
         gr.Button(visible=False).click(
@@ -143,7 +143,7 @@ class RestoreTab:
             concurrency_id=QUEUE,
         )
 
-    def restore(
+    def restore_upload(
         self,
         path: str | None,
         upscale: float,
@@ -162,7 +162,7 @@ class RestoreTab:
         settings = Settings(start, eta, steps, scheduler, next_seed(seed, randomise))
         with errors_for_people():
             photo = read_upload(path, upscale)
-            yield {self.panel.status: progress("Looking for faces"), self.results: gr.Column(visible=False)}
+            yield {self.panel.status: progress("Looking for faces"), self.results: gr.update(visible=False)}
             faces = find_faces(photo.pixels)
             if not faces:
                 raise sentence("No face was found in this picture.")
@@ -180,14 +180,14 @@ class RestoreTab:
         several = result.versions > 1
         slider, download, faces = self.choose(result, list(range(len(names))), 1)
         return {
-            self.results: gr.Column(visible=True),
+            self.results: gr.update(visible=True),
             self.slider: slider,
             self.download: download,
-            self.version: gr.Slider(value=1, maximum=max(result.versions, 2), visible=several),
-            self.show_deviation: gr.Checkbox(False, visible=several),
-            self.deviation: gr.Image(None, visible=False),
+            self.version: gr.update(value=1, maximum=max(result.versions, 2), visible=several),
+            self.show_deviation: gr.update(value=False, visible=several),
+            self.deviation: gr.update(value=None, visible=False),
             self.faces: faces,
-            self.chosen: gr.CheckboxGroup(names, value=names),
+            self.chosen: gr.update(choices=names, value=names),
             self.result: result,
             self.controls.seed: seed,
         }
@@ -202,7 +202,7 @@ class RestoreTab:
             return (
                 (view(before), view(photo.pixels)),
                 write_download(photo, f"{Path(result.path).stem}_restored"),
-                gr.Gallery(list(zip(faces, captions, strict=True)), selected_index=None),
+                gr.update(value=list(zip(faces, captions, strict=True)), selected_index=None),
             )
 
     def toggle(self, chosen: list[int], event: gr.SelectData) -> list[str]:
@@ -214,7 +214,7 @@ class RestoreTab:
         with errors_for_people():
             result = still_there(result)
             size = read_upload(result.path).pixels.shape[:2]
-            return gr.Image(draw_deviation(result, size) if shown else None, visible=shown)
+            return gr.update(value=draw_deviation(result, size) if shown else None, visible=shown)
 
     def restore_file(
         self,
@@ -241,7 +241,9 @@ class RestoreTab:
             scheduler: name of a scheduler; the model's own if empty.
             seed: of the noise.
         """
-        *_, end = self.restore(photo, upscale, background, keep_gray, 1, False, start, eta, steps, scheduler, seed)
+        *_, end = self.restore_upload(
+            photo, upscale, background, keep_gray, 1, False, start, eta, steps, scheduler, seed
+        )
         return end[self.download]
 
     def _run(

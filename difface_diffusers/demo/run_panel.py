@@ -93,15 +93,15 @@ class RunPanel:
                 total = event.total * chains
                 yield {
                     self.status: progress(f"Drawing: step {done} of {total}", done, total),
-                    self.preview: gr.Gallery(event.faces, visible=True),
+                    self.preview: gr.update(value=event.faces, visible=True),
                 }
         return event
 
     def _started(self) -> tuple[Any, ...]:
-        return gr.Button(visible=False), gr.Button(visible=True), progress("Waiting for a free place"), None
+        return gr.update(visible=False), gr.update(visible=True), progress("Waiting for a free place"), None
 
     def _ended(self) -> tuple[Any, ...]:
-        return gr.Button(visible=True), gr.Button(visible=False), gr.Gallery(None, visible=False)
+        return gr.update(visible=True), gr.update(visible=False), gr.update(value=None, visible=False)
 
     def _failed(self) -> tuple[Any, ...]:
         start, stop, preview = self._ended()
