@@ -67,7 +67,7 @@ class RestoreTab:
             1,
             step=1,
             label="Versions",
-            info="What the picture does not show, each invents differently.",
+            info="Each invents differently what the picture does not show.",
         )
         with gr.Accordion("Finer settings", open=False):
             self.background = gr.Radio(BACKGROUNDS, value="lanczos", label="How the rest is enlarged")
@@ -87,9 +87,10 @@ class RestoreTab:
             self.version = gr.Slider(1, MAX_VERSIONS, 1, step=1, label="Version shown", visible=False)
             self.show_deviation = gr.Checkbox(False, label="Show where the versions differ", visible=False)
             self.deviation = gr.Image(
-                label="Dark: all versions agree. Bright: each invented something else",
+                label="Glowing: here each version invented something else",
                 format="png",
                 interactive=False,
+                buttons=["fullscreen"],
                 visible=False,
             )
             self.faces = gr.Gallery(
@@ -98,7 +99,7 @@ class RestoreTab:
                 height="auto",
                 allow_preview=False,
                 buttons=[],
-                elem_classes="faces",
+                elem_classes="face-gallery",
             )
             self.chosen = gr.CheckboxGroup(label="Put back into the picture", type="index")
 
@@ -125,6 +126,9 @@ class RestoreTab:
             self.restore_upload,
             results,
         )
+        self.photo.upload(
+            lambda path: None, self.photo, api_visibility="private"
+        )  # what cannot be used is said at once
         here = partial(dict, api_visibility="private", show_progress="hidden")
         pasting = {
             "fn": self.choose,
@@ -213,8 +217,7 @@ class RestoreTab:
         """Show or hide where the versions differ."""
         with errors_for_people():
             result = still_there(result)
-            size = read_upload(result.path).pixels.shape[:2]
-            return gr.update(value=draw_deviation(result, size) if shown else None, visible=shown)
+            return gr.update(value=draw_deviation(read_upload(result.path), result) if shown else None, visible=shown)
 
     def restore_file(
         self,

@@ -9,14 +9,15 @@ from PIL import Image
 
 from ..evaluation.sheets import sheet
 from ..faces.alignment import align
-from ..faces.compositing import add_changes, keeps_tint
+from ..faces.compositing import add_changes, keeps_tint, to_gray
 from ..faces.crops import align_faces, put_back
 from ..image_processing import join_channels, pil_to_tensor, split_channels, to_uint8
 from ..photo import PhotoRestoration, enlarge
 from ..photo_files import PhotoFile
 
 
-FULL_DEVIATION = 0.15  # standard deviation, of levels in [0,1], that is drawn brightest
+FULL_DEVIATION = 0.12  # standard deviation, of levels in [0,1], that is drawn brightest
+DARKENED = 0.3  # share of its brightness that the upload keeps below a heat map
 VIEW_SIDE = 2048  # longest side of what the browser shows, pixels
 
 
@@ -93,15 +94,18 @@ def face_sheets(result: Restored, version: int) -> list[Image.Image]:
     ]
 
 
-def draw_deviation(result: Restored, size: tuple[int, int]) -> Image.Image:
-    """Draw the standard deviation of each pixel over the versions onto black, of `size` (height, width) of the upload."""
+def draw_deviation(photo: PhotoFile, result: Restored) -> Image.Image:
+    """Draw the standard deviation of each pixel over the versions as a heat map over the darkened upload, of its size."""
     restored = np.stack([np.asarray(face, np.float32) / 255 for face in result.restoration.restored])  # [K*M,S,S,3]
     restored = restored.reshape(-1, result.versions, *restored.shape[1:])
     deviation = restored.std(axis=1).mean(axis=-1, keepdims=True)  # [K,S,S,1]
-    canvas = np.zeros((*size, 3), np.uint8)
+    rgb = to_uint8(split_channels(photo.pixels)[0])
+    heat = np.zeros_like(rgb)
     add_changes(
-        canvas,
+        heat,
         list(np.repeat(np.minimum(deviation / FULL_DEVIATION, 1), 3, axis=-1)),
         [align(face.landmarks, restored.shape[2]) for face in result.restoration.faces],
     )
-    return Image.fromarray(cv2.applyColorMap(canvas[..., 0], cv2.COLORMAP_INFERNO)[..., ::-1])
+    colours = cv2.applyColorMap(heat[..., 0], cv2.COLORMAP_INFERNO)[..., ::-1]
+    dark = np.rint(to_gray(rgb) * DARKENED)
+    return view(np.maximum(dark, colours).astype(np.uint8))

@@ -30,7 +30,7 @@ class RunPanel:
 
     def add_display(self) -> None:
         """Add what is seen of a run to the layout."""
-        self.status = gr.HTML(elem_classes="status")
+        self.status = gr.HTML(elem_classes="run-status")
         self.preview = gr.Gallery(
             label="The faces as they take shape",
             columns=4,
@@ -39,7 +39,7 @@ class RunPanel:
             allow_preview=False,
             buttons=[],
             visible=False,
-            elem_classes="preview",
+            elem_classes="run-preview",
         )
 
     @property

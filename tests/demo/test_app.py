@@ -6,13 +6,14 @@ from pathlib import Path
 
 import httpx
 import numpy as np
+import psutil
 import pytest
 from gradio_client import Client, handle_file
 from gradio_client.exceptions import AppError
 from gradio_client.utils import Status
 from PIL import Image
 
-from difface_diffusers.demo import app, build_demo, launch
+from difface_diffusers.demo import app, build_demo, launch, load_models
 from difface_diffusers.demo.restore_tab import EXAMPLES
 from difface_diffusers.photo_files import read_photo
 
@@ -166,3 +167,20 @@ def test_nothing_is_asked_of_other_machines(restorer, inpainter, monkeypatch, tm
     finally:
         demo.close()
     assert asked <= {"127.0.0.1", "::1", "localhost"}
+
+
+@pytest.mark.slow
+def test_memory_stays_over_fifty_requests(cache, tmp_path):
+    """With the bundled models."""
+    process = psutil.Process()
+    demo = build_demo(*load_models(device="cpu"))
+    client = Client(launch(demo, block=False), verbose=False, download_files=tmp_path)
+    memory = []
+    try:
+        for number in range(60):
+            client.predict(photo=handle_file(PHOTOGRAPH), seed=number, api_name="/restore")
+            memory.append(process.memory_info().rss / 1e6)
+    finally:
+        demo.close()
+    print(f"after 10 requests {memory[9]:.0f} MB, after 60 {memory[-1]:.0f} MB, at most {max(memory):.0f} MB")
+    assert max(memory[10:]) - memory[9] < 30
