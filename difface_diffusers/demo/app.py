@@ -33,7 +33,7 @@ def build_demo(restorer: DifFacePipeline, inpainter: DifFaceInpaintPipeline) -> 
         with gr.Tab("Fill holes"):
             InpaintTab(inpainter)
         with gr.Tab("About"):
-            gr.Markdown(ABOUT.read_text())
+            gr.Markdown(ABOUT.read_text(), elem_classes="about")
     return demo.queue(max_size=MAX_WAITING)
 
 

@@ -48,7 +48,7 @@ class InpaintTab:
     def _add_inputs(self) -> None:
         self.editor = checked(
             gr.ImageEditor(
-                label="Paint over scratches and holes",
+                label="Paint over holes",
                 type="pil",
                 format="png",
                 sources=["upload", "clipboard"],
@@ -69,7 +69,7 @@ class InpaintTab:
             self.controls = add_controls(self.pipe)
 
     def _add_outputs(self) -> None:
-        self.panel.add_display()
+        self.panel.add_preview()
         with gr.Column(visible=False) as self.results:
             self.slider = gr.ImageSlider(
                 label="Before and after: drag the line", format="png", interactive=False, buttons=["fullscreen"]

@@ -29,7 +29,7 @@ BATCH_SIZE = 8  # faces that are drawn together
 MIN_FACE_SIZE = 16  # pixels
 SESSION_SECONDS = 3600
 BACKGROUNDS = [("smoothly", "lanczos"), ("pixel by pixel", "none")]
-KEEP_GRAY = [("stay so", "auto"), ("may get colour", "off"), ("nothing changes its colours", "on")]
+KEEP_GRAY = [("gray and sepia stay so", "auto"), ("as in the picture", "on"), ("as the model paints", "off")]
 EXAMPLES = Path(__file__).parent / "examples"
 
 
@@ -71,11 +71,11 @@ class RestoreTab:
         )
         with gr.Accordion("Finer settings", open=False):
             self.background = gr.Radio(BACKGROUNDS, value="lanczos", label="How the rest is enlarged")
-            self.keep_gray = gr.Radio(KEEP_GRAY, value="auto", label="Gray and sepia pictures")
+            self.keep_gray = gr.Radio(KEEP_GRAY, value="auto", label="Colours of the faces")
             self.controls = add_controls(self.pipe)
 
     def _add_outputs(self) -> None:
-        self.panel.add_display()
+        self.panel.add_preview()
         self.result = gr.State(None, time_to_live=SESSION_SECONDS)
         with gr.Column(visible=False) as self.results:
             self.slider = gr.ImageSlider(
@@ -87,7 +87,7 @@ class RestoreTab:
             self.version = gr.Slider(1, MAX_VERSIONS, 1, step=1, label="Version shown", visible=False)
             self.show_deviation = gr.Checkbox(False, label="Show where the versions differ", visible=False)
             self.deviation = gr.Image(
-                label="Glowing: here each version invented something else",
+                label="Where the versions differ",
                 format="png",
                 interactive=False,
                 buttons=["fullscreen"],

@@ -27,10 +27,10 @@ class RunPanel:
         with gr.Row():
             self.start_button = gr.Button(verb, variant="primary")
             self.stop_button = gr.Button("Stop", variant="stop", visible=False)
-
-    def add_display(self) -> None:
-        """Add what is seen of a run to the layout."""
         self.status = gr.HTML(elem_classes="run-status")
+
+    def add_preview(self) -> None:
+        """Add what the faces look like meanwhile to the layout."""
         self.preview = gr.Gallery(
             label="The faces as they take shape",
             columns=4,

@@ -150,10 +150,11 @@ def test_versions_and_where_they_differ(page):
     _, first = slider_pictures(page)
     set_number(page, "Version shown", 2)
     until(page, lambda: not np.array_equal(slider_pictures(page)[1], first))
+    deviation = page.get_by_text("Where the versions differ", exact=True)
     page.get_by_label("Show where the versions differ").check()
-    page.get_by_text("Glowing: here each version").wait_for()
+    deviation.wait_for()
     page.get_by_label("Show where the versions differ").uncheck()
-    page.get_by_text("Glowing: here each version").wait_for(state="hidden")
+    deviation.wait_for(state="hidden")
 
 
 def test_another_version(page):
