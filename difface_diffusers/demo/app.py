@@ -16,6 +16,7 @@ ABOUT = Path(__file__).with_name("about.md")
 STYLE = Path(__file__).with_name("style.css")
 CLEAN_EVERY, KEEP_FOR = 600, 3600  # seconds, of uploads and results
 MAX_WAITING = 32  # requests
+MAX_SESSIONS = 100  # whose results are kept
 FONTS = ["system-ui", "sans-serif"]  # of the visitor's machine, so that none is fetched
 
 
@@ -52,6 +53,7 @@ def launch(demo: gr.Blocks, host: str | None = None, port: int | None = None, bl
         prevent_thread_lock=not block,
         quiet=not block,
         max_file_size=MAX_FILE_SIZE,
+        state_session_capacity=MAX_SESSIONS,
         enable_monitoring=False,
         ssr_mode=False,
         theme=theme(),

@@ -13,7 +13,7 @@ from ..pipeline_difface import DifFacePipeline
 from .models import pipe_of_request
 
 
-MAX_STEPS = 100
+MAX_STEPS = 250
 MAX_VERSIONS = 6
 SEEDS = 2**31
 
@@ -73,10 +73,10 @@ def add_controls(pipe: DifFacePipeline) -> Controls:
     defaults = pipe.config
     with gr.Group():
         start = gr.Slider(
-            10,
+            1,
             pipe.scheduler.config.num_train_timesteps,
             defaults.default_start_timestep,
-            step=10,
+            step=1,
             label="Fidelity: how much may be repainted",
             info="Low stays close to the picture. High repairs worse damage, but the person changes more.",
         )

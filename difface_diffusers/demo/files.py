@@ -64,10 +64,11 @@ def check_upload(path: str) -> None:
 
 
 def read_upload(path: str | None, upscale: float = 1) -> PhotoFile:
-    """Read a checked upload that is to be enlarged; raise a `gr.Error` if there is none or the result would be too large."""
+    """Read an upload; raise a `gr.Error` if there is none, it is cut short, or it would be too large once enlarged."""
     if path is None:
         raise sentence("Choose a photograph first.")
-    photo = read_photo(path)
+    with errors_of_decoders():
+        photo = read_photo(path)
     megapixels = photo.pixels.shape[0] * photo.pixels.shape[1] * upscale**2 / 1e6
     if megapixels > MAX_RESULT_MEGAPIXELS:
         raise sentence(

@@ -25,7 +25,7 @@ from .result import Restored, draw_deviation, face_sheets, paste, view
 from .run_panel import QUEUE, RunPanel, progress
 
 
-BATCH_SIZE = 8  # faces that are drawn together
+DRAWN_TOGETHER = 8  # faces, of all versions
 MIN_FACE_SIZE = 16  # pixels
 SESSION_SECONDS = 3600
 BACKGROUNDS = [("smoothly", "lanczos"), ("pixel by pixel", "none")]
@@ -95,7 +95,6 @@ class RestoreTab:
             )
             self.faces = gr.Gallery(
                 label="Faces: click one to leave it out or to put it back",
-                columns=2,
                 height="auto",
                 allow_preview=False,
                 buttons=[],
@@ -126,9 +125,8 @@ class RestoreTab:
             self.restore_upload,
             results,
         )
-        self.photo.upload(
-            lambda path: None, self.photo, api_visibility="private"
-        )  # what cannot be used is said at once
+        # What cannot be used is said at once.
+        self.photo.upload(lambda path: None, self.photo, api_visibility="private")
         here = partial(dict, api_visibility="private", show_progress="hidden")
         pasting = {
             "fn": self.choose,
@@ -170,10 +168,12 @@ class RestoreTab:
             faces = find_faces(photo.pixels)
             if not faces:
                 raise sentence("No face was found in this picture.")
+            versions = int(versions)
             restoration = yield from self.panel.watch(
-                self.run(photo.pixels, faces, keep_gray, int(versions), settings), math.ceil(len(faces) / BATCH_SIZE)
+                self.run(photo.pixels, faces, keep_gray, versions, settings),
+                chains=math.ceil(len(faces) / batch_size_of(versions)),
             )
-            result = Restored(str(path), restoration, int(versions), upscale, background, keep_gray)
+            result = Restored(str(path), restoration, versions, upscale, background, keep_gray)
             yield self.show(result, settings.seed) | {
                 self.panel.status: summary(len(faces), time.monotonic() - started)
             }
@@ -261,7 +261,7 @@ class RestoreTab:
                 upscale=1,
                 background="none",
                 faces=faces,
-                batch_size=BATCH_SIZE,
+                batch_size=batch_size_of(versions),
                 keep_gray=keep_gray,
                 generator=settings.generator,
                 num_samples=versions,
@@ -276,6 +276,11 @@ class RestoreTab:
 def find_faces(pixels: np.ndarray) -> list[Face]:
     """Return the faces of a picture, from left to right."""
     return select_faces(to_uint8(split_channels(pixels)[0]), YuNetDetector(), "all", MIN_FACE_SIZE)
+
+
+def batch_size_of(versions: int) -> int:
+    """Return how many faces go through the networks together, in each of their versions."""
+    return max(1, DRAWN_TOGETHER // versions)
 
 
 def still_there(result: Restored | None) -> Restored:

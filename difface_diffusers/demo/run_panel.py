@@ -1,5 +1,6 @@
 """The buttons that start and stop a run, how far it is, and what the faces look like meanwhile."""
 
+import math
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import closing
 from functools import partial
@@ -33,9 +34,7 @@ class RunPanel:
         """Add what the faces look like meanwhile to the layout."""
         self.preview = gr.Gallery(
             label="The faces as they take shape",
-            columns=4,
             height="auto",
-            fit_columns=False,
             allow_preview=False,
             buttons=[],
             visible=False,
@@ -84,13 +83,13 @@ class RunPanel:
 
         Args:
             events: as `follow` yields them.
-            chains: how many chains one after the other the steps are those of.
+            chains: how many chains there will be one after the other; where there are more, the total grows.
         """
         done = 0
         with closing(events):
             while isinstance(event := next(events), Preview):
                 done += 1
-                total = event.total * chains
+                total = event.total * max(chains, math.ceil(done / event.total))
                 yield {
                     self.status: progress(f"Drawing: step {done} of {total}", done, total),
                     self.preview: gr.update(value=event.faces, visible=True),

@@ -1,3 +1,4 @@
+import socket
 from pathlib import Path
 
 import numpy as np
@@ -44,8 +45,15 @@ def demo(restorer, inpainter, cache):
 @pytest.fixture(scope="package")
 def address(demo):
     """Where the demo is served."""
-    yield launch(demo, block=False)
+    yield launch(demo, port=free_port(), block=False)
     demo.close()
+
+
+def free_port():
+    """Not the one that another test process is about to take, as the first free one from 7860 may be."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return listener.getsockname()[1]
 
 
 @pytest.fixture

@@ -17,7 +17,7 @@ from difface_diffusers.demo import app, build_demo, launch, load_models
 from difface_diffusers.demo.restore_tab import EXAMPLES
 from difface_diffusers.photo_files import read_photo
 
-from .conftest import PHOTOGRAPH, pixels
+from .conftest import PHOTOGRAPH, free_port, pixels
 
 
 pytestmark = pytest.mark.filterwarnings("ignore:::gradio.queueing")
@@ -136,7 +136,7 @@ def test_old_files_are_deleted(restorer, inpainter, monkeypatch, tmp_path):
     monkeypatch.setattr(app, "CLEAN_EVERY", 1)
     monkeypatch.setattr(app, "KEEP_FOR", 1)
     demo = build_demo(restorer, inpainter)
-    client = Client(launch(demo, block=False), verbose=False, download_files=tmp_path)
+    client = Client(launch(demo, port=free_port(), block=False), verbose=False, download_files=tmp_path)
     try:
         client.predict(photo=handle_file(PHOTOGRAPH), api_name="/restore")
         kept = set((tmp_path / "cache").rglob("*_restored.png"))
@@ -160,7 +160,7 @@ def test_nothing_is_asked_of_other_machines(restorer, inpainter, monkeypatch, tm
     monkeypatch.setattr(socket.socket, "connect", connect)
     before = threading.active_count()
     demo = build_demo(restorer, inpainter)
-    client = Client(launch(demo, block=False), verbose=False, download_files=tmp_path)
+    client = Client(launch(demo, port=free_port(), block=False), verbose=False, download_files=tmp_path)
     try:
         client.predict(photo=handle_file(PHOTOGRAPH), api_name="/restore")
         assert threading.active_count() > before
@@ -174,7 +174,7 @@ def test_memory_stays_over_fifty_requests(cache, tmp_path):
     """With the bundled models."""
     process = psutil.Process()
     demo = build_demo(*load_models(device="cpu"))
-    client = Client(launch(demo, block=False), verbose=False, download_files=tmp_path)
+    client = Client(launch(demo, port=free_port(), block=False), verbose=False, download_files=tmp_path)
     memory = []
     try:
         for number in range(60):

@@ -13,7 +13,7 @@ from PIL import Image
 
 from difface_diffusers.demo import build_demo, launch, load_models
 
-from .conftest import PHOTOGRAPH, pixels
+from .conftest import PHOTOGRAPH, free_port, pixels
 
 
 playwright = pytest.importorskip("playwright.sync_api")
@@ -27,7 +27,7 @@ FIRST_PREVIEW, FIRST_RESULT = 4, 15  # seconds after the click, on two cores
 @pytest.fixture(scope="module")
 def site(cache):
     demo = build_demo(*load_models(device="cpu"))
-    yield launch(demo, block=False)
+    yield launch(demo, port=free_port(), block=False)
     demo.close()
 
 

@@ -70,6 +70,13 @@ def test_an_upload_is_read_whole():
     assert read_upload(str(PHOTOGRAPH), 4).pixels.shape == (320, 320, 3)
 
 
+def test_an_upload_that_is_cut_short(tmp_path):
+    (tmp_path / "cut.png").write_bytes(PHOTOGRAPH.read_bytes()[:20_000])
+    check_upload(str(tmp_path / "cut.png"))
+    with pytest.raises(gr.Error, match=r"^'This file cannot be read as a picture; accepted are .*'$"):
+        read_upload(str(tmp_path / "cut.png"))
+
+
 def test_what_cannot_be_enlarged(tmp_path):
     Image.new("L", (4000, 3000)).save(tmp_path / "photo.png")
     with pytest.raises(gr.Error, match=r"Enlarged 2\.5 times this picture has 75 megapixels; at most 50 can be made"):

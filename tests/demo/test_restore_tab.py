@@ -39,10 +39,10 @@ def test_what_is_seen_of_a_run(tab):
 def test_steps_are_counted_over_all_batches(tab, monkeypatch):
     faces = restore_tab.find_faces(pixels(PHOTOGRAPH))
     monkeypatch.setattr(restore_tab, "find_faces", lambda photo: faces * 3)
-    monkeypatch.setattr(restore_tab, "BATCH_SIZE", 2)
-    *_, last, _ = run(tab, steps=3)
+    monkeypatch.setattr(restore_tab, "DRAWN_TOGETHER", 5)
+    *_, last, _ = run(tab, versions=2, steps=3)
     assert last[tab.panel.status].startswith("<label>Drawing: step 6 of 6<")
-    assert len(last[tab.panel.preview]["value"]) == 1  # face of the second batch
+    assert len(last[tab.panel.preview]["value"]) == 2  # versions of the third face
 
 
 def test_versions_can_be_looked_at_and_compared(tab):

@@ -63,9 +63,8 @@ def test_gray_stays_gray(restorer):
 def test_versions_differ_only_in_the_faces(photo, result):
     glow = np.asarray(draw_deviation(photo, result)).astype(int) - dark(photo)
     assert glow[:, :320].max() > 50 and glow[:, 320:].max() > 50
-    assert (
-        glow.min() >= 0 and glow[200:].max() <= 4 >= glow[:, :20].max()
-    )  # the map's lowest colour is not quite black
+    assert glow.min() >= -1
+    assert glow[200:].max() <= 4 >= glow[:, :20].max()  # the map's lowest colour is not quite black
 
 
 def test_equal_versions_have_no_deviation(photo, restorer):
