@@ -43,7 +43,8 @@ def test_the_total_grows_where_more_chains_come_than_expected(panel):
 
 def test_closing_it_closes_what_is_watched(panel):
     closed = []
-    watched = panel.watch(previews(1, closed))
+    events = previews(1, closed)
+    watched = panel.watch(events)
     next(watched)
     watched.close()
     assert closed == [True]
