@@ -6,16 +6,21 @@ STAMP := .venv/installed
 # One thread per process: the tests run in two processes.
 test lint: export OMP_NUM_THREADS = 1
 
-.PHONY: restore test test-slow lint format
+.PHONY: restore test test-slow test-browser lint format
 
 restore: $(STAMP)
 	$(BIN)/difface restore examples/astronaut_photo.png --compare -o out
 
 test: $(STAMP)
-	$(BIN)/python -m pytest -m "not slow" -n 2 --cov --cov-report=term --cov-fail-under=90
+	$(BIN)/python -m pytest -m "not slow and not browser" -n 2 --cov --cov-report=term --cov-fail-under=90
 
 test-slow: $(STAMP)
 	$(BIN)/python -m pytest -m slow
+
+test-browser: $(STAMP)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt playwright
+	command -v chromium || (apt-get update && apt-get install --yes chromium)
+	$(BIN)/python -m pytest -m browser
 
 lint: $(STAMP)
 	$(BIN)/ruff check
@@ -29,5 +34,5 @@ format: $(STAMP)
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt torch
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[upscale,train,metrics,engines,dev]"
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[upscale,train,metrics,engines,demo,dev]"
 	touch $(STAMP)

@@ -4,7 +4,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from . import degrade, evaluate, export, info, inpaint, restore, train
+from . import degrade, demo, evaluate, export, info, inpaint, restore, train
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -18,6 +18,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     evaluate.add_parser(subparsers)
     info.add_parser(subparsers)
     export.add_parser(subparsers)
+    demo.add_parser(subparsers)
     args = parser.parse_args(argv)
     try:
         return args.run(args)

@@ -109,10 +109,15 @@ def read_pipeline(model: str, pipeline_class: type["PipelineT"], dtype: "torch.d
 
 def device_of(args: argparse.Namespace, processes: "PartialState | None" = None) -> str:
     """Return the device to run on: the one asked for, that of this process, or the best there is."""
-    import torch
-
     if args.device is not None or processes is not None:
         return args.device or str(processes.device)
+    return best_device()
+
+
+def best_device() -> str:
+    """Return the name of the fastest device of this machine."""
+    import torch
+
     if torch.cuda.is_available():
         return "cuda"
     return "mps" if torch.backends.mps.is_available() else "cpu"

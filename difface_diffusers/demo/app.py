@@ -1,0 +1,70 @@
+"""The demo as a whole: its tabs, and how it is served."""
+
+from pathlib import Path
+
+import gradio as gr
+
+from ..pipeline_difface import DifFacePipeline
+from ..pipeline_difface_inpaint import DifFaceInpaintPipeline
+from .files import MAX_FILE_SIZE
+from .inpaint_tab import InpaintTab
+from .restore_tab import RestoreTab
+
+
+TITLE = "DifFace: restore the faces of a photograph"
+ABOUT = Path(__file__).with_name("about.md")
+STYLE = Path(__file__).with_name("style.css")
+CLEAN_EVERY, KEEP_FOR = 600, 3600  # seconds, of uploads and results
+MAX_WAITING = 32  # requests
+MAX_SESSIONS = 100  # whose results are kept
+FONTS = ["system-ui", "sans-serif"]  # of the visitor's machine, so that none is fetched
+
+
+def build_demo(restorer: DifFacePipeline, inpainter: DifFaceInpaintPipeline) -> gr.Blocks:
+    """Build the demo of two pipelines; see `load_models`.
+
+    The networks are shared by all requests, which wait in one queue; everything else belongs to a visitor's session.
+    """
+    with gr.Blocks(
+        title=TITLE, analytics_enabled=False, delete_cache=(CLEAN_EVERY, KEEP_FOR), fill_width=False
+    ) as demo:
+        gr.Markdown(f"# {TITLE}")
+        with gr.Tab("Restore faces"):
+            RestoreTab(restorer)
+        with gr.Tab("Fill holes"):
+            InpaintTab(inpainter)
+        with gr.Tab("About"):
+            gr.Markdown(ABOUT.read_text(), elem_classes="about")
+    return demo.queue(max_size=MAX_WAITING)
+
+
+def launch(demo: gr.Blocks, host: str | None = None, port: int | None = None, block: bool = True) -> str:
+    """Serve a demo; return its address.
+
+    Args:
+        demo: as `build_demo` answers it.
+        host: address to listen on; this machine alone unless given.
+        port: the first free one from 7860 unless given.
+        block: return only when the server ends.
+    """
+    _, address, _ = demo.launch(
+        server_name=host,
+        server_port=port,
+        prevent_thread_lock=not block,
+        quiet=not block,
+        max_file_size=MAX_FILE_SIZE,
+        state_session_capacity=MAX_SESSIONS,
+        enable_monitoring=False,
+        ssr_mode=False,
+        theme=theme(),
+        css_paths=STYLE,
+        footer_links=["api"],
+    )
+    return address
+
+
+def theme() -> gr.themes.Base:
+    """Return Gradio's own look, with fonts that need not be fetched and explanations that can be read."""
+    return gr.themes.Default(font=FONTS, font_mono=["monospace"]).set(
+        block_info_text_color="*neutral_600", block_info_text_color_dark="*neutral_300"
+    )

@@ -1,0 +1,120 @@
+"""The controls of how a face is sampled, in words for people who have never heard of diffusion."""
+
+import random
+from dataclasses import dataclass, fields
+from typing import Any
+
+import gradio as gr
+import torch
+from gradio.components import Component
+
+from ..cli.sampling import SCHEDULERS
+from ..pipeline_difface import DifFacePipeline
+from .models import pipe_of_request
+
+
+MAX_STEPS = 250
+MAX_VERSIONS = 6
+SEEDS = 2**31
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What the controls say.
+
+    Attributes:
+        start: see `DifFacePipeline.__call__`, as are the next two.
+        eta: see there.
+        steps: see there.
+        scheduler: a name of `cli.sampling.SCHEDULERS`, empty for that of the model.
+        seed: of the noise.
+    """
+
+    start: int
+    eta: float
+    steps: int
+    scheduler: str
+    seed: int
+
+    def pipe(self, pipe: DifFacePipeline) -> DifFacePipeline:
+        """Return a pipeline for one request; see `pipe_of_request`."""
+        return pipe_of_request(pipe, self.scheduler or None)
+
+    @property
+    def generator(self) -> torch.Generator:
+        """A new source of noise."""
+        return torch.Generator().manual_seed(int(self.seed))
+
+    @property
+    def sampling(self) -> dict[str, Any]:
+        """The arguments of a pipeline's call."""
+        return {"num_inference_steps": int(self.steps), "start_timestep": int(self.start), "eta": self.eta}
+
+
+@dataclass(frozen=True)
+class Controls:
+    """The components for `Settings`, under the names of its attributes, and whether each run draws a new seed."""
+
+    start: Component
+    eta: Component
+    steps: Component
+    scheduler: Component
+    seed: Component
+    randomise: Component
+
+    @property
+    def settings(self) -> list[Component]:
+        """The components in the order of `Settings`."""
+        return [getattr(self, field.name) for field in fields(Settings)]
+
+
+def add_controls(pipe: DifFacePipeline) -> Controls:
+    """Add the controls to the layout; they begin at the defaults of the model."""
+    defaults = pipe.config
+    with gr.Group():
+        start = gr.Slider(
+            1,
+            pipe.scheduler.config.num_train_timesteps,
+            defaults.default_start_timestep,
+            step=1,
+            label="Fidelity: how much may be repainted",
+            info="Low stays close to the picture. High repairs worse damage, but the person changes more.",
+        )
+        eta = gr.Slider(
+            0,
+            1,
+            defaults.default_eta,
+            step=0.05,
+            label="Fidelity: how much is left to chance",
+            info="0 takes the likeliest way, 1 strays most and draws more texture. Only the method ddim heeds it.",
+        )
+    steps = gr.Slider(
+        1,
+        MAX_STEPS,
+        defaults.default_num_inference_steps,
+        step=1,
+        label="Steps",
+        info="In how many steps the face is drawn. More take longer, and help only up to a point.",
+    )
+    scheduler = gr.Dropdown(
+        [("the model's own", ""), *SCHEDULERS],
+        value="",
+        label="Method",
+        info="The recipe by which the steps are taken; for the curious.",
+    )
+    with gr.Row():
+        seed = gr.Number(
+            0,
+            precision=0,
+            minimum=0,
+            maximum=SEEDS - 1,
+            label="Seed",
+            info="The same number gives the same picture again.",
+        )
+        randomise = gr.Checkbox(False, label="New seed for every run")
+    return Controls(start, eta, steps, scheduler, seed, randomise)
+
+
+def next_seed(seed: int, randomise: bool) -> int:
+    """Return the seed of the next run: a random one, or the one that is set."""
+    return random.randrange(SEEDS) if randomise else int(seed)

@@ -1,0 +1,295 @@
+"""The tab that restores photographs."""
+
+import math
+import time
+from collections.abc import Generator, Iterator
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any, cast
+
+import gradio as gr
+import numpy as np
+import spaces
+from gradio.components import Component
+
+from ..faces import Face, YuNetDetector
+from ..faces.selection import select_faces
+from ..image_processing import split_channels, to_uint8
+from ..photo import PhotoRestoration, restore_photo
+from ..pipeline_difface import DifFacePipeline
+from .controls import MAX_VERSIONS, Settings, add_controls, next_seed
+from .files import checked, errors_for_people, read_upload, sentence, write_download
+from .live import Preview, follow
+from .result import Restored, draw_deviation, face_sheets, paste, view
+from .run_panel import QUEUE, RunPanel, progress
+
+
+DRAWN_TOGETHER = 8  # faces, of all versions
+MIN_FACE_SIZE = 16  # pixels
+SESSION_SECONDS = 3600
+BACKGROUNDS = [("smoothly", "lanczos"), ("pixel by pixel", "none")]
+KEEP_GRAY = [("gray and sepia stay so", "auto"), ("as in the picture", "on"), ("as the model paints", "off")]
+EXAMPLES = Path(__file__).parent / "examples"
+
+
+class RestoreTab:
+    """Lays the tab out and connects it.
+
+    Args:
+        pipe: restores the faces.
+    """
+
+    def __init__(self, pipe: DifFacePipeline) -> None:
+        self.pipe = pipe
+        self.run = spaces.GPU(self._run)
+        with gr.Row():
+            with gr.Column(scale=2, min_width=320):
+                self._add_inputs()
+            with gr.Column(scale=3, min_width=320):
+                self._add_outputs()
+        self._connect()
+
+    def _add_inputs(self) -> None:
+        self.photo = checked(
+            gr.Image(label="Photograph", type="filepath", image_mode=None, sources=["upload", "clipboard"], height=300)
+        )
+        gr.Examples(
+            [[str(EXAMPLES / name)] for name in ("photograph.png", "old_print.png")],
+            self.photo,
+            label="No photograph at hand? Try one of these",
+        )
+        self.panel = RunPanel("Restore the faces")
+        self.upscale = gr.Slider(1, 4, 2, step=0.5, label="Enlarge the picture", info="Times its width and height.")
+        self.versions = gr.Slider(
+            1,
+            MAX_VERSIONS,
+            1,
+            step=1,
+            label="Versions",
+            info="Each invents differently what the picture does not show.",
+        )
+        with gr.Accordion("Finer settings", open=False):
+            self.background = gr.Radio(BACKGROUNDS, value="lanczos", label="How the rest is enlarged")
+            self.keep_gray = gr.Radio(KEEP_GRAY, value="auto", label="Colours of the faces")
+            self.controls = add_controls(self.pipe)
+
+    def _add_outputs(self) -> None:
+        self.panel.add_preview()
+        self.result = gr.State(None, time_to_live=SESSION_SECONDS)
+        with gr.Column(visible=False) as self.results:
+            self.slider = gr.ImageSlider(
+                label="Before and after: drag the line", format="webp", interactive=False, buttons=["fullscreen"]
+            )
+            with gr.Row():
+                self.download = gr.DownloadButton("Download (PNG)", variant="primary")
+                self.another = gr.Button("Try another version")
+            self.version = gr.Slider(1, MAX_VERSIONS, 1, step=1, label="Version shown", visible=False)
+            self.show_deviation = gr.Checkbox(False, label="Show where the versions differ", visible=False)
+            self.deviation = gr.Image(
+                label="Where the versions differ",
+                format="png",
+                interactive=False,
+                buttons=["fullscreen"],
+                visible=False,
+            )
+            self.faces = gr.Gallery(
+                label="Faces: click one to leave it out or to put it back",
+                height="auto",
+                allow_preview=False,
+                buttons=[],
+                elem_classes="face-gallery",
+            )
+            self.chosen = gr.CheckboxGroup(label="Put back into the picture", type="index")
+
+    def _connect(self) -> None:
+        chosen = [self.photo, self.upscale, self.background, self.keep_gray]
+        settings = self.controls.settings
+        results = [
+            self.results,
+            self.slider,
+            self.download,
+            self.version,
+            self.show_deviation,
+            self.deviation,
+            self.faces,
+            self.chosen,
+            self.result,
+            self.controls.seed,
+        ]
+        self.panel.connect(
+            {
+                self.panel.start_button: [*chosen, self.versions, self.controls.randomise, *settings],
+                self.another: [*chosen, self.versions, gr.State(True), *settings],
+            },
+            self.restore_upload,
+            results,
+        )
+        # What cannot be used is said at once.
+        self.photo.upload(lambda path: None, self.photo, api_visibility="private")
+        here = partial(dict, api_visibility="private", show_progress="hidden")
+        pasting = {
+            "fn": self.choose,
+            "inputs": [self.result, self.chosen, self.version],
+            "outputs": [self.slider, self.download, self.faces],
+        }
+        gr.on([self.chosen.input, self.version.input], **pasting, **here(), trigger_mode="always_last")
+        self.faces.select(self.toggle, self.chosen, self.chosen, **here()).then(**pasting, **here())
+        self.show_deviation.input(self.reveal, [self.result, self.show_deviation], self.deviation, **here())
+        gr.Button(visible=False).click(
+            self.restore_file,
+            [*chosen, *settings],
+            self.download,
+            api_name="restore",
+            concurrency_limit=1,
+            concurrency_id=QUEUE,
+        )
+
+    def restore_upload(
+        self,
+        path: str | None,
+        upscale: float,
+        background: str,
+        keep_gray: str,
+        versions: int,
+        randomise: bool,
+        start: int,
+        eta: float,
+        steps: int,
+        scheduler: str,
+        seed: int,
+    ) -> Iterator[dict[Component, Any]]:
+        """Restore an upload; see `restore_photo` and `Settings`."""
+        started = time.monotonic()
+        settings = Settings(start, eta, steps, scheduler, next_seed(seed, randomise))
+        with errors_for_people():
+            photo = read_upload(path, upscale)
+            yield {self.panel.status: progress("Looking for faces"), self.results: gr.update(visible=False)}
+            faces = find_faces(photo.pixels)
+            if not faces:
+                raise sentence("No face was found in this picture.")
+            versions = int(versions)
+            restoration = yield from self.panel.watch(
+                self.run(photo.pixels, faces, keep_gray, versions, settings),
+                chains=math.ceil(len(faces) / batch_size_of(versions)),
+            )
+            result = Restored(str(path), restoration, versions, upscale, background, keep_gray)
+            yield self.show(result, settings.seed) | {
+                self.panel.status: summary(len(faces), time.monotonic() - started)
+            }
+
+    def show(self, result: Restored, seed: int) -> dict[Component, Any]:
+        """Return the new values of the components for a result."""
+        names = [f"Face {number}" for number in range(1, len(result.restoration.faces) + 1)]
+        several = result.versions > 1
+        slider, download, faces = self.choose(result, list(range(len(names))), 1)
+        return {
+            self.results: gr.update(visible=True),
+            self.slider: slider,
+            self.download: download,
+            self.version: gr.update(value=1, maximum=max(result.versions, 2), visible=several),
+            self.show_deviation: gr.update(value=False, visible=several),
+            self.deviation: gr.update(value=None, visible=False),
+            self.faces: faces,
+            self.chosen: gr.update(choices=names, value=names),
+            self.result: result,
+            self.controls.seed: seed,
+        }
+
+    def choose(self, result: Restored | None, chosen: list[int], version: int) -> tuple[Any, ...]:
+        """Return the two pictures, the file and the faces for a version with some of the faces."""
+        with errors_for_people():
+            result = still_there(result)
+            photo, before = paste(read_upload(result.path), result, chosen, int(version) - 1)
+            faces = face_sheets(result, int(version) - 1)
+            captions = [f"Face {number + 1}{'' if number in chosen else ': left out'}" for number in range(len(faces))]
+            return (
+                (view(before), view(photo.pixels)),
+                write_download(photo, f"{Path(result.path).stem}_restored"),
+                gr.update(value=list(zip(faces, captions, strict=True)), selected_index=None),
+            )
+
+    def toggle(self, chosen: list[int], event: gr.SelectData) -> list[str]:
+        """Return the names of the chosen faces after a click on one."""
+        return [f"Face {number + 1}" for number in sorted(set(chosen) ^ {event.index})]
+
+    def reveal(self, result: Restored | None, shown: bool) -> Any:
+        """Show or hide where the versions differ."""
+        with errors_for_people():
+            result = still_there(result)
+            return gr.update(value=draw_deviation(read_upload(result.path), result) if shown else None, visible=shown)
+
+    def restore_file(
+        self,
+        photo: str | None,
+        upscale: float,
+        background: str,
+        keep_gray: str,
+        start: int,
+        eta: float,
+        steps: int,
+        scheduler: str,
+        seed: int,
+    ) -> str:
+        """Restore the faces of a photograph; returns a PNG file.
+
+        Args:
+            photo: the photograph.
+            upscale: by how much it is enlarged, 1 .. 4.
+            background: how; "lanczos" or "none".
+            keep_gray: whether gray and sepia faces stay so; "auto", "on" or "off".
+            start: start timestep, 1 .. 1000; higher invents more.
+            eta: share of fresh noise in each step, 0 .. 1; for DDIM.
+            steps: network calls per face.
+            scheduler: name of a scheduler; the model's own if empty.
+            seed: of the noise.
+        """
+        *_, end = self.restore_upload(
+            photo, upscale, background, keep_gray, 1, False, start, eta, steps, scheduler, seed
+        )
+        return end[self.download]
+
+    def _run(
+        self, pixels: np.ndarray, faces: list[Face], keep_gray: str, versions: int, settings: Settings
+    ) -> Generator[Preview | PhotoRestoration, None, None]:
+        """Draw the faces; see `follow`. Of the restoration only the faces are of use."""
+
+        def run(**callback: Any) -> PhotoRestoration:
+            restoration = restore_photo(
+                settings.pipe(self.pipe),
+                pixels,
+                upscale=1,
+                background="none",
+                faces=faces,
+                batch_size=batch_size_of(versions),
+                keep_gray=keep_gray,
+                generator=settings.generator,
+                num_samples=versions,
+                **settings.sampling,
+                **callback,
+            )
+            return replace(cast(PhotoRestoration, restoration), images=[])
+
+        yield from follow(run)
+
+
+def find_faces(pixels: np.ndarray) -> list[Face]:
+    """Return the faces of a picture, from left to right."""
+    return select_faces(to_uint8(split_channels(pixels)[0]), YuNetDetector(), "all", MIN_FACE_SIZE)
+
+
+def batch_size_of(versions: int) -> int:
+    """Return how many faces go through the networks together, in each of their versions."""
+    return max(1, DRAWN_TOGETHER // versions)
+
+
+def still_there(result: Restored | None) -> Restored:
+    """Return a result; raise a `gr.Error` if it, or its upload, is older than what is kept."""
+    if result is None or not Path(result.path).exists():
+        raise sentence("This picture is not kept any longer; upload it again.")
+    return result
+
+
+def summary(faces: int, seconds: float) -> str:
+    """Return what was done, for the status."""
+    return f"{faces} face{'s' if faces > 1 else ''} restored in {seconds:.1f} s."

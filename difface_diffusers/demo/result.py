@@ -1,0 +1,111 @@
+"""What became of a photograph: its faces, put back as many of them as wanted, and where its versions differ."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from PIL import Image
+
+from ..evaluation.sheets import sheet
+from ..faces.alignment import align
+from ..faces.compositing import add_changes, keeps_tint, to_gray
+from ..faces.crops import align_faces, put_back
+from ..image_processing import join_channels, pil_to_tensor, split_channels, to_uint8
+from ..photo import PhotoRestoration, enlarge
+from ..photo_files import PhotoFile
+
+
+FULL_DEVIATION = 0.12  # standard deviation, of levels in [0,1], that is drawn brightest
+DARKENED = 0.3  # share of its brightness that the upload keeps below a heat map
+VIEW_SIDE = 2048  # longest side of what the browser shows, pixels
+
+
+@dataclass(frozen=True)
+class Restored:
+    """The faces of an upload, and how it is to be enlarged.
+
+    Attributes:
+        path: of the upload.
+        restoration: its faces before and after; the pictures in it are not used.
+        versions: restorations per face.
+        upscale: see `restore_photo`, as are the next two.
+        background: see there.
+        keep_gray: see there.
+    """
+
+    path: str
+    restoration: PhotoRestoration
+    versions: int
+    upscale: float
+    background: str
+    keep_gray: str
+
+    def faces_of(self, version: int) -> list[Image.Image]:
+        """Return the restored faces of one version, counted from 0."""
+        return self.restoration.restored[version :: self.versions]
+
+
+def paste(photo: PhotoFile, result: Restored, chosen: Sequence[int], version: int) -> tuple[PhotoFile, np.ndarray]:
+    """Enlarge a photograph and put some of its restored faces back.
+
+    Args:
+        photo: the upload.
+        result: what became of its faces.
+        chosen: the faces, counted from the left and from 0.
+        version: counted from 0.
+
+    Returns:
+        The photograph with the faces and its metadata, and the colours of the same only enlarged, RGB `[H,W,3]`, uint8 or
+        uint16.
+    """
+    rgb, alpha = split_channels(photo.pixels)
+    size = (round(rgb.shape[0] * result.upscale), round(rgb.shape[1] * result.upscale))
+    alpha = None if alpha is None else cv2.resize(alpha, size[::-1], interpolation=cv2.INTER_LANCZOS4)
+    before = enlarge(rgb, size, result.background)
+    after = before.copy()
+    keep_tint = keeps_tint(rgb, result.keep_gray)
+    if chosen:
+        restored = [result.faces_of(version)[index] for index in chosen]
+        faces = [result.restoration.faces[index] for index in chosen]
+        aligned = align_faces(rgb, faces, restored[0].width, keep_tint)
+        put_back(after, aligned, [np.asarray(face, np.float32) / 255 for face in restored])
+    pixels = np.asarray(join_channels(after, alpha, like=photo.pixels, gray=keep_tint))
+    return PhotoFile(pixels, photo.metadata), before
+
+
+def view(pixels: np.ndarray) -> Image.Image:
+    """Return a picture as a browser shows it: 8 bits of RGB, at most `VIEW_SIDE` pixels long."""
+    picture = Image.fromarray(to_uint8(split_channels(pixels)[0]))
+    picture.thumbnail((VIEW_SIDE, VIEW_SIDE), Image.Resampling.LANCZOS)
+    return picture
+
+
+def face_sheets(result: Restored, version: int) -> list[Image.Image]:
+    """Return a picture of each face: before, as the estimator guesses it, and restored."""
+    columns = {
+        "before": result.restoration.crops,
+        "first guess": result.restoration.estimates[:: result.versions],
+        "restored": result.faces_of(version),
+    }
+    return [
+        sheet({name: pil_to_tensor(face)[None] for name, face in zip(columns, row, strict=True)})
+        for row in zip(*columns.values(), strict=True)
+    ]
+
+
+def draw_deviation(photo: PhotoFile, result: Restored) -> Image.Image:
+    """Draw the standard deviation of each pixel over the versions as a heat map over the darkened upload, of its size."""
+    restored = np.stack([np.asarray(face, np.float32) / 255 for face in result.restoration.restored])  # [K*M,S,S,3]
+    restored = restored.reshape(-1, result.versions, *restored.shape[1:])
+    deviation = restored.std(axis=1).mean(axis=-1, keepdims=True)  # [K,S,S,1]
+    rgb = to_uint8(split_channels(photo.pixels)[0])
+    heat = np.zeros_like(rgb)
+    add_changes(
+        heat,
+        list(np.repeat(np.minimum(deviation / FULL_DEVIATION, 1), 3, axis=-1)),
+        [align(face.landmarks, restored.shape[2]) for face in result.restoration.faces],
+    )
+    colours = cv2.applyColorMap(heat[..., 0], cv2.COLORMAP_INFERNO)[..., ::-1]
+    dark = np.rint(to_gray(rgb) * DARKENED)
+    return view(np.maximum(dark, colours).astype(np.uint8))

@@ -1,0 +1,60 @@
+import threading
+
+import pytest
+import torch
+
+from difface_diffusers.demo.live import Preview, follow
+
+
+@pytest.fixture
+def run(restorer, faces):
+    def run(**callback):
+        calls.append(torch.is_grad_enabled())
+        return restorer(faces, num_inference_steps=3, output_type="pt", **callback)
+
+    calls = []
+    run.calls = calls
+    return run
+
+
+def test_yields_a_preview_for_every_step_and_then_the_answer(run, restorer, faces):
+    *previews, answer = follow(run)
+    assert [(preview.step, preview.total) for preview in previews] == [(1, 3), (2, 3), (3, 3)]
+    assert [face.size for face in previews[0].faces] == [(32, 32), (32, 32)]
+    assert previews[0].faces[0].tobytes() != previews[2].faces[0].tobytes()
+    assert answer.images.shape == faces.shape
+
+
+def test_the_last_preview_is_the_answer(restorer, faces):
+    def run(**callback):
+        return restorer(faces, eta=0.0, generator=torch.Generator().manual_seed(0), **callback)
+
+    *_, preview, answer = follow(run)
+    assert all(seen.tobytes() == face.tobytes() for seen, face in zip(preview.faces, answer.images, strict=True))
+
+
+def test_closing_stops_the_run(restorer, faces):
+    steps = []
+    ended = threading.Event()
+
+    def run(callback_on_step_end, **tensors):
+        def count(pipe, step, timestep, tensors):
+            steps.append(step)
+            return callback_on_step_end(pipe, step, timestep, tensors)
+
+        restorer(faces, num_inference_steps=200, callback_on_step_end=count, **tensors)
+        ended.set()
+
+    events = follow(run)
+    assert isinstance(next(events), Preview)
+    events.close()
+    assert ended.wait(timeout=30)
+    assert len(steps) < 100
+
+
+def test_errors_are_raised_where_it_is_followed():
+    def run(**callback):
+        raise ValueError("no such thing")
+
+    with pytest.raises(ValueError, match="no such thing"):
+        list(follow(run))

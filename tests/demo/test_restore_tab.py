@@ -1,0 +1,99 @@
+from dataclasses import replace
+from types import SimpleNamespace
+
+import gradio as gr
+import numpy as np
+import pytest
+
+from difface_diffusers.demo import restore_tab
+from difface_diffusers.demo.restore_tab import RestoreTab
+
+from .conftest import PHOTOGRAPH, pixels
+
+
+@pytest.fixture
+def tab(restorer, cache):
+    with gr.Blocks():
+        return RestoreTab(restorer)
+
+
+def run(tab, versions=1, randomise=False, seed=0, steps=4):
+    return tab.restore_upload(str(PHOTOGRAPH), 1.5, "lanczos", "auto", versions, randomise, 200, 0.5, steps, "", seed)
+
+
+def test_what_is_seen_of_a_run(tab):
+    first, *steps, end = run(tab)
+    assert "Looking for faces" in first[tab.panel.status] and first[tab.results]["visible"] is False
+    assert [step[tab.panel.status].split("<progress")[0] for step in steps] == [
+        f"<label>Drawing: step {number} of 4" for number in (1, 2, 3, 4)
+    ]
+    assert all(len(step[tab.panel.preview]["value"]) == 1 for step in steps)
+    before, after = end[tab.slider]
+    assert before.size == after.size == (480, 480) and before.tobytes() != after.tobytes()
+    assert np.array_equal(pixels(end[tab.download]), np.asarray(after))
+    assert end[tab.chosen]["choices"] == ["Face 1"] and end[tab.chosen]["value"] == ["Face 1"]
+    assert end[tab.panel.status].startswith("1 face restored in ")
+    assert not end[tab.version]["visible"] and not end[tab.show_deviation]["visible"]
+
+
+def test_steps_are_counted_over_all_batches(tab, monkeypatch):
+    faces = restore_tab.find_faces(pixels(PHOTOGRAPH))
+    monkeypatch.setattr(restore_tab, "find_faces", lambda photo: faces * 3)
+    monkeypatch.setattr(restore_tab, "DRAWN_TOGETHER", 5)
+    *_, last, _ = run(tab, versions=2, steps=3)
+    assert last[tab.panel.status].startswith("<label>Drawing: step 6 of 6<")
+    assert len(last[tab.panel.preview]["value"]) == 2  # versions of the third face
+
+
+def test_versions_can_be_looked_at_and_compared(tab):
+    *_, end = run(tab, versions=2)
+    result = end[tab.result]
+    assert end[tab.version]["visible"] and end[tab.version]["maximum"] == 2 and end[tab.show_deviation]["visible"]
+    (_, first), _, _ = tab.choose(result, [0], 1)
+    (_, second), _, _ = tab.choose(result, [0], 2)
+    assert first.tobytes() == end[tab.slider][1].tobytes() != second.tobytes()
+    shown, hidden = tab.reveal(result, True), tab.reveal(result, False)
+    assert shown["visible"] and shown["value"].size == (320, 320)
+    assert not hidden["visible"] and hidden["value"] is None
+
+
+def test_faces_can_be_left_out(tab):
+    *_, end = run(tab)
+    (before, after), download, gallery = tab.choose(end[tab.result], [], 1)
+    assert before.tobytes() == after.tobytes()
+    assert np.array_equal(pixels(download), np.asarray(before))
+    assert [caption for _, caption in gallery["value"]] == ["Face 1: left out"]
+
+
+@pytest.mark.parametrize(("chosen", "left"), [([0, 1, 2], ["Face 1", "Face 3"]), ([0], ["Face 1", "Face 2"])])
+def test_a_click_toggles_a_face(tab, chosen, left):
+    assert tab.toggle(chosen, SimpleNamespace(index=1)) == left
+
+
+def test_another_version_has_another_seed_which_is_shown(tab):
+    *_, end = run(tab, randomise=True)
+    assert end[tab.controls.seed] != 0
+    *_, again = run(tab, seed=end[tab.controls.seed])
+    assert again[tab.slider][1].tobytes() == end[tab.slider][1].tobytes()
+
+
+def test_a_run_that_is_closed_ends(tab):
+    events = run(tab, steps=200)
+    next(events), next(events)
+    events.close()
+    assert list(events) == []
+
+
+def test_results_are_not_kept_for_ever(tab):
+    *_, end = run(tab)
+    gone = replace(end[tab.result], path="/no/such/upload.png")
+    for result in (None, gone):
+        with pytest.raises(gr.Error, match="not kept any longer; upload it again"):
+            tab.choose(result, [0], 1)
+        with pytest.raises(gr.Error, match="not kept any longer"):
+            tab.reveal(result, True)
+
+
+def test_nothing_uploaded(tab):
+    with pytest.raises(gr.Error, match="Choose a photograph first"):
+        next(tab.restore_upload(None, 2, "lanczos", "auto", 1, False, 200, 0.5, 4, "", 0))
