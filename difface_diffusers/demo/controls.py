@@ -14,6 +14,7 @@ from .models import pipe_of_request
 
 
 MAX_STEPS = 250
+S_NOISE_RANGE = 0.9, 1.2
 MAX_VERSIONS = 6
 SEEDS = 2**31
 
@@ -23,8 +24,9 @@ class Settings:
     """What the controls say.
 
     Attributes:
-        start: see `DifFacePipeline.__call__`, as are the next two.
+        start: see `DifFacePipeline.__call__`, as are the next three.
         eta: see there.
+        s_noise: see there.
         steps: see there.
         scheduler: a name of `cli.sampling.SCHEDULERS`, empty for that of the model.
         seed: of the noise.
@@ -32,6 +34,7 @@ class Settings:
 
     start: int
     eta: float
+    s_noise: float
     steps: int
     scheduler: str
     seed: int
@@ -48,7 +51,12 @@ class Settings:
     @property
     def sampling(self) -> dict[str, Any]:
         """The arguments of a pipeline's call."""
-        return {"num_inference_steps": int(self.steps), "start_timestep": int(self.start), "eta": self.eta}
+        return {
+            "num_inference_steps": int(self.steps),
+            "start_timestep": int(self.start),
+            "eta": self.eta,
+            "s_noise": self.s_noise,
+        }
 
 
 @dataclass(frozen=True)
@@ -57,6 +65,7 @@ class Controls:
 
     start: Component
     eta: Component
+    s_noise: Component
     steps: Component
     scheduler: Component
     seed: Component
@@ -69,13 +78,19 @@ class Controls:
 
 
 def add_controls(pipe: DifFacePipeline) -> Controls:
-    """Add the controls to the layout; they begin at the defaults of the model."""
-    defaults = pipe.config
+    """Add the controls to the layout; they begin at the defaults of the model, and its presets move them."""
+    defaults = pipe.with_defaults()
+    preset = gr.Radio(
+        [f"{name}: {pipe.with_defaults(name).num_inference_steps} steps" for name in pipe.config.presets],
+        type="index",
+        label="Set all of these at once",
+        visible=bool(pipe.config.presets),
+    )
     with gr.Group():
         start = gr.Slider(
             1,
             pipe.scheduler.config.num_train_timesteps,
-            defaults.default_start_timestep,
+            defaults.start_timestep,
             step=1,
             label="Fidelity: how much may be repainted",
             info="Low stays close to the picture. High repairs worse damage, but the person changes more.",
@@ -83,15 +98,22 @@ def add_controls(pipe: DifFacePipeline) -> Controls:
         eta = gr.Slider(
             0,
             1,
-            defaults.default_eta,
+            defaults.eta,
             step=0.05,
             label="Fidelity: how much is left to chance",
             info="0 takes the likeliest way, 1 strays most and draws more texture. Only the method ddim heeds it.",
         )
+        s_noise = gr.Slider(
+            *S_NOISE_RANGE,
+            defaults.s_noise,
+            step=0.01,
+            label="Texture",
+            info="Above 1 draws more of skin and hair, and adds grain. Below 1 is softer.",
+        )
     steps = gr.Slider(
         1,
         MAX_STEPS,
-        defaults.default_num_inference_steps,
+        defaults.num_inference_steps,
         step=1,
         label="Steps",
         info="In how many steps the face is drawn. More take longer, and help only up to a point.",
@@ -112,7 +134,15 @@ def add_controls(pipe: DifFacePipeline) -> Controls:
             info="The same number gives the same picture again.",
         )
         randomise = gr.Checkbox(False, label="New seed for every run")
-    return Controls(start, eta, steps, scheduler, seed, randomise)
+
+    def values_of(index: int) -> tuple[float, ...]:
+        sampling = pipe.with_defaults(list(pipe.config.presets)[index])
+        return sampling.start_timestep, sampling.eta, sampling.s_noise, sampling.num_inference_steps
+
+    preset.input(
+        values_of, preset, [start, eta, s_noise, steps], queue=False, show_progress="hidden", api_visibility="private"
+    )
+    return Controls(start, eta, s_noise, steps, scheduler, seed, randomise)
 
 
 def next_seed(seed: int, randomise: bool) -> int:

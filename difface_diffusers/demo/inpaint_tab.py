@@ -107,6 +107,7 @@ class InpaintTab:
         randomise: bool,
         start: int,
         eta: float,
+        s_noise: float,
         steps: int,
         scheduler: str,
         seed: int,
@@ -116,11 +117,19 @@ class InpaintTab:
             raise sentence("Choose a picture first.")
         background = edited["background"].convert("RGB")
         photo = PhotoFile(np.asarray(background), Metadata())
-        settings = Settings(start, eta, steps, scheduler, next_seed(seed, randomise))
+        settings = Settings(start, eta, s_noise, steps, scheduler, next_seed(seed, randomise))
         yield from self._fill(photo, "filled", painted(edited["layers"], background.size), settings)
 
     def fill_file(
-        self, photo: str | None, mask: str | None, start: int, eta: float, steps: int, scheduler: str, seed: int
+        self,
+        photo: str | None,
+        mask: str | None,
+        start: int,
+        eta: float,
+        s_noise: float,
+        steps: int,
+        scheduler: str,
+        seed: int,
     ) -> str:
         """Fill the holes of a photograph; returns a PNG file.
 
@@ -129,6 +138,7 @@ class InpaintTab:
             mask: white is filled, black stays; fitted to the photograph.
             start: start timestep, 1 .. 1000; higher invents more.
             eta: share of fresh noise in each step, 0 .. 1; for DDIM.
+            s_noise: factor on the first noise; above 1 draws more detail.
             steps: network calls per face.
             scheduler: name of a scheduler; the model's own if empty.
             seed: of the noise.
@@ -137,7 +147,7 @@ class InpaintTab:
             if mask is None:
                 raise sentence("A mask is needed, white where the photograph is to be filled.")
             picture, holes = read_upload(photo), load_image(mask)
-        settings = Settings(start, eta, steps, scheduler, seed)
+        settings = Settings(start, eta, s_noise, steps, scheduler, seed)
         *_, end = self._fill(picture, f"{Path(str(photo)).stem}_filled", holes, settings)
         return end[self.download]
 

@@ -155,13 +155,14 @@ class RestoreTab:
         randomise: bool,
         start: int,
         eta: float,
+        s_noise: float,
         steps: int,
         scheduler: str,
         seed: int,
     ) -> Iterator[dict[Component, Any]]:
         """Restore an upload; see `restore_photo` and `Settings`."""
         started = time.monotonic()
-        settings = Settings(start, eta, steps, scheduler, next_seed(seed, randomise))
+        settings = Settings(start, eta, s_noise, steps, scheduler, next_seed(seed, randomise))
         with errors_for_people():
             photo = read_upload(path, upscale)
             yield {self.panel.status: progress("Looking for faces"), self.results: gr.update(visible=False)}
@@ -227,6 +228,7 @@ class RestoreTab:
         keep_gray: str,
         start: int,
         eta: float,
+        s_noise: float,
         steps: int,
         scheduler: str,
         seed: int,
@@ -240,12 +242,13 @@ class RestoreTab:
             keep_gray: whether gray and sepia faces stay so; "auto", "on" or "off".
             start: start timestep, 1 .. 1000; higher invents more.
             eta: share of fresh noise in each step, 0 .. 1; for DDIM.
+            s_noise: factor on the first noise; above 1 draws more detail.
             steps: network calls per face.
             scheduler: name of a scheduler; the model's own if empty.
             seed: of the noise.
         """
         *_, end = self.restore_upload(
-            photo, upscale, background, keep_gray, 1, False, start, eta, steps, scheduler, seed
+            photo, upscale, background, keep_gray, 1, False, start, eta, s_noise, steps, scheduler, seed
         )
         return end[self.download]
 

@@ -38,6 +38,7 @@ def test_two_endpoints_with_names(client):
         "keep_gray",
         "start",
         "eta",
+        "s_noise",
         "steps",
         "scheduler",
         "seed",

@@ -7,12 +7,30 @@ from difface_diffusers.demo.controls import SEEDS, Settings, add_controls, next_
 def test_they_begin_at_the_defaults_of_the_model(restorer):
     with gr.Blocks():
         controls = add_controls(restorer)
-    assert Settings(*(component.value for component in controls.settings)) == Settings(200, 0.5, 4, "", 0)
+    assert Settings(*(component.value for component in controls.settings)) == Settings(200, 0.5, 1.0, 4, "", 0)
+
+
+def test_a_preset_moves_them(restorer):
+    restorer.register_to_config(presets={"plain": {}, "fast": {"num_inference_steps": 2, "s_noise": 1.05}})
+    with gr.Blocks() as demo:
+        controls = add_controls(restorer)
+    (event,) = demo.fns.values()
+    assert event.outputs == controls.settings[:4]
+    assert event.fn(0) == (200, 0.5, 1.0, 4) and event.fn(1) == (200, 0.5, 1.05, 2)
+    (preset,) = event.inputs
+    assert preset.choices == [("plain: 4 steps", "plain: 4 steps"), ("fast: 2 steps", "fast: 2 steps")]
+
+
+def test_without_presets_none_are_offered(restorer):
+    with gr.Blocks() as demo:
+        add_controls(restorer)
+    (event,) = demo.fns.values()
+    assert not event.inputs[0].visible
 
 
 def test_what_they_say_is_what_the_pipeline_takes(restorer, faces):
-    settings = Settings(300, 0.2, 5.0, "ddpm", 7.0)
-    assert settings.sampling == {"num_inference_steps": 5, "start_timestep": 300, "eta": 0.2}
+    settings = Settings(300, 0.2, 1.1, 5.0, "ddpm", 7.0)
+    assert settings.sampling == {"num_inference_steps": 5, "start_timestep": 300, "eta": 0.2, "s_noise": 1.1}
     assert settings.generator.initial_seed() == 7
     pipe = settings.pipe(restorer)
     pipe(faces, **settings.sampling, generator=settings.generator)

@@ -27,7 +27,7 @@ def layer(left, top, right, bottom, opacity=255, size=(256, 256)):
 
 def fill(tab, *layers, randomise=False, seed=0):
     edited = {"background": Image.open(FACE).convert("RGBA"), "layers": list(layers), "composite": None}
-    return tab.fill_painted(edited, randomise, 200, 0.5, 4, "", seed)
+    return tab.fill_painted(edited, randomise, 200, 0.5, 1.0, 4, "", seed)
 
 
 def test_what_is_seen_of_a_run(tab):
@@ -67,7 +67,7 @@ def test_layers_are_fitted_to_the_picture():
 @pytest.mark.parametrize("edited", [None, {"background": None, "layers": [], "composite": None}])
 def test_nothing_uploaded(tab, edited):
     with pytest.raises(gr.Error, match="Choose a picture first"):
-        next(tab.fill_painted(edited, False, 200, 0.5, 4, "", 0))
+        next(tab.fill_painted(edited, False, 200, 0.5, 1.0, 4, "", 0))
 
 
 def test_nothing_painted(tab):

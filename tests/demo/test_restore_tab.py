@@ -18,7 +18,9 @@ def tab(restorer, cache):
 
 
 def run(tab, versions=1, randomise=False, seed=0, steps=4):
-    return tab.restore_upload(str(PHOTOGRAPH), 1.5, "lanczos", "auto", versions, randomise, 200, 0.5, steps, "", seed)
+    return tab.restore_upload(
+        str(PHOTOGRAPH), 1.5, "lanczos", "auto", versions, randomise, 200, 0.5, 1.0, steps, "", seed
+    )
 
 
 def test_what_is_seen_of_a_run(tab):
@@ -96,4 +98,4 @@ def test_results_are_not_kept_for_ever(tab):
 
 def test_nothing_uploaded(tab):
     with pytest.raises(gr.Error, match="Choose a photograph first"):
-        next(tab.restore_upload(None, 2, "lanczos", "auto", 1, False, 200, 0.5, 4, "", 0))
+        next(tab.restore_upload(None, 2, "lanczos", "auto", 1, False, 200, 0.5, 1.0, 4, "", 0))
