@@ -83,7 +83,8 @@ def add_controls(pipe: DifFacePipeline) -> Controls:
     preset = gr.Radio(
         [f"{name}: {pipe.with_defaults(name).num_inference_steps} steps" for name in pipe.config.presets],
         type="index",
-        label="Set all of these at once",
+        label="Speed or quality",
+        info="Sets all that is below at once.",
         visible=bool(pipe.config.presets),
     )
     with gr.Group():

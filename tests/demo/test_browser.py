@@ -169,6 +169,14 @@ def test_another_version(page):
     assert np.array_equal(again, before) and not np.array_equal(second, first)
 
 
+def test_a_preset_moves_the_sliders(page):
+    page.get_by_text("Finer settings").filter(visible=True).click()
+    steps = page.get_by_label("number input for Steps").filter(visible=True)
+    assert steps.input_value() == "6"
+    page.get_by_label("fast: 3 steps").check()
+    until(page, lambda: steps.input_value() == "3")
+
+
 def test_stopped_in_mid_run(page, monkeypatch):
     steps = []
     monkeypatch.setattr(UNet2DModel, "forward", counted(UNet2DModel.forward, steps))
