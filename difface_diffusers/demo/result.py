@@ -14,6 +14,7 @@ from ..faces.crops import align_faces, put_back
 from ..image_processing import join_channels, pil_to_tensor, split_channels, to_uint8
 from ..photo import PhotoRestoration, enlarge
 from ..photo_files import PhotoFile
+from ..samples import face_uncertainties
 
 
 FULL_DEVIATION = 0.12  # standard deviation, of levels in [0,1], that is drawn brightest
@@ -96,16 +97,17 @@ def face_sheets(result: Restored, version: int) -> list[Image.Image]:
 
 def draw_deviation(photo: PhotoFile, result: Restored) -> Image.Image:
     """Draw the standard deviation of each pixel over the versions as a heat map over the darkened upload, of its size."""
-    restored = np.stack([np.asarray(face, np.float32) / 255 for face in result.restoration.restored])  # [K*M,S,S,3]
-    restored = restored.reshape(-1, result.versions, *restored.shape[1:])
-    deviation = restored.std(axis=1).mean(axis=-1, keepdims=True)  # [K,S,S,1]
+    deviations = face_uncertainties(result.restoration)
     rgb = to_uint8(split_channels(photo.pixels)[0])
-    heat = np.zeros_like(rgb)
+    heat = np.zeros((*rgb.shape[:2], 1), np.uint8)
     add_changes(
         heat,
-        list(np.repeat(np.minimum(deviation / FULL_DEVIATION, 1), 3, axis=-1)),
-        [align(face.landmarks, restored.shape[2]) for face in result.restoration.faces],
+        [np.minimum(deviation / FULL_DEVIATION, 1)[..., None] for deviation in deviations],
+        [
+            align(face.landmarks, len(deviation))
+            for face, deviation in zip(result.restoration.faces, deviations, strict=True)
+        ],
     )
-    colours = cv2.applyColorMap(heat[..., 0], cv2.COLORMAP_INFERNO)[..., ::-1]
+    colours = cv2.applyColorMap(heat, cv2.COLORMAP_INFERNO)[..., ::-1]
     dark = np.rint(to_gray(rgb) * DARKENED)
     return view(np.maximum(dark, colours).astype(np.uint8))
