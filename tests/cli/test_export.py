@@ -37,6 +37,30 @@ def test_what_is_exported_is_restored_with(model, face, tmp_path, capsys):
         assert np.abs(answers[0] - answers[1]).max() <= 1
 
 
+@pytest.mark.slow  # see tests/test_engines.py
+def test_in_8_bits(model, face, tmp_path, capsys):
+    pytest.importorskip("openvino")
+    assert main(["export", "--model", str(model), "-o", str(tmp_path / "out"), "--int8", str(face)]) == 0
+    assert "with graphs for --engine openvino, in 8 bits" in capsys.readouterr().out
+    assert main(["export", "--model", str(model), "-o", str(tmp_path / "floats")]) == 0
+    answers = []
+    for exported in ("out", "floats"):
+        assert restore(face, tmp_path / exported, tmp_path / f"{exported}.png", "--engine", "openvino") == 0
+        answers.append(np.asarray(Image.open(tmp_path / f"{exported}.png")).astype(int))
+    assert 0 < np.abs(answers[0] - answers[1]).mean() < 3
+
+
+@pytest.mark.parametrize("content", [None, b"no picture"])
+def test_faces_that_cannot_be_read(model, tmp_path, capsys, content):
+    if content is not None:
+        (tmp_path / "face.png").write_bytes(content)
+    assert (
+        main(["export", "--model", str(model), "-o", str(tmp_path / "out"), "--int8", str(tmp_path / "face.png")]) == 2
+    )
+    assert f"--int8{':' if content else ''} {tmp_path / 'face.png'}" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
 def test_a_failed_export_leaves_nothing(model, tmp_path, monkeypatch, capsys):
     monkeypatch.setitem(sys.modules, "onnxscript", None)
     assert main(["export", "--model", str(model), "-o", str(tmp_path / "new" / "out")]) == 2
