@@ -237,6 +237,7 @@ def test_two_processes_interrupted_and_resumed(folder, tmp_path, task):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)
 @pytest.mark.parametrize("task", CONFIGS)
 def test_two_processes_train_the_official_512_networks(folder, tmp_path, task):
     values = yaml.safe_load(shipped_config(f"ffhq512_{task}").read_text())

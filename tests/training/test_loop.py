@@ -467,6 +467,17 @@ def test_gradient_checkpointing_does_not_change_the_training(folder, tmp_path, t
     assert_same_checkpoints(tmp_path / "without", tmp_path / "with", 2)
 
 
+def test_what_is_drawn_depends_on_the_place_in_the_stream_alone(folder, tmp_path):
+    seeds = {}
+    for steps, accumulated in ((2, 2), (4, 1)):
+        task, dataset, config = prepare(folder, "prior", max_steps=steps, gradient_accumulation_steps=accumulated)
+        loss, drawn = task.loss, seeds.setdefault(accumulated, [])
+        task.loss = lambda model, batch, loss=loss, drawn=drawn: drawn.append(torch.initial_seed()) or loss(model, batch)
+        train(task, dataset, config, tmp_path / str(accumulated))
+    assert seeds[1] == seeds[2]
+    assert len(set(seeds[1])) == 4
+
+
 def test_the_log_has_the_mean_loss_since_the_line_before(folder, tmp_path):
     train(*prepare(folder), tmp_path / "each")
     train(*prepare(folder, log_every=3), tmp_path / "third")
