@@ -472,7 +472,9 @@ def test_what_is_drawn_depends_on_the_place_in_the_stream_alone(folder, tmp_path
     for steps, accumulated in ((2, 2), (4, 1)):
         task, dataset, config = prepare(folder, "prior", max_steps=steps, gradient_accumulation_steps=accumulated)
         loss, drawn = task.loss, seeds.setdefault(accumulated, [])
-        task.loss = lambda model, batch, loss=loss, drawn=drawn: drawn.append(torch.initial_seed()) or loss(model, batch)
+        task.loss = lambda model, batch, loss=loss, drawn=drawn: (
+            drawn.append(torch.initial_seed()) or loss(model, batch)
+        )
         train(task, dataset, config, tmp_path / str(accumulated))
     assert seeds[1] == seeds[2]
     assert len(set(seeds[1])) == 4
