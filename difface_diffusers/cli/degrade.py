@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from ..evaluation.degraded_sets import Recipe
+    from ..training.degradation import DegradationRanges
     from .report import FileResult
 
 DESCRIPTION = """\
@@ -25,7 +26,7 @@ lq/, the clean ones in hq/, for holes the masks in mask/ (white is missing), and
 
 celeba-test: the paper's 4,000 combinations of JPEG quality, scale, noise and blur, one a face.
 celeba-inpaint: the paper's 2,000 holes, 500 each of boxes, strokes, surroundings and halves.
-blind: degradations drawn at random over the training range, one a face.
+blind: degradations drawn at random over the training range, or over that of --config, one a face.
 
 Of more faces than a set has, the rest is left out; fewer are taken again from the first.
 """
@@ -47,6 +48,11 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
         "--size", type=int, metavar="S", help="side of the faces, pixels; 512 unless given, 256 for celeba-inpaint"
     )
     parser.add_argument("--seed", type=int, metavar="N", help="of `blind` (default: 0); the other sets have their own")
+    parser.add_argument(
+        "--config",
+        metavar="YAML",
+        help="for `blind`: an estimator's training, whose degradation it takes; as in `train`",
+    )
     parser.set_defaults(run=run)
 
 
@@ -80,6 +86,8 @@ def _check_arguments(args: argparse.Namespace) -> int:
         raise UsageError(f"--size is {size}; it must be at least 32")
     if args.seed is not None and args.protocol != "blind":
         raise UsageError(f"--seed is for --protocol blind; {args.protocol} has its own")
+    if args.config is not None and args.protocol != "blind":
+        raise UsageError(f"--config is for --protocol blind; {args.protocol} has its own degradations")
     if args.seed is not None and args.seed < 0:
         raise UsageError(f"--seed is {args.seed}; it must be at least 0")
     try:
@@ -102,8 +110,19 @@ def _recipes(args: argparse.Namespace, size: int) -> Iterable["Recipe"]:
     from ..evaluation.degraded_sets import blind_set, inpainting_set, restoration_set
 
     if args.protocol == "blind":
-        return blind_set(size, args.seed or 0)
+        return blind_set(size, args.seed or 0, _ranges(args.config))
     return (restoration_set if args.protocol == "celeba-test" else inpainting_set)(size)
+
+
+def _ranges(config: str | None) -> "DegradationRanges | None":
+    if config is None:
+        return None
+    from ..training import EstimatorConfig, load_config, shipped_config
+
+    try:
+        return load_config(EstimatorConfig, shipped_config(config) or config).degradation
+    except (ValueError, OSError, ImportError) as error:
+        raise UsageError(f"--config: {error}") from error
 
 
 def _write_set(faces: Iterable[Path], recipes: Iterable["Recipe"], size: int, folder: Path) -> list["FileResult"]:

@@ -1,6 +1,7 @@
 """`difface train prior|estimator|student`: train on a folder of clean aligned faces."""
 
 import argparse
+import dataclasses
 import sys
 from collections.abc import Callable
 from typing import Any
@@ -16,6 +17,11 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     parser.add_argument("task", choices=["prior", "estimator", "student"])
     parser.add_argument("--config", required=True, help="YAML file; the names of the shipped ones work too")
     parser.add_argument("--data", required=True, help="folder of clean aligned faces, searched recursively")
+    parser.add_argument(
+        "--init-from",
+        metavar="FOLDER",
+        help="a saved pipeline or model to fine-tune; with no `model` in the config it has the saved one's settings",
+    )
     parser.add_argument("--output", required=True, help="folder for checkpoints, sheets, log and the finished model")
     parser.set_defaults(run=run)
 
@@ -32,7 +38,10 @@ def run(args: argparse.Namespace) -> int:
     config_class, train = tasks[args.task]
     path = training.shipped_config(args.config) or args.config
     try:
-        result = train(training.load_config(config_class, path), args.data, args.output)
+        config = training.load_config(config_class, path)
+        if args.init_from is not None:
+            config = dataclasses.replace(config, initial_weights=args.init_from)
+        result = train(config, args.data, args.output)
     except (ValueError, OSError, ImportError) as error:
         print(f"difface train: {error}", file=sys.stderr)
         return 2

@@ -56,6 +56,7 @@ class LoopConfig:
         ema_decay: of the averaged weights, which are the ones that are saved; in step k it is k / (k + 9) at most, so
             that the initial weights are soon forgotten.
         mixed_precision: "no" or "bf16".
+        gradient_checkpointing: compute activations again in the backward pass: slower, in far less memory.
         seed: of the initial weights, the data order and all noise.
         num_workers: processes that load data; 0 loads in the training process.
         log_every: steps between two lines of log.jsonl.
@@ -74,6 +75,7 @@ class LoopConfig:
     max_grad_norm: float = 1.0
     ema_decay: float = 0.999
     mixed_precision: str = "no"
+    gradient_checkpointing: bool = False
     seed: int = 0
     num_workers: int = 0
     log_every: int = 50
@@ -97,10 +99,11 @@ class PriorConfig:
     """Training of the unconditional diffusion prior.
 
     Attributes:
-        model: arguments of `DifFaceUNet2DModel`; six output channels switch the learned variance on.
+        model: arguments of `DifFaceUNet2DModel`; six output channels switch the learned variance on. None of them with
+            initial weights stand for those of the saved UNet; so do none of the estimator's and the student's.
         scheduler: arguments of `DDPMScheduler`, which noises the images.
-        initial_weights: folder of a saved UNet to start from, of the same architecture but any `sample_size`, and as
-            wide on each level or narrower; a narrower one is widened first.
+        initial_weights: folder of a saved UNet, or of a pipeline, to start from, of the same architecture but any
+            `sample_size`, and as wide on each level or narrower; a narrower one is widened first.
         focus_timestep: timesteps below it are drawn with `focus_probability`, the others share the rest.
         focus_probability: see `focus_timestep`; `None` draws all timesteps alike.
     """
@@ -125,7 +128,7 @@ class EstimatorConfig:
     Attributes:
         architecture: "swinir" or "srcnn", which undo the blind degradation, or "lama", which fills holes.
         model: arguments of the architecture's class.
-        initial_weights: folder of a saved estimator of the same architecture to start from.
+        initial_weights: folder of a saved estimator of the same architecture, or of a pipeline, to start from.
         degradation: ranges of the blind degradation; "lama" sees none.
     """
 
@@ -144,7 +147,8 @@ class StudentConfig:
     Attributes:
         teacher: folder or Hub id of the pipeline; its estimator, prior, scheduler and default settings make the targets.
         model: arguments of `DifFaceUNet2DModel`, the student's.
-        initial_weights: folder of a saved UNet of the same architecture to start from, the teacher's say.
+        initial_weights: folder of a saved UNet of the same architecture, or of a pipeline, to start from: the teacher's
+            say.
         degradation: ranges of the blind degradation that the teacher restores.
     """
 

@@ -1,5 +1,7 @@
 """The blind degradation y0 = { [ (x * k) down_s + n ]_JPEG } up_s that training faces go through (DifFace, eq. 12).
 
+Before it, a face may be printed in halftone, which is not among the paper's degradations.
+
 Images are `[H,W,3]`, RGB, float32 in [0,1]. All randomness comes from the NumPy generator that is passed in.
 """
 
@@ -11,13 +13,15 @@ import numpy as np
 
 REFERENCE_SIZE = 512
 KERNEL_RADIUS = 20  # of the blur, for a face of that size
+SCREEN_ANGLES = (15, 75, 0)  # of the inks cyan, magenta and yellow, degrees
+SCREEN_OVERSAMPLING = 4
 
 
 @dataclass(frozen=True)
 class DegradationRanges:
     """Uniform ranges of the degradation, stated for a face of 512 x 512 pixels.
 
-    For other sizes `blur_sigma` and `downscale` change in proportion, so that a face loses the same detail at every
+    For other sizes `blur_sigma`, `downscale` and `halftone_pitch` change in proportion, so that a face loses the same detail at every
     size (a shrinking factor stays one: it is not taken below 1); noise and JPEG quality have no length and stay.
 
     Attributes:
@@ -26,6 +30,8 @@ class DegradationRanges:
         noise_sigma: standard deviation of the white noise, in 8-bit levels (0 to 255).
         jpeg_quality: quality of the JPEG round trip, 1 to 100.
         gray_probability: share of pairs of which both sides become gray.
+        halftone_probability: share of faces that are printed in halftone before everything else.
+        halftone_pitch: distance between the print's dots, pixels.
     """
 
     blur_sigma: tuple[float, float] = (0.1, 15.0)
@@ -33,6 +39,8 @@ class DegradationRanges:
     noise_sigma: tuple[float, float] = (0.0, 20.0)
     jpeg_quality: tuple[float, float] = (30.0, 100.0)
     gray_probability: float = 0.01
+    halftone_probability: float = 0.0
+    halftone_pitch: tuple[float, float] = (8.0, 24.0)
 
     def __post_init__(self) -> None:
         limits = {
@@ -40,13 +48,15 @@ class DegradationRanges:
             "downscale": (0.1, np.inf),
             "noise_sigma": (0.0, 255.0),
             "jpeg_quality": (1.0, 100.0),
+            "halftone_pitch": (1.0, np.inf),
         }
         for name, (lowest, highest) in limits.items():
             low, high = getattr(self, name)
             if not lowest <= low <= high <= highest:
                 raise ValueError(f"`{name}` is ({low}, {high}); it must be (low, high) within {lowest} .. {highest}.")
-        if not 0 <= self.gray_probability <= 1:
-            raise ValueError(f"`gray_probability` is {self.gray_probability}; it must be within 0 .. 1.")
+        for name in ("gray_probability", "halftone_probability"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"`{name}` is {getattr(self, name)}; it must be within 0 .. 1.")
 
 
 def gaussian_kernel(radius: int, sigma_x: float, sigma_y: float, angle: float) -> np.ndarray:
@@ -56,6 +66,32 @@ def gaussian_kernel(radius: int, sigma_x: float, sigma_y: float, angle: float) -
     across = np.cos(angle) * y - np.sin(angle) * x
     kernel = np.exp(-0.5 * ((along / sigma_x) ** 2 + (across / sigma_y) ** 2))
     return (kernel / kernel.sum()).astype(np.float32)
+
+
+def halftone(image: np.ndarray, pitch: float, angle: float) -> np.ndarray:
+    """Print a face in square dots of three inks, each on a screen of its own.
+
+    A dot covers the share of its cell that the ink's tone asks for, so that the print keeps the tones of the face.
+
+    Args:
+        image: `[H,W,3]`, RGB, float32 in [0,1].
+        pitch: side of the cells, pixels.
+        angle: by which all screens are turned from x towards y, radians.
+
+    Returns:
+        The print, same shape, range and type.
+    """
+    height, width = image.shape[:2]
+    ink = 1 - cv2.resize(image, None, fx=SCREEN_OVERSAMPLING, fy=SCREEN_OVERSAMPLING, interpolation=cv2.INTER_LINEAR)
+    y, x = np.mgrid[: ink.shape[0], : ink.shape[1]].astype(np.float32) / np.float32(SCREEN_OVERSAMPLING * pitch)
+    screens = []
+    for screen_angle in np.deg2rad(SCREEN_ANGLES) + angle:
+        cosine, sine = np.float32(np.cos(screen_angle)), np.float32(np.sin(screen_angle))
+        along, across = cosine * x + sine * y, cosine * y - sine * x
+        from_centre = np.maximum(np.abs(along - np.rint(along)), np.abs(across - np.rint(across)))
+        screens.append((2 * from_centre) ** 2)  # share of a cell that is nearer to its centre
+    paper = (ink <= np.stack(screens, axis=-1)).astype(np.float32)
+    return cv2.resize(paper, (width, height), interpolation=cv2.INTER_AREA)
 
 
 def jpeg(image: np.ndarray, quality: int) -> np.ndarray:
@@ -76,6 +112,8 @@ class Degradation:
         downscale: factor s by which the face is shrunk before noise and compression; below 1 it is enlarged.
         noise_sigma: standard deviation of the noise, in 8-bit levels (0 to 255).
         jpeg_quality: quality of the JPEG round trip, 1 to 100.
+        halftone_pitch: distance between the dots of a halftone print, pixels; 0 where there is none.
+        halftone_angle: by which the print's screens are turned, radians.
     """
 
     sigma_x: float
@@ -84,6 +122,8 @@ class Degradation:
     downscale: float
     noise_sigma: float
     jpeg_quality: int
+    halftone_pitch: float = 0.0
+    halftone_angle: float = 0.0
 
 
 def draw_degradation(
@@ -101,7 +141,11 @@ def draw_degradation(
     noise = rng.standard_normal((*shrunk_size(height, width, downscale), 3), dtype=np.float32)
     noise_sigma = rng.uniform(*ranges.noise_sigma)
     quality = int(rng.uniform(*ranges.jpeg_quality))
-    return Degradation(sigma_x, sigma_y, angle, downscale, noise_sigma, quality), noise
+    pitch = halftone_angle = 0.0
+    if ranges.halftone_probability and rng.random() < ranges.halftone_probability:
+        pitch = rng.uniform(*ranges.halftone_pitch) * relative_size
+        halftone_angle = rng.uniform(0, np.pi / 2)
+    return Degradation(sigma_x, sigma_y, angle, downscale, noise_sigma, quality, pitch, halftone_angle), noise
 
 
 def relative_downscale(factor: float, relative_size: float) -> float:
@@ -115,7 +159,7 @@ def shrunk_size(height: int, width: int, downscale: float) -> tuple[int, int]:
 
 
 def apply_degradation(image: np.ndarray, degradation: Degradation, noise: np.ndarray) -> np.ndarray:
-    """Degrade one face: blur, shrink, noise, JPEG, back to size, 8-bit rounding.
+    """Degrade one face: print it if asked to, blur, shrink, noise, JPEG, back to size, 8-bit rounding.
 
     Args:
         image: clean face `[H,W,3]`, RGB, float32 in [0,1].
@@ -126,6 +170,8 @@ def apply_degradation(image: np.ndarray, degradation: Degradation, noise: np.nda
         The degraded face, `[H,W,3]`, float32, on the 8-bit levels k/255.
     """
     height, width = image.shape[:2]
+    if degradation.halftone_pitch:
+        image = halftone(image, degradation.halftone_pitch, degradation.halftone_angle)
     radius = max(3, round(KERNEL_RADIUS * min(height, width) / REFERENCE_SIZE))
     kernel = gaussian_kernel(radius, degradation.sigma_x, degradation.sigma_y, degradation.angle)
     degraded = cv2.filter2D(image, -1, kernel)

@@ -30,7 +30,7 @@ class EstimatorTask:
         if config.architecture not in ARCHITECTURES:
             raise ValueError(f"`architecture` is {config.architecture!r}; it must be one of {list(ARCHITECTURES)}.")
         self.config = config
-        self.model = build_model(ARCHITECTURES[config.architecture], config.model, config.initial_weights)
+        self.model = build_model(ARCHITECTURES[config.architecture], config.model, config.initial_weights, self.name)
 
     def loss(self, model: torch.nn.Module, batch: dict[str, torch.Tensor]) -> torch.Tensor:
         """Return the mean absolute error of the unclamped estimate; images are `[B,3,S,S]` in [0,1]."""

@@ -68,39 +68,59 @@ def build_model(
     model_class: type[ModelMixin],
     settings: dict[str, Any],
     initial_weights: str | None,
+    component: str,
     transfer: Callable[[Any, Any], None] = copy_weights,
 ) -> ModelMixin:
     """Build the model that a config describes.
 
     Args:
         model_class: what to build.
-        settings: its arguments.
-        initial_weights: folder of a saved model to start from; `None` starts at random.
+        settings: its arguments; none with initial weights stand for those of the saved model.
+        initial_weights: folder of a saved model, or of a pipeline that has one, to start from; `None` starts at random.
+        component: name of the model in a pipeline.
         transfer: called with the saved model and the new one, gives the latter its weights; raises a `ValueError` where
             they do not fit.
 
     Raises:
         ValueError: unknown or unfit settings; initial weights that are missing or do not fit.
     """
+    if initial_weights is None:
+        return _build(model_class, settings)
+    if not Path(initial_weights).is_dir():
+        raise ValueError(
+            f"`initial_weights` is {initial_weights}; it must be the folder of a saved model or pipeline."
+        )
     try:
-        model = model_class(**settings)
+        initial = _load(model_class, Path(initial_weights), component)
+        model = _build(model_class, settings) if settings else model_class.from_config(initial.config)
+        transfer(initial, model)
+    except (OSError, ValueError) as error:
+        raise ValueError(f"`initial_weights` is {initial_weights}: {error}") from error
+    return model
+
+
+def _build(model_class: type[ModelMixin], settings: dict[str, Any]) -> ModelMixin:
+    try:
+        return model_class(**settings)
     except TypeError as error:
         raise ValueError(f"`model`: {error}") from error
-    if initial_weights is not None:
-        if not Path(initial_weights).is_dir():
-            raise ValueError(f"`initial_weights` is {initial_weights}; it must be the folder of a saved model.")
-        try:
-            transfer(model_class.from_pretrained(initial_weights), model)
-        except ValueError as error:
-            raise ValueError(f"`initial_weights` is {initial_weights}: {error}") from error
-    return model
+
+
+def _load(model_class: type[ModelMixin], folder: Path, component: str) -> ModelMixin:
+    """Load a saved model or a pipeline's; a base class's are the class's own."""
+    folder = folder / component if (folder / "model_index.json").is_file() else folder
+    saved, accepted = model_class.load_config(folder)["_class_name"], [base.__name__ for base in model_class.__mro__]
+    if saved not in accepted:
+        raise ValueError(f"{folder} holds a {saved}; it must hold a {model_class.__name__}.")
+    return model_class.from_pretrained(folder)
 
 
 def train(task: Task, dataset: FaceDataset, config: LoopConfig, output: str | Path) -> TrainingResult:
     """Train until `max_steps`, or until SIGINT or SIGTERM, from the newest checkpoint in `output` if there is one.
 
-    Everything random in a step is a function of the seed, the step and the process, so an interrupted training that is
-    resumed ends with the weights of an uninterrupted one.
+    Everything random in a forward pass is a function of the seed and the place of its batch in the stream. So an interrupted
+    training that is resumed ends with the weights of an uninterrupted one, and P processes do, but for rounding, what one
+    process does with P times the accumulation.
 
     Args:
         task: model, loss and sample sheet.
@@ -117,6 +137,8 @@ def train(task: Task, dataset: FaceDataset, config: LoopConfig, output: str | Pa
     optimizer = torch.optim.AdamW(task.model.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay)
     ema = EMAModel(task.model.parameters(), decay=config.ema_decay, foreach=True)
     step = load_checkpoint(output, task.model, ema, optimizer)
+    if config.gradient_checkpointing:
+        task.model.enable_gradient_checkpointing()
     if accelerator.is_main_process:
         output.mkdir(parents=True, exist_ok=True)
         save_config(task.config, output / "config.yaml")
@@ -189,23 +211,24 @@ def take_step(
     config: LoopConfig,
     step: int,
 ) -> float:
-    """Update the weights once and return this process's loss, the mean over its accumulated batches."""
-    seed = np.random.SeedSequence([config.seed, step, accelerator.process_index]).generate_state(1)[0]
-    torch.manual_seed(int(seed))
+    """Update the weights once and return the loss, the mean over all processes and their accumulated batches."""
     for group in optimizer.param_groups:
         group["lr"] = learning_rate(step, config)
 
     losses = []
     for micro_step in range(config.gradient_accumulation_steps):
         last = micro_step == config.gradient_accumulation_steps - 1
+        batch = step * config.gradient_accumulation_steps + micro_step
+        place = batch * accelerator.num_processes + accelerator.process_index
+        torch.manual_seed(int(np.random.SeedSequence([config.seed, place]).generate_state(1)[0]))
         with contextlib.nullcontext() if last else accelerator.no_sync(model):
             loss = task.loss(model, _to(next(batches), accelerator.device))
             accelerator.backward(loss / config.gradient_accumulation_steps)
-        losses.append(loss.item())
+        losses.append(loss.detach())
     accelerator.clip_grad_norm_(model.parameters(), config.max_grad_norm)
     optimizer.step()
     optimizer.zero_grad()
-    return float(np.mean(losses))
+    return accelerator.reduce(torch.stack(losses).mean(), "mean").item()
 
 
 def learning_rate(step: int, config: LoopConfig) -> float:

@@ -27,7 +27,7 @@ class PriorTask:
 
     def __init__(self, config: PriorConfig) -> None:
         self.config = config
-        self.model = build_model(DifFaceUNet2DModel, config.model, config.initial_weights, widen)
+        self.model = build_model(DifFaceUNet2DModel, config.model, config.initial_weights, self.name, widen)
         try:
             self.scheduler = DDPMScheduler(**config.scheduler)
         except (TypeError, NotImplementedError) as error:

@@ -27,7 +27,7 @@ class StudentTask:
 
     def __init__(self, config: StudentConfig) -> None:
         self.config = config
-        self.model = build_model(DifFaceUNet2DModel, config.model, config.initial_weights)
+        self.model = build_model(DifFaceUNet2DModel, config.model, config.initial_weights, "unet")
         try:
             self.teacher = DifFacePipeline.from_pretrained(config.teacher)
         except (OSError, ValueError) as error:

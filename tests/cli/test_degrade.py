@@ -119,3 +119,15 @@ def test_an_output_that_is_there_is_left(run, folder, tmp_path, capsys):
     (tmp_path / "empty").mkdir()
     assert run("blind", "--input", tmp_path / "empty") == 2
     assert "holds no image" in capsys.readouterr().err
+
+
+def test_a_blind_set_over_the_ranges_of_a_training(run, tmp_path, capsys):
+    assert run("blind", "--size", 48, "--config", "halftone_estimator") == 0
+    assert all(10 * 48 / 512 <= float(row["halftone_pitch"]) <= 24 * 48 / 512 for row in rows(tmp_path / "out"))
+    assert run("blind", "--size", 48, output="plain") == 0
+    assert all(float(row["halftone_pitch"]) == 0 for row in rows(tmp_path / "plain"))
+    assert run("blind", "--config", "nowhere.yaml", output="none") == 2
+    assert "--config: " in capsys.readouterr().err
+    assert run("celeba-test", "--config", "halftone_estimator", output="none") == 2
+    assert "--config is for --protocol blind" in capsys.readouterr().err
+    assert not (tmp_path / "none").exists()

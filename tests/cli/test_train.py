@@ -1,5 +1,7 @@
 import json
 import os
+import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -7,13 +9,16 @@ import time
 
 import numpy as np
 import pytest
+import yaml
 from PIL import Image
 from safetensors.torch import load_file
 
 import difface_diffusers.training
+from difface_diffusers import SRCNNEstimator
 from difface_diffusers.cli.main import main
+from difface_diffusers.training import shipped_config
 
-from ..training.tiny import ESTIMATOR, PRIOR, changed, write_faces, write_yaml
+from ..training.tiny import ESTIMATOR, PRIOR, SRCNN, changed, write_faces, write_yaml
 
 
 CONFIGS = {"prior": changed(PRIOR, model={"dropout": 0.2}), "estimator": ESTIMATOR}
@@ -61,6 +66,19 @@ def test_trains(folder, tmp_path, task):
 def test_shipped_configs_go_by_name(tmp_path, capfd):
     assert main(arguments("prior", tmp_path, config="mini_prior_64")) == 2
     assert_one_line(capfd, "`data` is", "faces")  # so the config was found
+
+
+def test_fine_tunes_a_saved_model(folder, tmp_path):
+    SRCNNEstimator(**SRCNN).save_pretrained(tmp_path / "saved")
+    still = changed({name: value for name, value in ESTIMATOR.items() if name != "model"}, loop={"learning_rate": 0})
+    still = changed(still, loop={"final_learning_rate": 0})
+    config = write_yaml(tmp_path / "still.yaml", still)
+    assert main([*arguments("estimator", tmp_path, config), "--init-from", str(tmp_path / "saved")]) == 0
+    saved = load_file(tmp_path / "saved" / "diffusion_pytorch_model.safetensors")
+    tuned = load_file(tmp_path / "run" / "estimator" / "diffusion_pytorch_model.safetensors")
+    assert saved.keys() == tuned.keys()
+    for name in saved:
+        np.testing.assert_allclose(saved[name], tuned[name], atol=1e-6)
 
 
 # Errors
@@ -180,6 +198,21 @@ def test_interrupted_and_resumed(folder, tmp_path, capfd):
     assert_same_model("estimator", whole, resumed)
 
 
+# Several processes
+
+
+def launch(arguments):
+    """Train in two processes, on a CPU too."""
+    return [
+        *[sys.executable, "-m", "accelerate.commands.accelerate_cli", "launch", "--main_process_port", "0"],
+        *["--multi_gpu", "--num_processes", "2", "-m", "difface_diffusers.cli", *arguments],
+    ]
+
+
+def losses(output):
+    return [json.loads(line)["loss"] for line in (output / "log.jsonl").read_text().splitlines()]
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("task", CONFIGS)
 def test_two_processes_interrupted_and_resumed(folder, tmp_path, task):
@@ -187,20 +220,41 @@ def test_two_processes_interrupted_and_resumed(folder, tmp_path, task):
     config = write_yaml(tmp_path / "config.yaml", changed(CONFIGS[task], loop=settings))
     whole, resumed, log = tmp_path / "whole", tmp_path / "resumed", tmp_path / "log.txt"
 
-    def launch(output):
-        launcher = [sys.executable, "-m", "accelerate.commands.accelerate_cli", "launch", "--main_process_port", "0"]
-        launcher += ["--multi_gpu", "--num_processes", "2", "-m", "difface_diffusers.cli"]  # on a CPU too
-        return launcher + arguments(task, tmp_path, config, output=output)
-
-    subprocess.run(launch(whole), env=ENVIRONMENT, check=True, timeout=240)
-    interrupt(launch(resumed), resumed, log)  # the launcher's own status and traceback are not ours
+    subprocess.run(launch(arguments(task, tmp_path, config, output=whole)), env=ENVIRONMENT, check=True, timeout=240)
+    command = launch(arguments(task, tmp_path, config, output=resumed))
+    interrupt(command, resumed, log)  # the launcher's own status and traceback are not ours
     assert log.read_text().count("run the same command again to go on") == 2
     (checkpoint,) = resumed.glob("checkpoint-*")
     assert 3 <= json.loads((checkpoint / "state.json").read_text())["step"] < 60
 
-    subprocess.run(launch(resumed), env=ENVIRONMENT, check=True, timeout=240)
+    subprocess.run(command, env=ENVIRONMENT, check=True, timeout=240)
     assert_same_model(task, whole, resumed)
-    alone = tmp_path / "alone"
-    assert main(arguments(task, tmp_path, config, output=alone)) == 0
-    first, second = ((output / "log.jsonl").read_text().splitlines()[-1] for output in (whole, alone))
-    assert json.loads(first)["loss"] != json.loads(second)["loss"]  # two processes did share the work
+
+    settings["gradient_accumulation_steps"] = 4
+    config = write_yaml(tmp_path / "alone.yaml", changed(CONFIGS[task], loop=settings))
+    assert main(arguments(task, tmp_path, config, output=tmp_path / "alone")) == 0
+    assert losses(whole) == pytest.approx(losses(tmp_path / "alone"), rel=1e-4)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+@pytest.mark.parametrize("task", CONFIGS)
+def test_two_processes_train_the_official_512_networks(folder, tmp_path, task):
+    values = yaml.safe_load(shipped_config(f"ffhq512_{task}").read_text())
+    settings = {"max_steps": 3, "batch_size": 1, "gradient_checkpointing": True, "checkpoint_every": 2, "log_every": 1}
+    settings |= {"warmup_steps": 0, "num_workers": 0}
+    config = write_yaml(tmp_path / "config.yaml", changed(values, loop=settings))
+    whole, resumed = tmp_path / "whole", tmp_path / "resumed"
+
+    subprocess.run(launch(arguments(task, tmp_path, config, output=whole)), env=ENVIRONMENT, check=True)
+    largest = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss  # of one process, kilobytes
+    print(f"{task}: two processes of {largest / 1e6:.1f} GB at most")
+    assert 2 * largest < 24_000_000
+    shutil.copytree(whole / "checkpoint-00000002", resumed / "checkpoint-00000002")
+    subprocess.run(launch(arguments(task, tmp_path, config, output=resumed)), env=ENVIRONMENT, check=True)
+    assert_same_model(task, whole, resumed)
+
+    config = write_yaml(tmp_path / "alone.yaml", changed(values, loop=settings | {"gradient_accumulation_steps": 2}))
+    assert main(arguments(task, tmp_path, config, output=tmp_path / "alone")) == 0
+    print(f"{task}: losses {losses(whole)} of two processes, {losses(tmp_path / 'alone')} of one")
+    assert losses(whole) == pytest.approx(losses(tmp_path / "alone"), rel=1e-4)

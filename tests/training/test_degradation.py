@@ -8,8 +8,11 @@ from PIL import Image
 from difface_diffusers.training import degradation
 from difface_diffusers.training.degradation import (
     DegradationRanges,
+    apply_degradation,
     degrade,
+    draw_degradation,
     gaussian_kernel,
+    halftone,
     jpeg,
     to_8_bits,
     to_gray,
@@ -109,6 +112,46 @@ def test_gray_is_the_luma_in_three_channels():
 def test_8_bit_levels():
     image = np.array([-0.1, 0.4 / 255, 0.6 / 255, 99.6 / 255, 1.1])
     np.testing.assert_allclose(to_8_bits(image), np.array([0, 0, 1, 100, 255]) / 255, atol=1e-7)
+
+
+# Halftone
+
+
+@pytest.mark.parametrize(("pitch", "angle"), [(4.3, 0.1), (5.7, 0.4)])
+def test_a_halftone_keeps_every_tone(pitch, angle):
+    for tone in (0.1, 0.5, 0.8):
+        printed = halftone(np.full((96, 96, 3), [tone, 0.3, 1 - tone], np.float32), pitch, angle)
+        np.testing.assert_allclose(printed.mean((0, 1)), [tone, 0.3, 1 - tone], atol=0.02)
+
+
+def test_a_halftone_is_of_full_ink_and_bare_paper():
+    printed = halftone(np.full((64, 64, 3), 0.5, np.float32), 16.0, 0.3)
+    assert printed.dtype == np.float32
+    assert ((printed == 0) | (printed == 1)).mean() > 0.7  # the rest are edges of dots
+    assert np.abs(printed[..., 0] - printed[..., 2]).mean() > 0.2  # each ink has its own screen
+
+
+def test_dots_are_a_pitch_apart_and_turned_by_the_angle():
+    angle = np.deg2rad(30)
+    yellow = halftone(np.full((128, 128, 3), 0.7, np.float32), 8.0, angle)[..., 2]
+    power = np.abs(np.fft.fft2(yellow - yellow.mean())) ** 2
+    y, x = np.unravel_index(power[:64, :64].argmax(), (64, 64))
+    assert (x, y) == (round(16 * np.cos(angle)), round(16 * np.sin(angle)))
+
+
+def test_halftone_comes_first_and_only_when_asked_for(without_jpeg):
+    image = clean(64, 64)
+    printing = only(halftone_probability=1.0, halftone_pitch=(40.0, 40.0))
+    draws = rng(3)
+    drawn, noise = draw_degradation(printing, 64, 64, draws)
+    assert drawn.halftone_pitch == 5.0  # 40 * 64 / 512
+    assert 0 <= drawn.halftone_angle < np.pi / 2
+    expected = halftone(image, drawn.halftone_pitch, drawn.halftone_angle)
+    np.testing.assert_allclose(apply_degradation(image, drawn, noise), expected, atol=0.51 / 255)
+    assert draw_degradation(only(), 64, 64, rng(3))[0].halftone_pitch == 0
+    some = DegradationRanges(halftone_probability=0.5)
+    printed = [draw_degradation(some, 32, 32, rng(seed))[0].halftone_pitch > 0 for seed in range(100)]
+    assert 30 < sum(printed) < 70
 
 
 # The whole degradation
@@ -280,6 +323,7 @@ def test_a_face_loses_the_same_detail_at_every_size(seed):
         ("jpeg_quality", (0.0, 50.0)),
         ("jpeg_quality", (50.0, 101.0)),
         ("jpeg_quality", (float("nan"), 50.0)),
+        ("halftone_pitch", (0.5, 8.0)),
     ],
 )
 def test_impossible_ranges_are_refused(name, value):
@@ -287,7 +331,8 @@ def test_impossible_ranges_are_refused(name, value):
         DegradationRanges(**{name: value})
 
 
+@pytest.mark.parametrize("name", ["gray_probability", "halftone_probability"])
 @pytest.mark.parametrize("probability", [-0.1, 1.1])
-def test_impossible_probability_is_refused(probability):
-    with pytest.raises(ValueError, match=rf"`gray_probability` is {probability}; it must be within 0 .. 1"):
-        DegradationRanges(gray_probability=probability)
+def test_impossible_probability_is_refused(name, probability):
+    with pytest.raises(ValueError, match=rf"`{name}` is {probability}; it must be within 0 .. 1"):
+        DegradationRanges(**{name: probability})

@@ -7,11 +7,12 @@ import signal
 import pytest
 import torch
 from accelerate.state import AcceleratorState
+from diffusers import UNet2DModel
 from diffusers.training_utils import EMAModel
 from PIL import Image
 from safetensors.torch import load_file
 
-from difface_diffusers import SRCNNEstimator
+from difface_diffusers import BUNDLED_MODEL, DifFaceUNet2DModel, SRCNNEstimator, SwinIREstimator
 from difface_diffusers.training import EstimatorConfig, PriorConfig, build_config, load_config, loop
 from difface_diffusers.training.config import LoopConfig
 from difface_diffusers.training.data import FaceDataset
@@ -26,6 +27,7 @@ from difface_diffusers.training.loop import (
     train,
 )
 from difface_diffusers.training.prior import PriorTask
+from difface_diffusers.training.widening import widen
 
 from .tiny import ESTIMATOR, PRIOR, SRCNN, SWINIR, changed, write_faces
 
@@ -458,6 +460,26 @@ def test_sheets_do_not_change_the_training(folder, tmp_path):
     assert_same_checkpoints(tmp_path / "without", tmp_path / "with", 6)
 
 
+@pytest.mark.parametrize("training", ["prior", "swinir"])
+def test_gradient_checkpointing_does_not_change_the_training(folder, tmp_path, training):
+    train(*prepare(folder, training, max_steps=2), tmp_path / "without")
+    train(*prepare(folder, training, max_steps=2, gradient_checkpointing=True), tmp_path / "with")
+    assert_same_checkpoints(tmp_path / "without", tmp_path / "with", 2)
+
+
+def test_what_is_drawn_depends_on_the_place_in_the_stream_alone(folder, tmp_path):
+    seeds = {}
+    for steps, accumulated in ((2, 2), (4, 1)):
+        task, dataset, config = prepare(folder, "prior", max_steps=steps, gradient_accumulation_steps=accumulated)
+        loss, drawn = task.loss, seeds.setdefault(accumulated, [])
+        task.loss = lambda model, batch, loss=loss, drawn=drawn: (
+            drawn.append(torch.initial_seed()) or loss(model, batch)
+        )
+        train(task, dataset, config, tmp_path / str(accumulated))
+    assert seeds[1] == seeds[2]
+    assert len(set(seeds[1])) == 4
+
+
 def test_the_log_has_the_mean_loss_since_the_line_before(folder, tmp_path):
     train(*prepare(folder), tmp_path / "each")
     train(*prepare(folder, log_every=3), tmp_path / "third")
@@ -472,24 +494,43 @@ def test_the_log_has_the_mean_loss_since_the_line_before(folder, tmp_path):
 def test_initial_weights_are_taken(tmp_path):
     initial = SRCNNEstimator(**SRCNN)
     initial.save_pretrained(tmp_path)
-    model = build_model(SRCNNEstimator, SRCNN, str(tmp_path))
+    model = build_model(SRCNNEstimator, SRCNN, str(tmp_path), "estimator")
     assert all(map(torch.equal, model.parameters(), initial.parameters()))
+
+
+def test_initial_weights_of_a_pipeline_bring_their_settings():
+    bundled = SwinIREstimator.from_pretrained(BUNDLED_MODEL, subfolder="estimator")
+    model = build_model(SwinIREstimator, {}, BUNDLED_MODEL, "estimator")
+    assert model.config.embed_dim == bundled.config.embed_dim == 96
+    assert all(map(torch.equal, model.parameters(), bundled.parameters()))
+    assert next(model.parameters()).dtype == torch.float32  # saved in half precision
+
+
+def test_a_prior_of_the_base_class_starts_ours():
+    model = build_model(DifFaceUNet2DModel, {}, BUNDLED_MODEL, "unet", widen)
+    bundled = UNet2DModel.from_pretrained(BUNDLED_MODEL, subfolder="unet")
+    torch.testing.assert_close(list(model.parameters()), list(bundled.parameters()))
 
 
 def test_initial_weights_of_another_architecture_are_refused(tmp_path):
     SRCNNEstimator(**SRCNN).save_pretrained(tmp_path)
     with pytest.raises(ValueError, match=r"`initial_weights` is .*: a model of another architecture\."):
-        build_model(SRCNNEstimator, SRCNN | {"depth": 3}, str(tmp_path))
+        build_model(SRCNNEstimator, SRCNN | {"depth": 3}, str(tmp_path), "estimator")
+    with pytest.raises(ValueError, match=r"`initial_weights` is .* holds a SRCNNEstimator; it must hold a SwinIREst"):
+        build_model(SwinIREstimator, {}, str(tmp_path), "estimator")
 
 
-def test_missing_initial_weights_are_refused():
-    with pytest.raises(ValueError, match="`initial_weights` is some/model; it must be the folder of a saved model"):
-        build_model(SRCNNEstimator, SRCNN, "some/model")
+def test_missing_initial_weights_are_refused(tmp_path):
+    message = "`initial_weights` is some/model; it must be the folder of a saved model or pipeline"
+    with pytest.raises(ValueError, match=message):
+        build_model(SRCNNEstimator, SRCNN, "some/model", "estimator")
+    with pytest.raises(ValueError, match=r"`initial_weights` is .*config\.json"):
+        build_model(SRCNNEstimator, SRCNN, str(tmp_path), "estimator")
 
 
 def test_unknown_model_settings_are_refused():
     with pytest.raises(ValueError, match=r"`model`: .*unexpected keyword argument 'dept'"):
-        build_model(SRCNNEstimator, SRCNN | {"dept": 3}, None)
+        build_model(SRCNNEstimator, SRCNN | {"dept": 3}, None, "estimator")
 
 
 # Launching
