@@ -25,6 +25,7 @@ from conversion.checkpoints import read_config
 from conversion.official import TASKS, ddim_scheduler
 from difface_diffusers import BUNDLED_MODEL, DifFacePipeline, DifFaceUNet2DModel, SwinIREstimator
 from difface_diffusers.engines import export_onnx, use_engine
+from difface_diffusers.quantisation import quantise_prior
 
 from .reports import Report, saved_defaults
 
@@ -136,12 +137,14 @@ class Variant:
         channels_last: Whether the weights are laid out with their channels innermost.
         compiled: Whether `torch.compile` takes the networks.
         engine: Of `use_engine`.
+        quantised: Whether the engine's prior is one of `quantise_prior`, calibrated on the faces that are restored.
     """
 
     dtype: torch.dtype = torch.float32
     channels_last: bool = False
     compiled: bool = False
     engine: str | None = None
+    quantised: bool = False
 
 
 BASELINE = "float32"
@@ -156,6 +159,7 @@ VARIANTS = {
     "ONNX Runtime": Variant(engine="onnxruntime"),
     "OpenVINO": Variant(engine="openvino"),
     "OpenVINO, bfloat16": Variant(torch.bfloat16, engine="openvino"),
+    "OpenVINO, 8 bits": Variant(engine="openvino", quantised=True),
 }
 
 
@@ -173,12 +177,15 @@ def official_pipeline() -> DifFacePipeline:
     )
 
 
-def prepare(pipe: DifFacePipeline, variant: Variant, graphs: Path) -> DifFacePipeline:
-    """Return a copy of the pipeline that runs as a variant says; `graphs` keeps what is exported for engines."""
+def prepare(pipe: DifFacePipeline, variant: Variant, folder: Path, faces: torch.Tensor) -> DifFacePipeline:
+    """Return a copy of the pipeline that runs as a variant says; `folder` keeps what is exported for engines."""
     pipe = copy.deepcopy(pipe)
     if variant.engine is not None:
+        graphs = folder / ("quantised" if variant.quantised else "graphs")
         if not graphs.exists():
             export_onnx(pipe, graphs)
+            if variant.quantised:
+                quantise_prior(pipe, graphs, faces)
         use_engine(pipe, graphs, variant.engine, variant.dtype)
         return pipe
     pipe.to(variant.dtype)
@@ -291,7 +298,7 @@ def report(
     with tempfile.TemporaryDirectory() as folder:
         for name in [BASELINE, *(name for name in names if name != BASELINE)]:
             variant = VARIANTS[name]
-            runner = prepare(pipe, variant, Path(folder) / "graphs")
+            runner = prepare(pipe, variant, Path(folder), faces)
             rows[name], answers = measure_variant(runner, variant.dtype, faces, operations, expected)
             expected = expected or answers
     return SpeedReport(

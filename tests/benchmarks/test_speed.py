@@ -55,7 +55,7 @@ def test_memory_is_what_a_run_holds_beyond_what_was_there():
 @pytest.mark.parametrize("name", [name for name, variant in speed.VARIANTS.items() if not variant.engine])
 def test_variants_change_a_copy(pipe, tmp_path, name):
     variant = speed.VARIANTS[name]
-    prepared = speed.prepare(pipe, variant, tmp_path)
+    prepared = speed.prepare(pipe, variant, tmp_path, torch.rand(1, 3, SIZE, SIZE))
     for network in (prepared.unet, prepared.estimator):
         assert network.dtype is variant.dtype
         assert (network._compiled_call_impl is not None) is variant.compiled
@@ -67,7 +67,8 @@ def test_variants_change_a_copy(pipe, tmp_path, name):
 def test_a_swinir_is_compiled_block_by_block(pipe, tmp_path):
     estimator = SwinIREstimator(embed_dim=8, depths=(2,), num_heads=(2,), scale=2, window_size=4, num_feat=8)
     pipe.register_modules(estimator=estimator)
-    prepared = speed.prepare(pipe, speed.VARIANTS["float32, channels_last, compiled"], tmp_path).estimator
+    variant = speed.VARIANTS["float32, channels_last, compiled"]
+    prepared = speed.prepare(pipe, variant, tmp_path, torch.rand(1, 3, SIZE, SIZE)).estimator
     compiled = [module for module in prepared.modules() if module._compiled_call_impl is not None]
     assert [type(module).__name__ for module in compiled] == ["SwinBlock", "SwinBlock"]
     image = torch.rand(1, 3, 16, 16, generator=torch.Generator().manual_seed(0))
