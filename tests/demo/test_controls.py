@@ -1,6 +1,8 @@
 import gradio as gr
 import torch
 
+from benchmarks.reports import saved_defaults
+from difface_diffusers import DifFacePipeline
 from difface_diffusers.demo.controls import SEEDS, Settings, add_controls, next_seed
 
 
@@ -11,9 +13,10 @@ def test_they_begin_at_the_defaults_of_the_model(restorer):
 
 
 def test_a_preset_moves_them(restorer):
-    restorer.register_to_config(presets={"plain": {}, "fast": {"num_inference_steps": 2, "s_noise": 1.05}})
+    presets = {"plain": {}, "fast": {"num_inference_steps": 2, "s_noise": 1.05}}
+    pipe = DifFacePipeline(**restorer.components, **saved_defaults(restorer) | {"presets": presets})
     with gr.Blocks() as demo:
-        controls = add_controls(restorer)
+        controls = add_controls(pipe)
     (event,) = demo.fns.values()
     assert event.outputs == controls.settings[:4]
     assert event.fn(0) == (200, 0.5, 1.0, 4) and event.fn(1) == (200, 0.5, 1.05, 2)
