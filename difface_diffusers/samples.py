@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import cv2
 import numpy as np
 import torch
 from PIL import Image
@@ -86,6 +87,11 @@ def photo_uncertainty(restoration: "PhotoRestoration") -> np.ndarray:
     ]
     add_changes(canvas, maps, canvas_to_faces)
     return canvas[..., 0].astype(np.float32) / 65535
+
+
+def heat_map(levels: np.ndarray) -> np.ndarray:
+    """Colour a map `[H,W]` or `[H,W,1]`, uint8, from black to bright yellow; RGB `[H,W,3]`, uint8."""
+    return cv2.cvtColor(cv2.applyColorMap(levels, cv2.COLORMAP_INFERNO), cv2.COLOR_BGR2RGB)
 
 
 def face_fidelities(restoration: "PhotoRestoration") -> list[FaceFidelity]:

@@ -20,7 +20,7 @@ from ..photo import PhotoRestoration, faces_to_pil, restore_photo, split_over_fa
 from ..photo_files import PhotoFile, read_photo, write_photo
 from ..pipeline_difface import DifFacePipeline
 from ..pipeline_difface_inpaint import DifFaceInpaintPipeline
-from ..samples import closest_in_identity, face_fidelities, face_uncertainties, photo_uncertainty
+from ..samples import closest_in_identity, face_fidelities, face_uncertainties, heat_map, photo_uncertainty
 from ..upscale import Upscaler
 from .files import comparison_path, crops_folder, mask_for, save_image, uncertainty_path
 from .report import FileResult, report_done
@@ -193,8 +193,7 @@ def _report_samples(restoration: PhotoRestoration, path: Path, aligned: bool) ->
     uncertainties = face_uncertainties(restoration)
     uncertainty = uncertainties[0] if aligned else photo_uncertainty(restoration)
     levels = np.rint(np.clip(uncertainty / BRIGHTEST_UNCERTAINTY, 0, 1) * 255).astype(np.uint8)
-    colours = cv2.cvtColor(cv2.applyColorMap(levels, cv2.COLORMAP_INFERNO), cv2.COLOR_BGR2RGB)
-    save_image(Image.fromarray(colours), path)
+    save_image(Image.fromarray(heat_map(levels)), path)
     return [
         {"uncertainty": float(values.mean()), **asdict(fidelity)}
         for values, fidelity in zip(uncertainties, face_fidelities(restoration), strict=True)

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..folders import check_new, whole_folder
-from .files import UsageError, collect_inputs, save_image
+from .files import UsageError, folder_images, save_image
 
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ def run(args: argparse.Namespace) -> int:
     started = time.monotonic()
     try:
         size = _check_arguments(args)
-        files = _collect_faces(args.input)
+        files = folder_images("--input", args.input)
         recipes = _recipes(args, size)
         faces = files if args.protocol == "blind" else itertools.cycle(files)
         with whole_folder(args.output) as folder:
@@ -95,15 +95,6 @@ def _check_arguments(args: argparse.Namespace) -> int:
     except ValueError as error:
         raise UsageError(f"--output: {error}") from error
     return size
-
-
-def _collect_faces(folder: Path) -> list[Path]:
-    if not folder.is_dir():
-        raise UsageError(f"--input {folder} is not a folder")
-    files, failures = collect_inputs([str(folder)])
-    if failures:
-        raise UsageError(f"--input {folder}: {failures[str(folder)]}")
-    return list(files)
 
 
 def _recipes(args: argparse.Namespace, size: int) -> Iterable["Recipe"]:

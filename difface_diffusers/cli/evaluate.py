@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..photo_files import whole_file
-from .files import UsageError, collect_inputs
+from .files import UsageError, folder_images
 
 
 if TYPE_CHECKING:
@@ -108,11 +108,7 @@ def _names(args: argparse.Namespace) -> list[str]:
 def _collect(name: str, folder: Path) -> dict[str, Path]:
     """Return the images of a folder by their names without suffix."""
     option = f"--{name.replace('_', '-')}"
-    if not folder.is_dir():
-        raise UsageError(f"{option} {folder} is not a folder")
-    files, failures = collect_inputs([str(folder)])
-    if failures:
-        raise UsageError(f"{option} {folder}: {failures[str(folder)]}")
+    files = folder_images(option, folder)
     by_name = {file.stem: file for file in files}
     if len(by_name) < len(files):
         doubles = sorted(file.name for file in files if by_name[file.stem] != file)

@@ -8,7 +8,6 @@ from pathlib import Path
 from PIL import Image
 
 from ..folders import whole_folder
-from ..image_processing import load_image
 from .files import UsageError, collect_inputs
 from .sampling import read_pipeline
 
@@ -61,6 +60,8 @@ def run(args: argparse.Namespace) -> int:
 
 def read_faces(inputs: Sequence[str]) -> list[Image.Image]:
     """Read every picture that files, folders and glob patterns name; a `UsageError` says which cannot be read."""
+    from ..image_processing import load_image
+
     files, failures = collect_inputs(inputs)
     if failures:
         raise UsageError("; ".join(f"--int8 {name}: {reason}" for name, reason in failures.items()))

@@ -58,6 +58,16 @@ def collect_inputs(
     return files, failures
 
 
+def folder_images(option: str, folder: Path) -> list[Path]:
+    """Return the images of the folder that an option names; a `UsageError` if it is none, or holds none."""
+    if not folder.is_dir():
+        raise UsageError(f"{option} {folder} is not a folder")
+    files, failures = collect_inputs([str(folder)])
+    if failures:
+        raise UsageError(f"{option} {folder}: {failures[str(folder)]}")
+    return list(files)
+
+
 def _is_image(file: Path) -> bool:
     return file.suffix.lower() in READ_SUFFIXES and not file.name.startswith(".") and file.is_file()
 

@@ -1,7 +1,8 @@
 """The controls of how a face is sampled, in words for people who have never heard of diffusion."""
 
 import random
-from dataclasses import dataclass, fields
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import gradio as gr
@@ -144,6 +145,12 @@ def add_controls(pipe: DifFacePipeline) -> Controls:
         values_of, preset, [start, eta, s_noise, steps], queue=False, show_progress="hidden", api_visibility="private"
     )
     return Controls(start, eta, s_noise, steps, scheduler, seed, randomise)
+
+
+def settings_of(values: Sequence[Any], randomise: bool) -> Settings:
+    """Return what the controls say, in the order of `Settings`; with another seed if that is wanted."""
+    settings = Settings(*values)
+    return replace(settings, seed=next_seed(settings.seed, randomise))
 
 
 def next_seed(seed: int, randomise: bool) -> int:

@@ -8,7 +8,6 @@ from typing import Any, cast
 
 import gradio as gr
 import numpy as np
-import spaces
 from gradio.components import Component
 from PIL import Image, ImageChops
 
@@ -16,34 +15,20 @@ from ..damage import FilledPhoto, fill_damage
 from ..image_processing import load_image
 from ..photo_files import Metadata, PhotoFile
 from ..pipeline_difface_inpaint import DifFaceInpaintPipeline
-from .controls import Settings, add_controls, next_seed
+from .controls import Settings, add_controls, settings_of
 from .files import checked, errors_for_people, read_upload, sentence, write_download
 from .live import Preview, follow
 from .result import view
-from .run_panel import QUEUE, RunPanel, progress
+from .run_panel import RunPanel, progress
+from .tab import EXAMPLES, Tab
 
 
 BRUSH = gr.Brush(default_size=12, colors=["#ff4d4d"], default_color="#ff4d4d", color_mode="fixed")
 PAINTED = 128  # opacity from which a pixel counts as painted, of 255
-EXAMPLES = Path(__file__).parent / "examples"
 
 
-class InpaintTab:
-    """Lays the tab out and connects it.
-
-    Args:
-        pipe: fills the faces.
-    """
-
-    def __init__(self, pipe: DifFaceInpaintPipeline) -> None:
-        self.pipe = pipe
-        self.run = spaces.GPU(self._run)
-        with gr.Row():
-            with gr.Column(scale=1, min_width=320):
-                self._add_inputs()
-            with gr.Column(scale=1, min_width=320):
-                self._add_outputs()
-        self._connect()
+class InpaintTab(Tab):
+    """Lays the tab out and connects it."""
 
     def _add_inputs(self) -> None:
         self.editor = checked(
@@ -71,12 +56,7 @@ class InpaintTab:
     def _add_outputs(self) -> None:
         self.panel.add_preview()
         with gr.Column(visible=False) as self.results:
-            self.slider = gr.ImageSlider(
-                label="Before and after: drag the line", format="png", interactive=False, buttons=["fullscreen"]
-            )
-            with gr.Row():
-                self.download = gr.DownloadButton("Download (PNG)", variant="primary")
-                self.another = gr.Button("Try another version")
+            self._add_answer("png")
 
     def _connect(self) -> None:
         settings = self.controls.settings
@@ -92,32 +72,17 @@ class InpaintTab:
             checked(gr.Image(label=label, type="filepath", image_mode=None, visible=False))
             for label in ("Photograph", "Mask: white is filled")
         ]
-        gr.Button(visible=False).click(
-            self.fill_file,
-            [*files, *settings],
-            self.download,
-            api_name="inpaint",
-            concurrency_limit=1,
-            concurrency_id=QUEUE,
-        )
+        self._add_endpoint("inpaint", self.fill_file, [*files, *settings])
 
     def fill_painted(
-        self,
-        edited: dict[str, Any] | None,
-        randomise: bool,
-        start: int,
-        eta: float,
-        s_noise: float,
-        steps: int,
-        scheduler: str,
-        seed: int,
+        self, edited: dict[str, Any] | None, randomise: bool, *sampling: Any
     ) -> Iterator[dict[Component, Any]]:
         """Fill what is painted over; see `fill_damage` and `Settings`."""
         if not edited or edited["background"] is None:
             raise sentence("Choose a picture first.")
         background = edited["background"].convert("RGB")
         photo = PhotoFile(np.asarray(background), Metadata())
-        settings = Settings(start, eta, s_noise, steps, scheduler, next_seed(seed, randomise))
+        settings = settings_of(sampling, randomise)
         yield from self._fill(photo, "filled", painted(edited["layers"], background.size), settings)
 
     def fill_file(

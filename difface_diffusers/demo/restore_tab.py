@@ -10,19 +10,18 @@ from typing import Any, cast
 
 import gradio as gr
 import numpy as np
-import spaces
 from gradio.components import Component
 
 from ..faces import Face, YuNetDetector
 from ..faces.selection import select_faces
 from ..image_processing import split_channels, to_uint8
 from ..photo import PhotoRestoration, restore_photo
-from ..pipeline_difface import DifFacePipeline
-from .controls import MAX_VERSIONS, Settings, add_controls, next_seed
+from .controls import MAX_VERSIONS, Settings, add_controls, settings_of
 from .files import checked, errors_for_people, read_upload, sentence, write_download
 from .live import Preview, follow
 from .result import Restored, draw_deviation, face_sheets, paste, view
-from .run_panel import QUEUE, RunPanel, progress
+from .run_panel import RunPanel, progress
+from .tab import EXAMPLES, Tab
 
 
 DRAWN_TOGETHER = 8  # faces, of all versions
@@ -30,25 +29,12 @@ MIN_FACE_SIZE = 16  # pixels
 SESSION_SECONDS = 3600
 BACKGROUNDS = [("smoothly", "lanczos"), ("pixel by pixel", "none")]
 KEEP_GRAY = [("gray and sepia stay so", "auto"), ("as in the picture", "on"), ("as the model paints", "off")]
-EXAMPLES = Path(__file__).parent / "examples"
 
 
-class RestoreTab:
-    """Lays the tab out and connects it.
+class RestoreTab(Tab):
+    """Lays the tab out and connects it."""
 
-    Args:
-        pipe: restores the faces.
-    """
-
-    def __init__(self, pipe: DifFacePipeline) -> None:
-        self.pipe = pipe
-        self.run = spaces.GPU(self._run)
-        with gr.Row():
-            with gr.Column(scale=2, min_width=320):
-                self._add_inputs()
-            with gr.Column(scale=3, min_width=320):
-                self._add_outputs()
-        self._connect()
+    scales = (2, 3)
 
     def _add_inputs(self) -> None:
         self.photo = checked(
@@ -78,12 +64,7 @@ class RestoreTab:
         self.panel.add_preview()
         self.result = gr.State(None, time_to_live=SESSION_SECONDS)
         with gr.Column(visible=False) as self.results:
-            self.slider = gr.ImageSlider(
-                label="Before and after: drag the line", format="webp", interactive=False, buttons=["fullscreen"]
-            )
-            with gr.Row():
-                self.download = gr.DownloadButton("Download (PNG)", variant="primary")
-                self.another = gr.Button("Try another version")
+            self._add_answer("webp")
             self.version = gr.Slider(1, MAX_VERSIONS, 1, step=1, label="Version shown", visible=False)
             self.show_deviation = gr.Checkbox(False, label="Show where the versions differ", visible=False)
             self.deviation = gr.Image(
@@ -136,14 +117,7 @@ class RestoreTab:
         gr.on([self.chosen.input, self.version.input], **pasting, **here(), trigger_mode="always_last")
         self.faces.select(self.toggle, self.chosen, self.chosen, **here()).then(**pasting, **here())
         self.show_deviation.input(self.reveal, [self.result, self.show_deviation], self.deviation, **here())
-        gr.Button(visible=False).click(
-            self.restore_file,
-            [*chosen, *settings],
-            self.download,
-            api_name="restore",
-            concurrency_limit=1,
-            concurrency_id=QUEUE,
-        )
+        self._add_endpoint("restore", self.restore_file, [*chosen, *settings])
 
     def restore_upload(
         self,
@@ -153,16 +127,11 @@ class RestoreTab:
         keep_gray: str,
         versions: int,
         randomise: bool,
-        start: int,
-        eta: float,
-        s_noise: float,
-        steps: int,
-        scheduler: str,
-        seed: int,
+        *sampling: Any,
     ) -> Iterator[dict[Component, Any]]:
         """Restore an upload; see `restore_photo` and `Settings`."""
         started = time.monotonic()
-        settings = Settings(start, eta, s_noise, steps, scheduler, next_seed(seed, randomise))
+        settings = settings_of(sampling, randomise)
         with errors_for_people():
             photo = read_upload(path, upscale)
             yield {self.panel.status: progress("Looking for faces"), self.results: gr.update(visible=False)}

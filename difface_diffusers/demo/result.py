@@ -14,7 +14,7 @@ from ..faces.crops import align_faces, put_back
 from ..image_processing import join_channels, pil_to_tensor, split_channels, to_uint8
 from ..photo import PhotoRestoration, enlarge
 from ..photo_files import PhotoFile
-from ..samples import face_uncertainties
+from ..samples import face_uncertainties, heat_map
 
 
 FULL_DEVIATION = 0.12  # standard deviation, of levels in [0,1], that is drawn brightest
@@ -108,6 +108,5 @@ def draw_deviation(photo: PhotoFile, result: Restored) -> Image.Image:
             for face, deviation in zip(result.restoration.faces, deviations, strict=True)
         ],
     )
-    colours = cv2.applyColorMap(heat, cv2.COLORMAP_INFERNO)[..., ::-1]
     dark = np.rint(to_gray(rgb) * DARKENED)
-    return view(np.maximum(dark, colours).astype(np.uint8))
+    return view(np.maximum(dark, heat_map(heat)).astype(np.uint8))
