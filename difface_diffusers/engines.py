@@ -121,16 +121,19 @@ def use_engine(pipe: DifFacePipeline, folder: str | Path, engine: str, dtype: to
     accepted = (torch.float32, torch.bfloat16) if engine == "openvino" else (torch.float32,)
     if dtype not in accepted:
         raise ValueError(f"`dtype` is {dtype}; {engine} takes {' or '.join(map(str, accepted))}.")
-    graphs = [Path(folder) / component / GRAPH for component in ("unet", "estimator")]
-    for graph in graphs:
-        if not graph.is_file():
-            raise FileNotFoundError(
-                f"`folder` is {folder}, which has no {graph.parent.name}/{GRAPH}; export it first."
-            )
+    graphs = [find_graph(folder, component) for component in ("unet", "estimator")]
     unet, estimator = (
         _load_openvino(graph, dtype) if engine == "openvino" else _load_onnxruntime(graph) for graph in graphs
     )
     pipe.unet, pipe.estimator = GraphUNet(unet, pipe.unet.config), GraphEstimator(estimator, pipe.estimator.config)
+
+
+def find_graph(folder: str | Path, component: str) -> Path:
+    """Return the graph that `export_onnx` wrote of a component; raise a `FileNotFoundError` if there is none."""
+    graph = Path(folder) / component / GRAPH
+    if not graph.is_file():
+        raise FileNotFoundError(f"`folder` is {folder}, which has no {component}/{GRAPH}; export it first.")
+    return graph
 
 
 def _export(network: torch.nn.Module, inputs: dict[str, torch.Tensor], batch: Any, path: Path) -> None:

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from .engines import GRAPH
+from .engines import GRAPH, find_graph
 from .extras import import_extra
 from .pipeline_difface import DifFacePipeline
 
@@ -46,9 +46,7 @@ def quantise_prior(pipe: DifFacePipeline, folder: str | Path, faces: list[Image.
     """
     quantization = import_extra("onnxruntime.quantization", "engines", PURPOSE)
     preparation = import_extra("onnxruntime.quantization.shape_inference", "engines", PURPOSE)
-    graph = Path(folder) / "unet" / GRAPH
-    if not graph.is_file():
-        raise FileNotFoundError(f"`folder` is {folder}, which has no unet/{GRAPH}; export it first.")
+    graph = find_graph(folder, "unet")
     with tempfile.TemporaryDirectory(dir=graph.parent) as temporary:
         prepared, quantised = Path(temporary) / "prepared.onnx", Path(temporary) / GRAPH
         preparation.quant_pre_process(str(graph), str(prepared), skip_symbolic_shape=True)
