@@ -7,6 +7,9 @@ from collections.abc import Callable
 from typing import Any
 
 
+MONITORING = ("validation", "tensorboard")  # options that come before the config's
+
+
 def add_parser(subparsers: argparse._SubParsersAction) -> None:
     """Declare the arguments of `difface train`."""
     parser = subparsers.add_parser(
@@ -23,6 +26,10 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
         help="a saved pipeline or model to fine-tune; with no `model` in the config it has the saved one's settings",
     )
     parser.add_argument("--output", required=True, help="folder for checkpoints, sheets, log and the finished model")
+    parser.add_argument("--validation", metavar="DATA", help="faces that are not trained on, to judge the model by")
+    parser.add_argument(
+        "--tensorboard", action="store_true", default=None, help="write curves and sheets for TensorBoard"
+    )
     parser.set_defaults(run=run)
 
 
@@ -41,6 +48,8 @@ def run(args: argparse.Namespace) -> int:
         config = training.load_config(config_class, path)
         if args.init_from is not None:
             config = dataclasses.replace(config, initial_weights=args.init_from)
+        options = {name: getattr(args, name) for name in MONITORING if getattr(args, name) is not None}
+        config = dataclasses.replace(config, monitoring=dataclasses.replace(config.monitoring, **options))
         result = train(config, args.data, args.output)
     except (ValueError, OSError, ImportError) as error:
         print(f"difface train: {error}", file=sys.stderr)

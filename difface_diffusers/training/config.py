@@ -61,6 +61,7 @@ class LoopConfig:
         num_workers: processes that load data; 0 loads in the training process.
         log_every: steps between two lines of log.jsonl.
         sheet_every: steps between two sample sheets.
+        validate_every: steps between two validations, if there are faces for it, see `MonitoringConfig`.
         checkpoint_every: steps between two checkpoints.
         checkpoints_kept: older checkpoints are deleted.
     """
@@ -80,18 +81,32 @@ class LoopConfig:
     num_workers: int = 0
     log_every: int = 50
     sheet_every: int = 1000
+    validate_every: int = 1000
     checkpoint_every: int = 500
     checkpoints_kept: int = 2
 
     def __post_init__(self) -> None:
         _check_lowest(self, 1, "max_steps", "batch_size", "gradient_accumulation_steps", "log_every", "sheet_every")
-        _check_lowest(self, 1, "checkpoint_every", "checkpoints_kept")
+        _check_lowest(self, 1, "validate_every", "checkpoint_every", "checkpoints_kept")
         _check_lowest(self, 0, "learning_rate", "final_learning_rate", "warmup_steps", "weight_decay", "seed")
         _check_lowest(self, 0, "max_grad_norm", "num_workers")
         if self.mixed_precision not in ("no", "bf16"):
             raise ValueError(f'`mixed_precision` is "{self.mixed_precision}"; it must be "no" or "bf16".')
         if not 0 <= self.ema_decay < 1:
             raise ValueError(f"`ema_decay` is {self.ema_decay}; it must be within [0, 1).")
+
+
+@dataclass(frozen=True)
+class MonitoringConfig:
+    """What a training shows of itself; nothing of it changes the weights.
+
+    Attributes:
+        validation: clean faces that are not trained on, to judge the averaged weights by.
+        tensorboard: write curves and sheets for TensorBoard.
+    """
+
+    validation: str | None = None
+    tensorboard: bool = False
 
 
 @dataclass(frozen=True)
@@ -104,7 +119,8 @@ class PriorConfig:
         scheduler: arguments of `DDPMScheduler`, which noises the images.
         initial_weights: folder of a saved UNet, or of a pipeline, to start from, of the same architecture but any
             `sample_size`, and as wide on each level or narrower; a narrower one is widened first.
-        focus_timestep: timesteps below it are drawn with `focus_probability`, the others share the rest.
+        focus_timestep: timesteps below it are drawn with `focus_probability`, the others share the rest; validation looks
+            at those below it alone.
         focus_probability: see `focus_timestep`; `None` draws all timesteps alike.
     """
 
@@ -115,6 +131,7 @@ class PriorConfig:
     focus_probability: float | None = None
     data: DataConfig = field(default_factory=DataConfig)
     loop: LoopConfig = field(default_factory=LoopConfig)
+    monitoring: MonitoringConfig = field(default_factory=MonitoringConfig)
 
     def __post_init__(self) -> None:
         if self.focus_probability is not None and not 0 <= self.focus_probability <= 1:
@@ -138,6 +155,7 @@ class EstimatorConfig:
     degradation: DegradationRanges = field(default_factory=DegradationRanges)
     data: DataConfig = field(default_factory=DataConfig)
     loop: LoopConfig = field(default_factory=LoopConfig)
+    monitoring: MonitoringConfig = field(default_factory=MonitoringConfig)
 
 
 @dataclass(frozen=True)
@@ -158,6 +176,7 @@ class StudentConfig:
     degradation: DegradationRanges = field(default_factory=DegradationRanges)
     data: DataConfig = field(default_factory=DataConfig)
     loop: LoopConfig = field(default_factory=LoopConfig)
+    monitoring: MonitoringConfig = field(default_factory=MonitoringConfig)
 
 
 TrainingConfig = PriorConfig | EstimatorConfig | StudentConfig

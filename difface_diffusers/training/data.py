@@ -1,15 +1,16 @@
 """A folder of clean faces as an endless, seekable stream of training samples."""
 
 import re
+import signal
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path
 
 import cv2
 import numpy as np
 import torch
-from torch.utils.data import Dataset
+from torch.utils.data import DataLoader, Dataset
 
 from ..image_processing import load_image, pil_to_tensor
 from .augmentation import augment, mix
@@ -19,6 +20,7 @@ from .masks import training_mask
 
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
+HELD_OUT_SEED = 0  # whatever the training's, so that trainings can be compared
 
 
 def read_face(path: Path, size: int, change: Callable[[np.ndarray], np.ndarray] | None = None) -> np.ndarray:
@@ -100,6 +102,18 @@ class FaceDataset(Dataset):
             self._epoch = epoch, [paths[place] for place in rng.permutation(len(paths))]
         return self._epoch[1][index]
 
+    def held_out(self, folder: str | Path) -> "FaceDataset":
+        """Return other faces, to be judged by: degraded in the same ways, else unchanged, each of them once an epoch.
+
+        Raises:
+            ValueError: the folder does not exist or holds no image.
+        """
+        config = DataConfig(image_size=self.config.image_size, horizontal_flip=False)
+        try:
+            return FaceDataset(folder, config, HELD_OUT_SEED, self.degradation, self.holes)
+        except ValueError as error:
+            raise ValueError(f"`monitoring.validation`: {error}") from error
+
     def _augmented_face(self, position: int) -> np.ndarray:
         ranges, size = self.config.augmentation, self.config.image_size
         rng = np.random.default_rng([self.seed, position, 2])
@@ -129,6 +143,24 @@ class FaceDataset(Dataset):
             mask = training_mask(self.config.image_size, rng)[..., None]
             images |= {"degraded": clean * (1 - mask), "mask": mask}
         return {name: torch.from_numpy(image.transpose(2, 0, 1).copy()) for name, image in images.items()}
+
+
+def load_batches(dataset: FaceDataset, batches: Iterable[list[int]], num_workers: int) -> DataLoader:
+    """Return the items at the positions of each batch, put together; read by `num_workers` processes unless that is 0."""
+    return DataLoader(
+        dataset, batch_sampler=batches, num_workers=num_workers, worker_init_fn=_leave_signals_to_the_loop
+    )
+
+
+def to_device(batch: dict[str, torch.Tensor], device: torch.device) -> dict[str, torch.Tensor]:
+    """Return a batch with all its tensors on a device."""
+    return {name: value.to(device) for name, value in batch.items()}
+
+
+def _leave_signals_to_the_loop(worker: int) -> None:
+    """Keep a loader's worker alive when the whole process group is told to stop: the step under way needs it."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
 
 
 class PositionSampler:

@@ -6,13 +6,15 @@ import torch
 from diffusers.models.modeling_utils import ModelMixin
 from PIL import Image
 
+from ..evaluation.metrics import psnr, ssim
 from ..evaluation.sheets import sheet
 from ..models.lama import LaMaEstimator
 from ..models.srcnn import SRCNNEstimator
 from ..models.swinir import SwinIREstimator
 from .config import EstimatorConfig
 from .data import FaceDataset
-from .loop import TrainingResult, build_model, train
+from .loop import TrainingResult, train
+from .task import build_model
 
 
 ARCHITECTURES = {"swinir": SwinIREstimator, "srcnn": SRCNNEstimator, "lama": LaMaEstimator}
@@ -32,35 +34,56 @@ class EstimatorTask:
         self.config = config
         self.model = build_model(ARCHITECTURES[config.architecture], config.model, config.initial_weights, self.name)
 
-    def loss(self, model: torch.nn.Module, batch: dict[str, torch.Tensor]) -> torch.Tensor:
-        """Return the mean absolute error of the unclamped estimate; images are `[B,3,S,S]` in [0,1]."""
+    def estimate(self, model: torch.nn.Module, batch: dict[str, torch.Tensor]) -> torch.Tensor:
+        """Return the unclamped estimate, float32 `[B,3,S,S]`, of `batch["degraded"]`, of that shape and in [0,1]."""
         estimate, clean = model(batch["degraded"]), batch["clean"]
         if estimate.shape != clean.shape:
             raise ValueError(f"`model` answers {list(estimate.shape)} to {list(clean.shape)}; it must keep the size.")
-        return torch.nn.functional.l1_loss(estimate.float(), clean)
+        return estimate.float()
+
+    def error(self, estimate: torch.Tensor, batch: dict[str, torch.Tensor]) -> torch.Tensor:
+        """Return the mean absolute error, a scalar."""
+        return torch.nn.functional.l1_loss(estimate, batch["clean"])
+
+    def loss(self, model: torch.nn.Module, batch: dict[str, torch.Tensor]) -> torch.Tensor:
+        """Return the error of the unclamped estimate; images are `[B,3,S,S]` in [0,1]."""
+        return self.error(self.estimate(model, batch), batch)
+
+    def validate(
+        self, model: ModelMixin, batch: dict[str, torch.Tensor], generators: list[torch.Generator]
+    ) -> dict[str, torch.Tensor]:
+        """Return loss, PSNR and SSIM of each estimate, and the latter two of each input."""
+        estimate = self.estimate(model, batch)
+        faces = range(len(estimate))
+        losses = [
+            self.error(estimate[[face]], {name: images[[face]] for name, images in batch.items()}) for face in faces
+        ]
+        answer, degraded, clean = estimate.clamp(0, 1), batch["degraded"], batch["clean"]
+        return {
+            "loss": torch.stack(losses),
+            "psnr": psnr(answer, clean),
+            "ssim": ssim(answer, clean),
+            "input_psnr": psnr(degraded, clean),
+            "input_ssim": ssim(degraded, clean),
+        }
 
     def sheet(self, model: ModelMixin, batch: dict[str, torch.Tensor]) -> Image.Image:
         """Show input, estimate and clean face."""
-        estimate = model(batch["degraded"]).clamp(0, 1)
+        estimate = self.estimate(model, batch).clamp(0, 1)
         return sheet({"input": batch["degraded"], "estimate": estimate, "clean": batch["clean"]})
 
 
 class InpaintingTask(EstimatorTask):
     """Teaches an estimator to fill holes."""
 
-    def loss(self, model: torch.nn.Module, batch: dict[str, torch.Tensor]) -> torch.Tensor:
-        """Return the absolute error, missing pixels counting ten times, summed over colours and averaged over weights.
+    def estimate(self, model: torch.nn.Module, batch: dict[str, torch.Tensor]) -> torch.Tensor:
+        """Return the estimate, float32 `[B,3,S,S]`, where `batch["mask"]`, `[B,1,S,S]`, is 1 for what is missing."""
+        return model(batch["degraded"], batch["mask"]).float()
 
-        Images are `[B,3,S,S]` in [0,1], the mask is `[B,1,S,S]`.
-        """
-        estimate = model(batch["degraded"], batch["mask"]).float()
+    def error(self, estimate: torch.Tensor, batch: dict[str, torch.Tensor]) -> torch.Tensor:
+        """Return the absolute error, missing pixels counting ten times, summed over colours and averaged over weights."""
         weight = 1 + (MISSING_WEIGHT - 1) * batch["mask"]
         return (weight * (estimate - batch["clean"]).abs()).sum() / weight.sum()
-
-    def sheet(self, model: ModelMixin, batch: dict[str, torch.Tensor]) -> Image.Image:
-        """Show input, estimate and clean face."""
-        estimate = model(batch["degraded"], batch["mask"])
-        return sheet({"input": batch["degraded"], "estimate": estimate, "clean": batch["clean"]})
 
 
 def train_estimator(config: EstimatorConfig, data: str | Path, output: str | Path) -> TrainingResult:

@@ -7,11 +7,10 @@ import math
 import os
 import shutil
 import signal
-import time
 import warnings
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Generator, Iterator
+from functools import partial
 from pathlib import Path
-from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -19,33 +18,15 @@ from accelerate import Accelerator
 from accelerate.optimizer import AcceleratedOptimizer
 from diffusers.models.modeling_utils import ModelMixin
 from diffusers.training_utils import EMAModel
-from PIL import Image
 from safetensors.torch import load_file, save_file
-from torch.utils.data import DataLoader
-from tqdm.auto import tqdm
 
-from .config import LoopConfig, TrainingConfig, save_config
-from .data import FaceDataset, PositionSampler
+from .config import LoopConfig, save_config
+from .data import FaceDataset, PositionSampler, load_batches, to_device
+from .monitoring import Monitor
+from .task import Task
 
 
 CHECKPOINT = "checkpoint-{step:08d}"
-
-
-class Task(Protocol):
-    """What is trained. `name` is the subfolder of the finished model."""
-
-    name: str
-    model: ModelMixin
-
-    @property
-    def config(self) -> TrainingConfig:
-        """The settings of the whole training."""
-
-    def loss(self, model: torch.nn.Module, batch: dict[str, torch.Tensor]) -> torch.Tensor:
-        """Return the scalar loss of a batch; `model` is `self.model` as accelerate wraps it."""
-
-    def sheet(self, model: ModelMixin, batch: dict[str, torch.Tensor]) -> Image.Image:
-        """Draw what the model does with a fixed batch."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,65 +35,6 @@ class TrainingResult:
 
     step: int
     finished: bool
-
-
-def copy_weights(source: ModelMixin, target: ModelMixin) -> None:
-    """Give a model the weights of another one of the same architecture."""
-    try:
-        target.load_state_dict(source.state_dict())
-    except RuntimeError as error:
-        raise ValueError("a model of another architecture.") from error
-
-
-def build_model(
-    model_class: type[ModelMixin],
-    settings: dict[str, Any],
-    initial_weights: str | None,
-    component: str,
-    transfer: Callable[[Any, Any], None] = copy_weights,
-) -> ModelMixin:
-    """Build the model that a config describes.
-
-    Args:
-        model_class: what to build.
-        settings: its arguments; none with initial weights stand for those of the saved model.
-        initial_weights: folder of a saved model, or of a pipeline that has one, to start from; `None` starts at random.
-        component: name of the model in a pipeline.
-        transfer: called with the saved model and the new one, gives the latter its weights; raises a `ValueError` where
-            they do not fit.
-
-    Raises:
-        ValueError: unknown or unfit settings; initial weights that are missing or do not fit.
-    """
-    if initial_weights is None:
-        return _build(model_class, settings)
-    if not Path(initial_weights).is_dir():
-        raise ValueError(
-            f"`initial_weights` is {initial_weights}; it must be the folder of a saved model or pipeline."
-        )
-    try:
-        initial = _load(model_class, Path(initial_weights), component)
-        model = _build(model_class, settings) if settings else model_class.from_config(initial.config)
-        transfer(initial, model)
-    except (OSError, ValueError) as error:
-        raise ValueError(f"`initial_weights` is {initial_weights}: {error}") from error
-    return model
-
-
-def _build(model_class: type[ModelMixin], settings: dict[str, Any]) -> ModelMixin:
-    try:
-        return model_class(**settings)
-    except TypeError as error:
-        raise ValueError(f"`model`: {error}") from error
-
-
-def _load(model_class: type[ModelMixin], folder: Path, component: str) -> ModelMixin:
-    """Load a saved model or a pipeline's; a base class's are the class's own."""
-    folder = folder / component if (folder / "model_index.json").is_file() else folder
-    saved, accepted = model_class.load_config(folder)["_class_name"], [base.__name__ for base in model_class.__mro__]
-    if saved not in accepted:
-        raise ValueError(f"{folder} holds a {saved}; it must hold a {model_class.__name__}.")
-    return model_class.from_pretrained(folder)
 
 
 def train(task: Task, dataset: FaceDataset, config: LoopConfig, output: str | Path) -> TrainingResult:
@@ -126,8 +48,8 @@ def train(task: Task, dataset: FaceDataset, config: LoopConfig, output: str | Pa
         task: model, loss and sample sheet.
         dataset: where position p is drawn in step p // (batch size of all processes and accumulations).
         config: settings of the loop.
-        output: receives `config.yaml`, `checkpoint-*/`, `sheets/`, `log.jsonl` and, at the end, the averaged model
-            under its name.
+        output: receives `config.yaml`, `checkpoint-*/`, what a `Monitor` writes and, at the end, the averaged model under
+            its name.
 
     Returns:
         The step that was reached; not finished when a signal stopped the loop, a checkpoint having been written.
@@ -142,9 +64,9 @@ def train(task: Task, dataset: FaceDataset, config: LoopConfig, output: str | Pa
     if accelerator.is_main_process:
         output.mkdir(parents=True, exist_ok=True)
         save_config(task.config, output / "config.yaml")
-        _forget_lines_after(output / "log.jsonl", step)
     model, optimizer = accelerator.prepare(task.model, optimizer)
     ema.to(accelerator.device)
+    averaged = partial(averaged_weights, task.model, ema)
 
     sampler = PositionSampler(
         step * config.gradient_accumulation_steps,
@@ -153,47 +75,25 @@ def train(task: Task, dataset: FaceDataset, config: LoopConfig, output: str | Pa
         accelerator.process_index,
         accelerator.num_processes,
     )
-    batches = iter(
-        DataLoader(
-            dataset, batch_sampler=sampler, num_workers=config.num_workers, worker_init_fn=_leave_signals_to_the_loop
-        )
-    )
-    sheet_batch = torch.utils.data.default_collate([dataset[position] for position in range(8)])
-    sheet_batch = _to(sheet_batch, accelerator.device)
-    progress = tqdm(total=config.max_steps, initial=step, disable=not accelerator.is_main_process, mininterval=5)
-    losses: list[float] = []
-    log_time = time.monotonic()
+    batches = iter(load_batches(dataset, sampler, config.num_workers))
+    monitor = Monitor(task, averaged, dataset, config, accelerator, output, step)
 
     model.train()
-    with _stop_on_signal() as stop:
+    with contextlib.closing(monitor), _stop_on_signal() as stop:
         while step < config.max_steps and not _any(stop, accelerator):
             loss = take_step(task, model, batches, optimizer, accelerator, config, step)
             ema.step(task.model.parameters())
             step += 1
-            progress.update()
-
-            if not accelerator.is_main_process:
-                continue
-            losses.append(loss)
-            if step % config.log_every == 0:
-                seconds, log_time = time.monotonic() - log_time, time.monotonic()
-                entry = {"step": step, "loss": round(float(np.mean(losses)), 6), "seconds": round(seconds, 1)}
-                _append_line(output / "log.jsonl", json.dumps(entry))
-                progress.set_postfix(loss=f"{entry['loss']:.4f}")
-                losses.clear()
-            if step % config.sheet_every == 0:
-                with averaged_weights(task.model, ema):
-                    _save_picture(task.sheet(task.model, sheet_batch), output / "sheets" / f"{step:08d}.png")
-            if step % config.checkpoint_every == 0:
+            monitor.after_step(step, loss, learning_rate(step - 1, config))
+            if accelerator.is_main_process and step % config.checkpoint_every == 0:
                 save_checkpoint(output, step, task.model, ema, optimizer, config.checkpoints_kept)
 
         # Still under the handlers: a launcher passes on the signal that the terminal has already sent.
-        progress.close()
         finished = step >= config.max_steps
         if accelerator.is_main_process:
             save_checkpoint(output, step, task.model, ema, optimizer, config.checkpoints_kept)
             if finished:
-                with averaged_weights(task.model, ema):
+                with averaged():
                     task.model.save_pretrained(output / task.name)
         accelerator.wait_for_everyone()
     # A process group that is last held by a parallel model hangs now and then on its way out, so that goes first.
@@ -222,7 +122,7 @@ def take_step(
         place = batch * accelerator.num_processes + accelerator.process_index
         torch.manual_seed(int(np.random.SeedSequence([config.seed, place]).generate_state(1)[0]))
         with contextlib.nullcontext() if last else accelerator.no_sync(model):
-            loss = task.loss(model, _to(next(batches), accelerator.device))
+            loss = task.loss(model, to_device(next(batches), accelerator.device))
             accelerator.backward(loss / config.gradient_accumulation_steps)
         losses.append(loss.detach())
     accelerator.clip_grad_norm_(model.parameters(), config.max_grad_norm)
@@ -334,34 +234,6 @@ def _stop_on_signal() -> Generator[list[int]]:
             signal.signal(number, handler)
 
 
-def _leave_signals_to_the_loop(worker: int) -> None:
-    """Keep a loader's worker alive when the whole process group is told to stop: the step under way needs it."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
-
-
 def _any(received: list[int], accelerator: Accelerator) -> bool:
     """Whether any process was told to stop: all must leave the loop in the same step."""
     return bool(accelerator.reduce(torch.tensor(len(received), device=accelerator.device), "sum"))
-
-
-def _to(batch: dict[str, torch.Tensor], device: torch.device) -> dict[str, torch.Tensor]:
-    return {name: value.to(device) for name, value in batch.items()}
-
-
-def _append_line(path: Path, line: str) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a") as file:
-        file.write(line + "\n")
-
-
-def _forget_lines_after(path: Path, step: int) -> None:
-    """Drop the log of steps that are taken again, and a last line that was cut short."""
-    if path.is_file():
-        lines = [line for line in path.read_text().splitlines(keepends=True) if line.endswith("\n")]
-        path.write_text("".join(line for line in lines if json.loads(line)["step"] <= step))
-
-
-def _save_picture(picture: Image.Image, path: Path) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    picture.save(path)

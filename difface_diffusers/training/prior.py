@@ -1,5 +1,6 @@
 """Training of the unconditional diffusion prior."""
 
+from itertools import pairwise
 from pathlib import Path
 
 import torch
@@ -11,13 +12,15 @@ from ..evaluation.sheets import sheet
 from ..models.unet import DifFaceUNet2DModel
 from .config import PriorConfig
 from .data import FaceDataset
-from .loop import TrainingResult, build_model, train
+from .loop import TrainingResult, train
 from .losses import prior_loss, sample_timesteps
+from .task import build_model
 from .widening import widen
 
 
 SHEET_STEPS = 50  # of the whole schedule
 SHEET_SHARE = 0.4  # of them that a sheet walks
+VALIDATION_PARTS = 3  # of the timesteps that validation looks at
 
 
 class PriorTask:
@@ -57,6 +60,24 @@ class PriorTask:
         ).to(clean.device)
         noisy = self.scheduler.add_noise(clean, noise, timesteps)  # ty: ignore[invalid-argument-type]  IntTensor
         return prior_loss(model(noisy, timesteps).sample, clean, noise, noisy, timesteps, self.scheduler)
+
+    def validate(
+        self, model: ModelMixin, batch: dict[str, torch.Tensor], generators: list[torch.Generator]
+    ) -> dict[str, torch.Tensor]:
+        """Return the loss of each face at a timestep of each third of those below `focus_timestep`, and their mean."""
+        clean = batch["clean"] * 2 - 1
+        noise = torch.stack([torch.randn(clean.shape[1:], generator=generator) for generator in generators])
+        noise = noise.to(clean.device)
+        end = min(self.config.focus_timestep, self.scheduler.config.num_train_timesteps)
+        losses = {}
+        for low, high in pairwise(end * part // VALIDATION_PARTS for part in range(VALIDATION_PARTS + 1)):
+            timesteps = torch.cat([torch.randint(low, high, (1,), generator=generator) for generator in generators])
+            timesteps = timesteps.to(clean.device)
+            noisy = self.scheduler.add_noise(clean, noise, timesteps)  # ty: ignore[invalid-argument-type]  IntTensor
+            tensors = (model(noisy, timesteps).sample, clean, noise, noisy, timesteps)
+            faces = zip(*(tensor.split(1) for tensor in tensors), strict=True)
+            losses[f"loss_{low}_{high}"] = torch.stack([prior_loss(*face, self.scheduler) for face in faces])
+        return {"loss": torch.stack(list(losses.values())).mean(dim=0), **losses}
 
     def sheet(self, model: ModelMixin, batch: dict[str, torch.Tensor]) -> Image.Image:
         """Walk clean faces that were noised two fifths of the way back to t = 0 by DDIM."""

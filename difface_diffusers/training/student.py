@@ -12,7 +12,8 @@ from ..pipeline_difface import DifFacePipeline
 from ..timesteps import imply_clean
 from .config import StudentConfig
 from .data import FaceDataset
-from .loop import TrainingResult, build_model, train
+from .loop import TrainingResult, train
+from .task import build_model
 
 
 class StudentTask:
@@ -46,6 +47,13 @@ class StudentTask:
         latents, timestep, target = self._teach(batch["degraded"])
         return torch.nn.functional.l1_loss(self._answer(model, latents, timestep), target)
 
+    def validate(
+        self, model: ModelMixin, batch: dict[str, torch.Tensor], generators: list[torch.Generator]
+    ) -> dict[str, torch.Tensor]:
+        """Return the loss of each face."""
+        latents, timestep, target = self._teach(batch["degraded"], generators)
+        return {"loss": (self._answer(model, latents, timestep) - target).abs().mean(dim=(1, 2, 3))}
+
     def sheet(self, model: ModelMixin, batch: dict[str, torch.Tensor]) -> Image.Image:
         """Show input, teacher, student and clean face."""
         latents, timestep, target = self._teach(batch["degraded"])
@@ -54,11 +62,13 @@ class StudentTask:
         return sheet({"input": batch["degraded"], **columns, "clean": batch["clean"]})
 
     @torch.no_grad()
-    def _teach(self, degraded: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    def _teach(
+        self, degraded: torch.Tensor, generators: list[torch.Generator] | None = None
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Return x_N as the networks see it, its timestep, and the teacher's x_0."""
         teacher = self.teacher.to(degraded.device)
         sampling = teacher.with_defaults()
-        latents, timesteps = teacher.prepare_latents(teacher.estimate(degraded), sampling, None, None)
+        latents, timesteps = teacher.prepare_latents(teacher.estimate(degraded), sampling, generators, None)
         scaled = teacher.scheduler.scale_model_input(latents, timesteps[0])
         return scaled, timesteps[0], teacher.denoise(latents, timesteps, sampling.eta, None, None, [])
 

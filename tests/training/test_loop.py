@@ -7,12 +7,11 @@ import signal
 import pytest
 import torch
 from accelerate.state import AcceleratorState
-from diffusers import UNet2DModel
 from diffusers.training_utils import EMAModel
 from PIL import Image
 from safetensors.torch import load_file
 
-from difface_diffusers import BUNDLED_MODEL, DifFaceUNet2DModel, SRCNNEstimator, SwinIREstimator
+from difface_diffusers import SRCNNEstimator
 from difface_diffusers.training import EstimatorConfig, PriorConfig, build_config, load_config, loop
 from difface_diffusers.training.config import LoopConfig
 from difface_diffusers.training.data import FaceDataset
@@ -20,14 +19,12 @@ from difface_diffusers.training.estimator import EstimatorTask
 from difface_diffusers.training.loop import (
     TrainingResult,
     averaged_weights,
-    build_model,
     learning_rate,
     load_checkpoint,
     save_checkpoint,
     train,
 )
 from difface_diffusers.training.prior import PriorTask
-from difface_diffusers.training.widening import widen
 
 from .tiny import ESTIMATOR, PRIOR, SRCNN, SWINIR, changed, write_faces
 
@@ -60,10 +57,10 @@ def fresh_accelerate():
     reset()
 
 
-def prepare(folder, training="srcnn", **loop_settings):
+def prepare(folder, training="srcnn", monitoring=None, **loop_settings):
     """Return a fresh task, its data set and its loop's config."""
     config_class, task_class, values = TRAININGS[training]
-    config = build_config(config_class, changed(values, loop=loop_settings))
+    config = build_config(config_class, changed(values, loop=loop_settings, monitoring=monitoring or {}))
     torch.manual_seed(config.loop.seed)
     task = task_class(config)
     return task, FaceDataset(folder, config.data, config.loop.seed, getattr(config, "degradation", None)), config.loop
@@ -450,7 +447,7 @@ def test_files_of_a_training(folder, tmp_path):
         assert picture.width > 3 * 16
         assert picture.height > 8 * 16
     assert [entry["step"] for entry in logged(output)] == [2, 4, 6]
-    assert all(set(entry) == {"step", "loss", "seconds"} for entry in logged(output))
+    assert all(set(entry) == {"step", "loss", "learning_rate", "seconds"} for entry in logged(output))
     assert load_config(EstimatorConfig, output / "config.yaml") == task.config
 
 
@@ -486,51 +483,6 @@ def test_the_log_has_the_mean_loss_since_the_line_before(folder, tmp_path):
     losses = [entry["loss"] for entry in logged(tmp_path / "each")]
     means = [sum(losses[:3]) / 3, sum(losses[3:]) / 3]
     assert [entry["loss"] for entry in logged(tmp_path / "third")] == pytest.approx(means, abs=2e-6)
-
-
-# Building the model
-
-
-def test_initial_weights_are_taken(tmp_path):
-    initial = SRCNNEstimator(**SRCNN)
-    initial.save_pretrained(tmp_path)
-    model = build_model(SRCNNEstimator, SRCNN, str(tmp_path), "estimator")
-    assert all(map(torch.equal, model.parameters(), initial.parameters()))
-
-
-def test_initial_weights_of_a_pipeline_bring_their_settings():
-    bundled = SwinIREstimator.from_pretrained(BUNDLED_MODEL, subfolder="estimator")
-    model = build_model(SwinIREstimator, {}, BUNDLED_MODEL, "estimator")
-    assert model.config.embed_dim == bundled.config.embed_dim == 96
-    assert all(map(torch.equal, model.parameters(), bundled.parameters()))
-    assert next(model.parameters()).dtype == torch.float32  # saved in half precision
-
-
-def test_a_prior_of_the_base_class_starts_ours():
-    model = build_model(DifFaceUNet2DModel, {}, BUNDLED_MODEL, "unet", widen)
-    bundled = UNet2DModel.from_pretrained(BUNDLED_MODEL, subfolder="unet")
-    torch.testing.assert_close(list(model.parameters()), list(bundled.parameters()))
-
-
-def test_initial_weights_of_another_architecture_are_refused(tmp_path):
-    SRCNNEstimator(**SRCNN).save_pretrained(tmp_path)
-    with pytest.raises(ValueError, match=r"`initial_weights` is .*: a model of another architecture\."):
-        build_model(SRCNNEstimator, SRCNN | {"depth": 3}, str(tmp_path), "estimator")
-    with pytest.raises(ValueError, match=r"`initial_weights` is .* holds a SRCNNEstimator; it must hold a SwinIREst"):
-        build_model(SwinIREstimator, {}, str(tmp_path), "estimator")
-
-
-def test_missing_initial_weights_are_refused(tmp_path):
-    message = "`initial_weights` is some/model; it must be the folder of a saved model or pipeline"
-    with pytest.raises(ValueError, match=message):
-        build_model(SRCNNEstimator, SRCNN, "some/model", "estimator")
-    with pytest.raises(ValueError, match=r"`initial_weights` is .*config\.json"):
-        build_model(SRCNNEstimator, SRCNN, str(tmp_path), "estimator")
-
-
-def test_unknown_model_settings_are_refused():
-    with pytest.raises(ValueError, match=r"`model`: .*unexpected keyword argument 'dept'"):
-        build_model(SRCNNEstimator, SRCNN | {"dept": 3}, None, "estimator")
 
 
 # Launching

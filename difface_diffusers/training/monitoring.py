@@ -1,0 +1,113 @@
+"""What a training shows of itself while it runs. None of it changes the weights."""
+
+import tempfile
+import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from pathlib import Path
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from tqdm.auto import tqdm
+
+from .config import LoopConfig
+from .data import FaceDataset, to_device
+from .task import Task
+from .tracking import Record
+from .validation import validate
+
+
+SHEET_FACES = 8
+VALIDATION = "validation."  # what the names of its figures begin with
+
+
+class Monitor:
+    """Logs the loss, draws sheets, validates and keeps the best weights. All processes call it, the main one writes.
+
+    Args:
+        task: what is trained.
+        averaged: gives the model its averaged weights for as long as the context lasts.
+        dataset: the faces that are trained on.
+        config: settings of the loop.
+        accelerator: joins the processes.
+        output: receives `log.jsonl`, `sheets/`, and as asked for `best/`, the averaged weights with the lowest validation
+            loss so far, and `tensorboard/`.
+        step: where the training goes on.
+
+    Raises:
+        ValueError: there are no faces where `monitoring.validation` says.
+        ImportError: a package is missing that `monitoring` asks for.
+    """
+
+    def __init__(
+        self,
+        task: Task,
+        averaged: Callable[[], AbstractContextManager[None]],
+        dataset: FaceDataset,
+        config: LoopConfig,
+        accelerator: Accelerator,
+        output: Path,
+        step: int,
+    ) -> None:
+        monitoring = task.config.monitoring
+        self.task, self.averaged, self.config, self.accelerator, self.output = (
+            task,
+            averaged,
+            config,
+            accelerator,
+            output,
+        )
+        self.held_out = None if monitoring.validation is None else dataset.held_out(monitoring.validation)
+        sheet_faces = torch.utils.data.default_collate([dataset[position] for position in range(SHEET_FACES)])
+        self.sheet_batch = to_device(sheet_faces, accelerator.device)
+        self.record = Record(output, step, monitoring.tensorboard) if accelerator.is_main_process else None
+        self.losses: list[float] = []
+        self.log_time = time.monotonic()
+        self.progress = tqdm(total=config.max_steps, initial=step, disable=self.record is None, mininterval=5)
+
+    def close(self) -> None:
+        """Close the files and the progress bar."""
+        self.progress.close()
+        if self.record is not None:
+            self.record.close()
+
+    def after_step(self, step: int, loss: float, learning_rate: float) -> None:
+        """Do what is due after a step, counted from 1, that had a loss and a learning rate."""
+        self.progress.update()
+        if self.record is not None:
+            self._log(self.record, step, loss, learning_rate)
+        if self.held_out is not None and (step % self.config.validate_every == 0 or step == self.config.max_steps):
+            self._validate(self.held_out, step)
+        if self.record is not None and step % self.config.sheet_every == 0:
+            with self.averaged():
+                self.record.sheet(step, self.task.sheet(self.task.model, self.sheet_batch))
+
+    def _log(self, record: Record, step: int, loss: float, learning_rate: float) -> None:
+        self.losses.append(loss)
+        if step % self.config.log_every != 0:
+            return
+        seconds, self.log_time = time.monotonic() - self.log_time, time.monotonic()
+        mean = round(float(np.mean(self.losses)), 6)
+        record.figures(step, {"loss": mean, "learning_rate": learning_rate, "seconds": round(seconds, 1)})
+        self.progress.set_postfix(loss=f"{mean:.4f}")
+        self.losses.clear()
+
+    def _validate(self, faces: FaceDataset, step: int) -> None:
+        with self.averaged():
+            figures = validate(self.task, faces, self.config, self.accelerator)
+            if self.record is None:
+                return
+            figures = {f"{VALIDATION}{name}": round(value, 6) for name, value in figures.items()}
+            if figures[f"{VALIDATION}loss"] < self.record.lowest(f"{VALIDATION}loss"):
+                self._save_best()
+        self.record.figures(step, figures)
+
+    def _save_best(self) -> None:
+        best = self.output / "best"
+        with tempfile.TemporaryDirectory(prefix=".best-", dir=self.output) as workspace:
+            new = Path(workspace) / "new"
+            self.task.model.save_pretrained(new)
+            if best.exists():
+                best.replace(Path(workspace) / "old")
+            new.replace(best)
