@@ -9,8 +9,9 @@ import torch
 from tqdm import tqdm
 
 from difface_diffusers import DifFacePipeline
-from difface_diffusers.training.data import IMAGE_SUFFIXES, read_face
+from difface_diffusers.training.data import read_face
 from difface_diffusers.training.degradation import DegradationRanges, degrade
+from difface_diffusers.training.sources import IMAGE_SUFFIXES
 
 from .reports import saved_defaults
 

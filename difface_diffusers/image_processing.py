@@ -5,7 +5,7 @@ Inside the package an image is RGB, float32, `[3,H,W]` or `[B,3,H,W]`, in [0,1].
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import torch
@@ -22,15 +22,19 @@ ACCEPTED = (
 OUTPUT_TYPES = ("pil", "np", "pt")
 
 
-def load_image(path: str | Path) -> Image.Image:
+def load_image(file: str | Path | BinaryIO, name: str | None = None) -> Image.Image:
     """Read an image file completely, upright.
+
+    Args:
+        file: its path, or an open one.
+        name: what an error calls it; `None` is its path.
 
     Raises:
         OSError: the file is missing, not an image, or cut short; the message names it.
     """
-    with reading(path), Image.open(path) as file:
-        file.load()
-        return ImageOps.exif_transpose(file)
+    with reading(name or str(file)), Image.open(file) as image:
+        image.load()
+        return ImageOps.exif_transpose(image)
 
 
 def pil_to_tensor(image: Image.Image) -> torch.Tensor:

@@ -1,4 +1,4 @@
-"""`difface train prior|estimator|student`: train on a folder of clean aligned faces."""
+"""`difface train prior|estimator|student`: train on clean aligned faces."""
 
 import argparse
 import dataclasses
@@ -7,7 +7,8 @@ from collections.abc import Callable
 from typing import Any
 
 
-MONITORING = ("validation", "tensorboard")  # options that come before the config's
+DATA_HELP = "clean aligned faces: a folder of images, Parquet or tar files, 'faces-{000..010}.tar', or ORG/NAME[:SPLIT] of the Hub"
+MONITORING = ("validation", "tensorboard", "push_to_hub", "private")  # options that come before the config's
 
 
 def add_parser(subparsers: argparse._SubParsersAction) -> None:
@@ -15,11 +16,11 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     parser = subparsers.add_parser(
         "train",
         help="train a prior, an estimator or a student of one call",
-        description="Train on a folder of clean aligned faces. Run it again with the same output to resume.",
+        description="Train on clean aligned faces. Run it again with the same output to resume.",
     )
     parser.add_argument("task", choices=["prior", "estimator", "student"])
     parser.add_argument("--config", required=True, help="YAML file; the names of the shipped ones work too")
-    parser.add_argument("--data", required=True, help="folder of clean aligned faces, searched recursively")
+    parser.add_argument("--data", required=True, help=DATA_HELP)
     parser.add_argument(
         "--init-from",
         metavar="FOLDER",
@@ -27,9 +28,10 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     )
     parser.add_argument("--output", required=True, help="folder for checkpoints, sheets, log and the finished model")
     parser.add_argument("--validation", metavar="DATA", help="faces that are not trained on, to judge the model by")
-    parser.add_argument(
-        "--tensorboard", action="store_true", default=None, help="write curves and sheets for TensorBoard"
-    )
+    flag = {"action": "store_true", "default": None}  # what is left out is up to the config
+    parser.add_argument("--tensorboard", **flag, help="write curves and sample sheets for TensorBoard")
+    parser.add_argument("--push-to-hub", metavar="ORG/NAME", help="upload the averaged weights with each checkpoint")
+    parser.add_argument("--private", **flag, help="make the repository on the Hub a private one")
     parser.set_defaults(run=run)
 
 
@@ -55,9 +57,12 @@ def run(args: argparse.Namespace) -> int:
         print(f"difface train: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print("stopped before the first step", file=sys.stderr)
+        print("stopped; run the same command again to go on", file=sys.stderr)
         return 130
     if not result.finished:
         print(f"stopped at step {result.step}; run the same command again to go on", file=sys.stderr)
         return 130
+    if result.unpublished is not None:
+        print(f"difface train: {result.unpublished}", file=sys.stderr)
+        return 1
     return 0

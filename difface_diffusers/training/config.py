@@ -103,10 +103,14 @@ class MonitoringConfig:
     Attributes:
         validation: clean faces that are not trained on, to judge the averaged weights by.
         tensorboard: write curves and sheets for TensorBoard.
+        push_to_hub: ORG/NAME of a repository that receives the averaged weights with each checkpoint.
+        private: make it a private one; an existing repository stays as it is.
     """
 
     validation: str | None = None
     tensorboard: bool = False
+    push_to_hub: str | None = None
+    private: bool = False
 
 
 @dataclass(frozen=True)

@@ -1,15 +1,16 @@
-"""A folder of clean faces as an endless, seekable stream of training samples."""
+"""Clean faces as an endless, seekable stream of training samples."""
 
 import re
 import signal
 from collections import defaultdict
 from collections.abc import Callable, Iterable
 from functools import partial
-from pathlib import Path
+from pathlib import Path, PurePath
 
 import cv2
 import numpy as np
 import torch
+from PIL import Image
 from torch.utils.data import DataLoader, Dataset
 
 from ..image_processing import load_image, pil_to_tensor
@@ -17,9 +18,9 @@ from .augmentation import augment, mix
 from .config import DataConfig
 from .degradation import DegradationRanges, degrade, to_8_bits, to_gray
 from .masks import training_mask
+from .sources import open_faces
 
 
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
 HELD_OUT_SEED = 0  # whatever the training's, so that trainings can be compared
 
 
@@ -35,10 +36,16 @@ def read_face(path: Path, size: int, change: Callable[[np.ndarray], np.ndarray] 
         ValueError: the file is missing, no image, or cut short; the message names it.
     """
     try:
-        image = pil_to_tensor(load_image(path))
+        return resized_face(load_image(path), size, change)
     except OSError as error:
         raise ValueError(str(error)) from error
-    rgb = (image * 255).round().byte().permute(1, 2, 0).contiguous().numpy()
+
+
+def resized_face(
+    image: Image.Image, size: int, change: Callable[[np.ndarray], np.ndarray] | None = None
+) -> np.ndarray:
+    """Return an image of any mode and size as `read_face` does."""
+    rgb = (pil_to_tensor(image) * 255).round().byte().permute(1, 2, 0).contiguous().numpy()
     if change is not None:
         rgb = change(rgb)
     if rgb.shape[:2] != (size, size):
@@ -55,62 +62,61 @@ class FaceDataset(Dataset):
     group of files (see `DataConfig`) shows at most `max_per_group` of its members.
 
     Args:
-        folder: searched recursively for images.
+        source: of the faces, see `open_faces`.
         config: size, flips, augmentation and groups.
         seed: of the order, the flips, the augmentation and the degradations.
         degradation: ranges of the degradation; `None` degrades nothing.
         holes: take pieces out instead, see `masks`.
 
     Raises:
-        ValueError: the folder does not exist or holds no image.
+        ValueError, ImportError: see `open_faces`.
     """
 
     def __init__(
         self,
-        folder: str | Path,
+        source: str | Path,
         config: DataConfig,
         seed: int,
         degradation: DegradationRanges | None = None,
         holes: bool = False,
     ) -> None:
-        paths = sorted(path for path in Path(folder).rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES)
-        if not paths:
-            raise ValueError(f"`data` is {folder}: no image ({', '.join(IMAGE_SUFFIXES)}) was found there.")
+        self.source = open_faces(source)
         self.config = config
         self.seed = seed
         self.degradation = degradation
         self.holes = holes
-        self.groups = list(self._group(paths).values())
+        self.groups = self._group()
         self.epoch_length = sum(min(len(group), config.max_per_group) for group in self.groups)
-        self._epoch: tuple[int, list[Path]] = (-1, [])
+        self._epoch: tuple[int, list[int]] = (-1, [])
 
-    def _group(self, paths: list[Path]) -> dict[str, list[Path]]:
+    def _group(self) -> list[list[int]]:
+        """Return the numbers of the faces, group by group."""
         groups = defaultdict(list)
-        for path in paths:
-            match = re.search(self.config.group_pattern, path.stem) if self.config.group_pattern else None
-            groups[match.group() if match else str(path)].append(path)
-        return groups
+        for face, name in enumerate(self.source.names):
+            match = re.search(self.config.group_pattern, PurePath(name).stem) if self.config.group_pattern else None
+            groups[match.group() if match else face].append(face)
+        return list(groups.values())
 
-    def _path(self, position: int) -> Path:
+    def _face(self, position: int) -> int:
         epoch, index = divmod(position, self.epoch_length)
         if self._epoch[0] != epoch:
             rng = np.random.default_rng([self.seed, epoch])
-            paths = []
+            faces = []
             for group in self.groups:
                 chosen = rng.permutation(len(group))[: self.config.max_per_group]
-                paths += [group[member] for member in chosen]
-            self._epoch = epoch, [paths[place] for place in rng.permutation(len(paths))]
+                faces += [group[member] for member in chosen]
+            self._epoch = epoch, [faces[place] for place in rng.permutation(len(faces))]
         return self._epoch[1][index]
 
-    def held_out(self, folder: str | Path) -> "FaceDataset":
+    def held_out(self, source: str | Path) -> "FaceDataset":
         """Return other faces, to be judged by: degraded in the same ways, else unchanged, each of them once an epoch.
 
         Raises:
-            ValueError: the folder does not exist or holds no image.
+            ValueError, ImportError: see `open_faces`.
         """
         config = DataConfig(image_size=self.config.image_size, horizontal_flip=False)
         try:
-            return FaceDataset(folder, config, HELD_OUT_SEED, self.degradation, self.holes)
+            return FaceDataset(source, config, HELD_OUT_SEED, self.degradation, self.holes)
         except ValueError as error:
             raise ValueError(f"`monitoring.validation`: {error}") from error
 
@@ -118,10 +124,10 @@ class FaceDataset(Dataset):
         ranges, size = self.config.augmentation, self.config.image_size
         rng = np.random.default_rng([self.seed, position, 2])
         change = partial(augment, ranges=ranges, rng=rng)
-        face = read_face(self._path(position), size, change)
+        face = resized_face(self.source.load(self._face(position)), size, change)
         if ranges.mix and rng.random() < ranges.mix:
             other = position - position % self.epoch_length + int(rng.integers(self.epoch_length))  # of the same epoch
-            face = mix(face, read_face(self._path(other), size, change), rng)
+            face = mix(face, resized_face(self.source.load(self._face(other)), size, change), rng)
         return face
 
     def __getitem__(self, index: int) -> dict[str, torch.Tensor]:

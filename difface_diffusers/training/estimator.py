@@ -87,7 +87,7 @@ class InpaintingTask(EstimatorTask):
 
 
 def train_estimator(config: EstimatorConfig, data: str | Path, output: str | Path) -> TrainingResult:
-    """Train an estimator on a folder of clean aligned faces; see `loop.train` for what `output` receives.
+    """Train an estimator on clean aligned faces: `data` as in `open_faces`, `output` as in `loop.train`.
 
     The architecture decides what it learns: to fill holes, or to undo the blind degradation.
     """

@@ -31,10 +31,17 @@ CHECKPOINT = "checkpoint-{step:08d}"
 
 @dataclasses.dataclass(frozen=True)
 class TrainingResult:
-    """How a training ended: the step it reached and whether that was the last one."""
+    """How a training ended: the step it reached, whether that was the last one, and what it could not upload.
+
+    Attributes:
+        step: the last one that was taken.
+        finished: whether it was the last of all.
+        unpublished: why the weights are not on the Hub and what is to be done; `None` when they are or need not be.
+    """
 
     step: int
     finished: bool
+    unpublished: str | None = None
 
 
 def train(task: Task, dataset: FaceDataset, config: LoopConfig, output: str | Path) -> TrainingResult:
@@ -87,6 +94,7 @@ def train(task: Task, dataset: FaceDataset, config: LoopConfig, output: str | Pa
             monitor.after_step(step, loss, learning_rate(step - 1, config))
             if accelerator.is_main_process and step % config.checkpoint_every == 0:
                 save_checkpoint(output, step, task.model, ema, optimizer, config.checkpoints_kept)
+                monitor.after_checkpoint(step)
 
         # Still under the handlers: a launcher passes on the signal that the terminal has already sent.
         finished = step >= config.max_steps
@@ -99,7 +107,7 @@ def train(task: Task, dataset: FaceDataset, config: LoopConfig, output: str | Pa
     # A process group that is last held by a parallel model hangs now and then on its way out, so that goes first.
     model, optimizer = accelerator.free_memory(model, optimizer)
     accelerator.end_training()
-    return TrainingResult(step, finished)
+    return TrainingResult(step, finished, monitor.finish(step) if finished else None)
 
 
 def take_step(

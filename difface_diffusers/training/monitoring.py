@@ -13,13 +13,13 @@ from tqdm.auto import tqdm
 
 from .config import LoopConfig
 from .data import FaceDataset, to_device
+from .publishing import Publisher
 from .task import Task
-from .tracking import Record
+from .tracking import VALIDATION, Record
 from .validation import validate
 
 
 SHEET_FACES = 8
-VALIDATION = "validation."  # what the names of its figures begin with
 
 
 class Monitor:
@@ -36,7 +36,7 @@ class Monitor:
         step: where the training goes on.
 
     Raises:
-        ValueError: there are no faces where `monitoring.validation` says.
+        ValueError: there are no faces where `monitoring.validation` says, or the Hub refuses the repository.
         ImportError: a package is missing that `monitoring` asks for.
     """
 
@@ -62,6 +62,9 @@ class Monitor:
         sheet_faces = torch.utils.data.default_collate([dataset[position] for position in range(SHEET_FACES)])
         self.sheet_batch = to_device(sheet_faces, accelerator.device)
         self.record = Record(output, step, monitoring.tensorboard) if accelerator.is_main_process else None
+        self.publisher = None
+        if self.record is not None and monitoring.push_to_hub is not None:
+            self.publisher = Publisher(task, averaged, self.record, monitoring.push_to_hub, monitoring.private)
         self.losses: list[float] = []
         self.log_time = time.monotonic()
         self.progress = tqdm(total=config.max_steps, initial=step, disable=self.record is None, mininterval=5)
@@ -82,6 +85,15 @@ class Monitor:
         if self.record is not None and step % self.config.sheet_every == 0:
             with self.averaged():
                 self.record.sheet(step, self.task.sheet(self.task.model, self.sheet_batch))
+
+    def after_checkpoint(self, step: int) -> None:
+        """Publish the averaged weights if asked to."""
+        if self.publisher is not None:
+            self.publisher.publish(step)
+
+    def finish(self, step: int) -> str | None:
+        """Publish the last averaged weights if asked to and wait; return what failed and what is to be done about it."""
+        return None if self.publisher is None else self.publisher.finish(step)
 
     def _log(self, record: Record, step: int, loss: float, learning_rate: float) -> None:
         self.losses.append(loss)

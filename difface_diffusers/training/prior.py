@@ -95,7 +95,7 @@ class PriorTask:
 
 
 def train_prior(config: PriorConfig, data: str | Path, output: str | Path) -> TrainingResult:
-    """Train a prior on a folder of clean aligned faces; see `loop.train` for what `output` receives."""
+    """Train a prior on clean aligned faces: `data` as in `open_faces`, `output` as in `loop.train`."""
     torch.manual_seed(config.loop.seed)
     dataset = FaceDataset(data, config.data, config.loop.seed)
     return train(PriorTask(config), dataset, config.loop, output)

@@ -78,7 +78,7 @@ class StudentTask:
 
 
 def train_student(config: StudentConfig, data: str | Path, output: str | Path) -> TrainingResult:
-    """Train a student on a folder of clean aligned faces; see `loop.train` for what `output` receives."""
+    """Train a student on clean aligned faces: `data` as in `open_faces`, `output` as in `loop.train`."""
     torch.manual_seed(config.loop.seed)
     dataset = FaceDataset(data, config.data, config.loop.seed, config.degradation)
     return train(StudentTask(config), dataset, config.loop, output)

@@ -12,6 +12,9 @@ from ..extras import import_extra
 from ..photo_files import whole_file
 
 
+VALIDATION = "validation."  # what the names of validation's figures begin with
+
+
 class Record:
     """Goes on with what an earlier part of the same training has recorded.
 
@@ -54,6 +57,11 @@ class Record:
     def lowest(self, name: str) -> float:
         """Return the lowest value that a figure has had; infinite when it has had none."""
         return min((line[name] for line in self.lines if name in line), default=math.inf)
+
+    def last(self, prefix: str) -> dict[str, float]:
+        """Return the newest figures whose names begin with a prefix; none when there are none."""
+        lines = ({name: value for name, value in line.items() if name.startswith(prefix)} for line in self.lines[::-1])
+        return next(filter(None, lines), {})
 
     def sheet(self, step: int, picture: Image.Image) -> None:
         """Save a sample sheet."""

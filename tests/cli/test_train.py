@@ -165,7 +165,7 @@ def test_interrupted_before_the_first_step(folder, tmp_path, capfd, monkeypatch)
 
     monkeypatch.setattr(difface_diffusers.training, "train_estimator", interrupted)
     assert main(arguments("estimator", tmp_path)) == 130
-    assert capfd.readouterr().err == "stopped before the first step\n"
+    assert capfd.readouterr().err == "stopped; run the same command again to go on\n"
 
 
 def interrupt(command, output, log):
