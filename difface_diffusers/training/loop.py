@@ -92,7 +92,7 @@ def train(task: Task, dataset: FaceDataset, config: LoopConfig, output: str | Pa
             ema.step(task.model.parameters())
             step += 1
             monitor.after_step(step, loss, learning_rate(step - 1, config))
-            if accelerator.is_main_process and step % config.checkpoint_every == 0:
+            if accelerator.is_main_process and step % config.checkpoint_every == 0 and step < config.max_steps:
                 save_checkpoint(output, step, task.model, ema, optimizer, config.checkpoints_kept)
                 monitor.after_checkpoint(step)
 

@@ -81,6 +81,29 @@ def test_fine_tunes_a_saved_model(folder, tmp_path):
         np.testing.assert_allclose(saved[name], tuned[name], atol=1e-6)
 
 
+def log(output):
+    return [json.loads(line) for line in (output / "log.jsonl").read_text().splitlines()]
+
+
+def test_shows_itself_as_options_or_config_say(folder, tmp_path):
+    held_out = write_faces(tmp_path / "held_out", ["v.png"])
+    options = [*arguments("estimator", tmp_path), "--validation", str(held_out), "--tensorboard"]
+    assert main(options) == 0
+    monitoring = {"validation": str(held_out), "tensorboard": True}
+    config = write_yaml(tmp_path / "watched.yaml", ESTIMATOR | {"monitoring": monitoring})
+    assert main(arguments("estimator", tmp_path, config, output=tmp_path / "again")) == 0
+    assert log(tmp_path / "run")[-1] == log(tmp_path / "again")[-1]
+    assert log(tmp_path / "run")[-1].keys() > {"step", "validation.loss", "validation.psnr"}
+    for output in ("run", "again"):
+        assert (tmp_path / output / "best" / "config.json").is_file()
+        assert list((tmp_path / output / "tensorboard").iterdir())
+        assert yaml.safe_load((tmp_path / output / "config.yaml").read_text())["monitoring"] == {
+            **monitoring,
+            "push_to_hub": None,
+            "private": False,
+        }
+
+
 # Errors
 
 
@@ -114,7 +137,12 @@ def test_config_of_the_other_training(folder, tmp_path, capfd):
 
 def test_missing_data(tmp_path, capfd):
     assert main(arguments("estimator", tmp_path, data=tmp_path / "nowhere")) == 2
-    assert_one_line(capfd, "`data` is", "nowhere", "no image")
+    assert_one_line(capfd, "`data` is", "nowhere", "nothing is there")
+
+
+def test_missing_faces_to_validate_on(folder, tmp_path, capfd):
+    assert main([*arguments("estimator", tmp_path), "--validation", str(tmp_path / "nowhere")]) == 2
+    assert_one_line(capfd, "`monitoring.validation`: ", "nowhere")
 
 
 def test_empty_data(tmp_path, capfd):
@@ -210,14 +238,20 @@ def launch(arguments):
 
 
 def losses(output):
-    return [json.loads(line)["loss"] for line in (output / "log.jsonl").read_text().splitlines()]
+    return [entry["loss"] for entry in log(output) if "loss" in entry]
+
+
+def validations(output):
+    return [entry for entry in log(output) if "validation.loss" in entry]
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("task", CONFIGS)
 def test_two_processes_interrupted_and_resumed(folder, tmp_path, task):
     settings = {"max_steps": 60, "batch_size": 4, "num_workers": 1, "gradient_accumulation_steps": 2}
-    config = write_yaml(tmp_path / "config.yaml", changed(CONFIGS[task], loop=settings))
+    settings["validate_every"] = 20
+    values = CONFIGS[task] | {"monitoring": {"validation": str(tmp_path / "faces")}}
+    config = write_yaml(tmp_path / "config.yaml", changed(values, loop=settings))
     whole, resumed, log = tmp_path / "whole", tmp_path / "resumed", tmp_path / "log.txt"
 
     subprocess.run(launch(arguments(task, tmp_path, config, output=whole)), env=ENVIRONMENT, check=True, timeout=240)
@@ -229,11 +263,15 @@ def test_two_processes_interrupted_and_resumed(folder, tmp_path, task):
 
     subprocess.run(command, env=ENVIRONMENT, check=True, timeout=240)
     assert_same_model(task, whole, resumed)
+    assert [entry["step"] for entry in validations(whole)] == [20, 40, 60]
+    assert validations(whole) == validations(resumed)
 
     settings["gradient_accumulation_steps"] = 4
-    config = write_yaml(tmp_path / "alone.yaml", changed(CONFIGS[task], loop=settings))
+    config = write_yaml(tmp_path / "alone.yaml", changed(values, loop=settings))
     assert main(arguments(task, tmp_path, config, output=tmp_path / "alone")) == 0
     assert losses(whole) == pytest.approx(losses(tmp_path / "alone"), rel=1e-4)
+    for together, alone in zip(validations(whole), validations(tmp_path / "alone"), strict=True):
+        assert together == pytest.approx(alone, rel=1e-3)
 
 
 @pytest.mark.slow
