@@ -68,12 +68,12 @@ def train(task: Task, dataset: FaceDataset, config: LoopConfig, output: str | Pa
     step = load_checkpoint(output, task.model, ema, optimizer)
     if config.gradient_checkpointing:
         task.model.enable_gradient_checkpointing()
+    averaged = partial(averaged_weights, task.model, ema)
+    monitor = Monitor(task, averaged, dataset, config, accelerator, output, step)
     if accelerator.is_main_process:
-        output.mkdir(parents=True, exist_ok=True)
         save_config(task.config, output / "config.yaml")
     model, optimizer = accelerator.prepare(task.model, optimizer)
     ema.to(accelerator.device)
-    averaged = partial(averaged_weights, task.model, ema)
 
     sampler = PositionSampler(
         step * config.gradient_accumulation_steps,
@@ -83,7 +83,6 @@ def train(task: Task, dataset: FaceDataset, config: LoopConfig, output: str | Pa
         accelerator.num_processes,
     )
     batches = iter(load_batches(dataset, sampler, config.num_workers))
-    monitor = Monitor(task, averaged, dataset, config, accelerator, output, step)
 
     model.train()
     with contextlib.closing(monitor), _stop_on_signal() as stop:

@@ -32,7 +32,7 @@ class Monitor:
         config: settings of the loop.
         accelerator: joins the processes.
         output: receives `log.jsonl`, `sheets/`, and as asked for `best/`, the averaged weights with the lowest validation
-            loss so far, and `tensorboard/`.
+            loss so far, `tensorboard/`, and `hub/`, what is uploaded.
         step: where the training goes on.
 
     Raises:

@@ -103,7 +103,7 @@ def _open_dataset_folder(folder: Path) -> FaceSource:
 
 def _load(source: str | Path, *arguments: str, **settings: Any) -> FaceSource:
     """Load with `datasets.load_dataset`, or with `load_from_disk` if there are no arguments for it."""
-    datasets = import_extra("datasets", "train", f"`data` is {source}, which needs")
+    datasets = import_extra("datasets", "train", f"`data` is {source}, no folder of images; reading it needs")
     try:
         rows = datasets.load_dataset(*arguments, **settings) if arguments else datasets.load_from_disk(str(source))
         return ImageColumn(rows, str(source))

@@ -19,7 +19,7 @@ class Record:
     """Goes on with what an earlier part of the same training has recorded.
 
     Args:
-        output: folder of the training.
+        output: folder of the training, made if it is missing.
         step: where it goes on; what is recorded of later steps, and a line that was cut short, is dropped.
         tensorboard: write TensorBoard's files to `output/tensorboard` too.
 
@@ -28,6 +28,7 @@ class Record:
     """
 
     def __init__(self, output: Path, step: int, tensorboard: bool) -> None:
+        output.mkdir(parents=True, exist_ok=True)
         self.output = output
         self.log = output / "log.jsonl"
         self.lines: list[dict[str, float]] = []

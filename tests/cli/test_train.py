@@ -143,6 +143,7 @@ def test_missing_data(tmp_path, capfd):
 def test_missing_faces_to_validate_on(folder, tmp_path, capfd):
     assert main([*arguments("estimator", tmp_path), "--validation", str(tmp_path / "nowhere")]) == 2
     assert_one_line(capfd, "`monitoring.validation`: ", "nowhere")
+    assert not (tmp_path / "run").exists()
 
 
 def test_empty_data(tmp_path, capfd):

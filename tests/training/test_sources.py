@@ -213,7 +213,8 @@ def test_a_missing_library_is_named_with_its_remedy(tmp_path, folder, monkeypatc
     write_tar(tmp_path / "faces.tar", sorted(folder.iterdir()))
     monkeypatch.setattr("difface_diffusers.extras.import_module", missing)
     with pytest.raises(
-        ImportError, match=r"`data` is .*faces\.tar, which needs `datasets`.*difface-diffusers\[train\]"
+        ImportError,
+        match=r"`data` is .*faces\.tar, no folder of images; reading it needs `datasets`.*difface-diffusers\[train\]",
     ):
         open_faces(tmp_path / "faces.tar")
     assert list(open_faces(folder).names) == NAMES

@@ -25,7 +25,6 @@ def curves(output):
 
 
 def record(output, step=0, tensorboard=False):
-    output.mkdir(exist_ok=True)
     return Record(output, step, tensorboard)
 
 
