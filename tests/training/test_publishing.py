@@ -1,5 +1,6 @@
 import subprocess
 import sys
+import threading
 import warnings
 from concurrent.futures import Future
 from types import SimpleNamespace
@@ -189,6 +190,22 @@ def test_a_checkpoint_is_passed_over_while_another_is_on_its_way(api, folder, tm
     task.loss = until_the_fifth
     train(task, dataset, config, tmp_path / "run")
     assert messages(api) == ["Step 1", "Step 5", "Step 6"]
+
+
+def test_the_last_weights_wait_for_the_upload_before(api, folder, tmp_path):
+    api.automatic = False
+
+    def finish():
+        api.automatic = True
+        api.end()
+
+    task, dataset, config = published(folder, checkpoint_every=5)
+    save = task.model.save_pretrained
+    task.model.save_pretrained = lambda target: (
+        save(target) or (target.name == "estimator" and threading.Timer(0.5, finish).start())
+    )
+    train(task, dataset, config, tmp_path / "run")
+    assert messages(api) == ["Step 5", "Step 6"]
 
 
 def test_a_failed_upload_is_warned_of_and_made_up_for(api, folder, tmp_path):
