@@ -24,8 +24,10 @@ from conversion import prior, swinir
 from conversion.checkpoints import read_config
 from conversion.official import TASKS, ddim_scheduler
 from difface_diffusers import BUNDLED_MODEL, DifFacePipeline, DifFaceUNet2DModel, SwinIREstimator
+from difface_diffusers.allocation import keep_freed_memory
 from difface_diffusers.engines import export_onnx, use_engine
-from difface_diffusers.quantisation import quantise_prior
+from difface_diffusers.int8 import count_in_int8
+from difface_diffusers.quantisation import quantise_graph
 
 from .reports import Report, saved_defaults
 
@@ -137,7 +139,9 @@ class Variant:
         channels_last: Whether the weights are laid out with their channels innermost.
         compiled: Whether `torch.compile` takes the networks.
         engine: Of `use_engine`.
-        quantised: Whether the engine's prior is one of `quantise_prior`, calibrated on the faces that are restored.
+        quantised: Whether the engine's prior is one of `quantise_graph`, calibrated on the faces that are restored.
+        int8: Whether the networks are those of `count_in_int8`, calibrated likewise.
+        memory_kept: Whether the process keeps the memory that it frees; how much it needs is not measured then.
     """
 
     dtype: torch.dtype = torch.float32
@@ -145,17 +149,25 @@ class Variant:
     compiled: bool = False
     engine: str | None = None
     quantised: bool = False
+    int8: bool = False
+    memory_kept: bool = False
 
 
 BASELINE = "float32"
 VARIANTS = {
     BASELINE: Variant(),
+    "float32, memory kept": Variant(memory_kept=True),
     "float32, channels_last": Variant(channels_last=True),
     "float32, channels_last, compiled": Variant(channels_last=True, compiled=True),
     "bfloat16": Variant(torch.bfloat16),
     "bfloat16, channels_last": Variant(torch.bfloat16, channels_last=True),
     "bfloat16, channels_last, compiled": Variant(torch.bfloat16, channels_last=True, compiled=True),
     "float16, channels_last, compiled": Variant(torch.float16, channels_last=True, compiled=True),
+    "8 bits, float32, compiled": Variant(channels_last=True, compiled=True, int8=True),
+    "8 bits, bfloat16, compiled": Variant(torch.bfloat16, channels_last=True, compiled=True, int8=True),
+    "8 bits, bfloat16, compiled, memory kept": Variant(
+        torch.bfloat16, channels_last=True, compiled=True, int8=True, memory_kept=True
+    ),
     "ONNX Runtime": Variant(engine="onnxruntime"),
     "OpenVINO": Variant(engine="openvino"),
     "OpenVINO, bfloat16": Variant(torch.bfloat16, engine="openvino"),
@@ -185,16 +197,19 @@ def prepare(pipe: DifFacePipeline, variant: Variant, folder: Path, faces: torch.
         if not graphs.exists():
             export_onnx(pipe, graphs)
             if variant.quantised:
-                quantise_prior(pipe, graphs, faces)
+                quantise_graph(pipe, graphs, faces)
         use_engine(pipe, graphs, variant.engine, variant.dtype)
         return pipe
-    pipe.to(variant.dtype)
+    if variant.int8:
+        count_in_int8(pipe, faces, variant.dtype)
+    else:
+        pipe.to(variant.dtype)
     for network in (pipe.unet, pipe.estimator):
         if variant.channels_last:
             network.to(memory_format=torch.channels_last)
     if variant.compiled:
         pipe.unet.compile(mode="reduce-overhead")  # as CUDA graphs on a GPU
-        if pipe.estimator._repeated_blocks:
+        if pipe.estimator._repeated_blocks and not variant.int8:  # in 8 bits each has scales of its own
             pipe.estimator.compile_repeated_blocks()
         else:
             pipe.estimator.compile()
@@ -256,7 +271,7 @@ def _peak_of_process() -> int:
 
 @torch.no_grad()
 def measure_variant(
-    pipe: DifFacePipeline, dtype: torch.dtype, faces: torch.Tensor, operations: int, expected: Answers | None
+    pipe: DifFacePipeline, variant: Variant, faces: torch.Tensor, operations: int, expected: Answers | None
 ) -> tuple[SpeedRow, Answers]:
     """Measure a prepared pipeline, and compare its answers with the expected ones, or else with themselves."""
     pipe.set_progress_bar_config(disable=True)
@@ -279,8 +294,8 @@ def measure_variant(
         estimator=time_runs(call_estimator, device),
         prior=prior_time,
         restoration=time_runs(restore, device),
-        peak_share=operations / prior_time.median / measure_peak(dtype, device),
-        memory=measure_memory(restore, device),
+        peak_share=operations / prior_time.median / measure_peak(variant.dtype, device),
+        memory=None if variant.memory_kept else measure_memory(restore, device),
         prior_error=((epsilon - expected_epsilon).square().mean().sqrt() / expected_epsilon.std()).item(),
         picture_error=(picture - expected_picture).abs().mean().item(),
     )
@@ -298,8 +313,9 @@ def report(
     with tempfile.TemporaryDirectory() as folder:
         for name in [BASELINE, *(name for name in names if name != BASELINE)]:
             variant = VARIANTS[name]
+            keep_freed_memory(variant.memory_kept)
             runner = prepare(pipe, variant, Path(folder), faces)
-            rows[name], answers = measure_variant(runner, variant.dtype, faces, operations, expected)
+            rows[name], answers = measure_variant(runner, variant, faces, operations, expected)
             expected = expected or answers
     return SpeedReport(
         model=model,

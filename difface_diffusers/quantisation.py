@@ -29,7 +29,7 @@ class _Calls:
         return next(self._calls, None)
 
 
-def quantise_prior(pipe: DifFacePipeline, folder: str | Path, faces: list[Image.Image] | torch.Tensor) -> None:
+def quantise_graph(pipe: DifFacePipeline, folder: str | Path, faces: list[Image.Image] | torch.Tensor) -> None:
     """Replace `unet/model.onnx`, which `export_onnx` wrote, by a graph whose convolutions take and weigh 8-bit integers.
 
     What they take is given a range and a zero point by restorations of `faces` with the pipeline's defaults, and every output

@@ -22,17 +22,17 @@ def seed():
 
 def tiny_unet(out_channels=3, **changes):
     torch.manual_seed(1)
-    return UNet2DModel(
-        sample_size=SIZE,
-        out_channels=out_channels,
-        block_out_channels=(8, 16),
-        layers_per_block=1,
-        down_block_types=("DownBlock2D", "AttnDownBlock2D"),
-        up_block_types=("AttnUpBlock2D", "UpBlock2D"),
-        attention_head_dim=8,
-        norm_num_groups=4,
-        **changes,
-    ).eval()
+    arguments = {
+        "sample_size": SIZE,
+        "out_channels": out_channels,
+        "block_out_channels": (8, 16),
+        "layers_per_block": 1,
+        "down_block_types": ("DownBlock2D", "AttnDownBlock2D"),
+        "up_block_types": ("AttnUpBlock2D", "UpBlock2D"),
+        "attention_head_dim": 8,
+        "norm_num_groups": 4,
+    }
+    return UNet2DModel(**arguments | changes).eval()
 
 
 def tiny_estimator():

@@ -6,7 +6,7 @@ import torch
 
 from difface_diffusers import DifFacePipeline
 from difface_diffusers.engines import GRAPH, export_onnx, use_engine
-from difface_diffusers.quantisation import quantise_prior, record_calls
+from difface_diffusers.quantisation import quantise_graph, record_calls
 from tests.conftest import ddim, tiny_estimator, tiny_unet
 
 
@@ -31,7 +31,7 @@ def test_what_the_prior_is_called_with(pipe, faces):
 def test_there_must_be_a_graph(pipe, faces, tmp_path):
     pytest.importorskip("onnxruntime")
     with pytest.raises(FileNotFoundError, match=rf"`folder` is {tmp_path}, which has no unet/{GRAPH}"):
-        quantise_prior(pipe, tmp_path, faces)
+        quantise_graph(pipe, tmp_path, faces)
 
 
 def test_without_the_extra(pipe, faces, tmp_path, monkeypatch):
@@ -39,7 +39,7 @@ def test_without_the_extra(pipe, faces, tmp_path, monkeypatch):
     with pytest.raises(
         ImportError, match=r"Quantisation needs `onnxruntime.quantization`.*difface-diffusers\[engines\]"
     ):
-        quantise_prior(pipe, tmp_path, faces)
+        quantise_graph(pipe, tmp_path, faces)
 
 
 @pytest.mark.slow  # see tests/test_engines.py
@@ -48,7 +48,7 @@ def test_convolutions_of_integers_restore_nearly_as_floats_do(pipe, faces, tmp_p
     pytest.importorskip("openvino")
     export_onnx(pipe, tmp_path)
     floats = (tmp_path / "unet" / GRAPH).stat().st_size
-    quantise_prior(pipe, tmp_path, faces)
+    quantise_graph(pipe, tmp_path, faces)
     assert [path.name for path in (tmp_path / "unet").iterdir()] == [GRAPH]
     assert (tmp_path / "unet" / GRAPH).stat().st_size < floats
 

@@ -36,7 +36,7 @@ def run(args: argparse.Namespace) -> int:
 
     from .. import BUNDLED_MODEL, DifFacePipeline
     from ..engines import export_onnx
-    from ..quantisation import quantise_prior
+    from ..quantisation import quantise_graph
 
     model = args.model or BUNDLED_MODEL
     try:
@@ -49,7 +49,7 @@ def run(args: argparse.Namespace) -> int:
             export_onnx(pipe, folder)
             if faces:
                 pipe.set_progress_bar_config(disable=True)
-                quantise_prior(pipe, folder, faces)
+                quantise_graph(pipe, folder, faces)
     except (UsageError, ImportError) as error:
         print(f"difface export: {error}", file=sys.stderr)
         return 2

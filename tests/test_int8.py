@@ -1,0 +1,156 @@
+import copy
+
+import pytest
+import torch
+from torch import nn
+
+from difface_diffusers import DifFacePipeline, SwinIREstimator
+from difface_diffusers.int8 import ChannelsLastGroupNorm, Inputs, Int8Layer, count_in_int8, watch_inputs
+from tests.conftest import ddim, tiny_unet
+
+
+def generator():
+    return torch.Generator().manual_seed(0)
+
+
+@pytest.fixture
+def pipe():
+    """A pipeline of layers wide enough."""
+    unet = tiny_unet(block_out_channels=(16, 32))
+    estimator = SwinIREstimator(embed_dim=16, depths=(2,), num_heads=(2,), scale=2, window_size=4, num_feat=16).eval()
+    pipe = DifFacePipeline(unet, estimator, ddim(), default_num_inference_steps=4)
+    pipe.set_progress_bar_config(disable=True)
+    return pipe
+
+
+LAYERS = {
+    "convolution": (lambda: nn.Conv2d(16, 24, 3, padding=1), (2, 16, 9, 7)),
+    "strided": (lambda: nn.Conv2d(16, 24, 3, stride=2, padding=1), (1, 16, 8, 8)),
+    "without bias": (lambda: nn.Conv2d(16, 24, 1, bias=False), (1, 16, 8, 8)),
+    "linear": (lambda: nn.Linear(16, 24), (2, 5, 16)),
+    "linear on a map": (lambda: nn.Linear(16, 24, bias=False), (2, 4, 3, 16)),
+}
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("name", LAYERS)
+def test_a_layer_answers_nearly_as_in_floats(name, dtype):
+    torch.manual_seed(0)
+    make, shape = LAYERS[name]
+    layer, values = make(), torch.randn(shape)
+    inputs = Inputs(values.shape, values.min().item(), values.max().item())
+    with torch.no_grad():
+        expected, answer = layer(values), Int8Layer(layer, inputs)(values.to(dtype))
+    assert answer.dtype is dtype and answer.shape == expected.shape
+    error = (answer.float() - expected).square().mean().sqrt() / expected.std()
+    assert 0.001 < error < 0.02
+
+
+@torch.no_grad()
+def test_integers_are_what_the_formula_says():
+    layer = nn.Linear(16, 16, bias=False)
+    layer.weight.copy_(torch.eye(16) * torch.arange(1, 17).float()[:, None])  # largest weight of each channel: 127
+    integers = Int8Layer(layer, Inputs(torch.Size([1, 1, 16]), -1.0, 4.1))  # steps of 0.02, 50 is zero
+    values = torch.linspace(-2, 5, 16)
+    expected = ((values / 0.02).round() + 50).clamp(0, 255) - 50
+    torch.testing.assert_close(integers(values[None, None])[0, 0], 0.02 * expected * torch.arange(1, 17))
+
+
+@torch.no_grad()
+def test_a_layer_takes_other_shapes_than_that_it_was_laid_out_for():
+    torch.manual_seed(0)
+    layer = nn.Conv2d(16, 16, 3, padding=1)
+    values = torch.randn(3, 16, 12, 10)
+    inputs = Inputs(torch.Size([1, 16, 8, 8]), values.min().item(), values.max().item())
+    torch.testing.assert_close(Int8Layer(layer, inputs)(values), layer(values), atol=0.05, rtol=0)
+
+
+@torch.no_grad()
+def test_what_is_always_0_stays_0():
+    layer = nn.Conv2d(16, 16, 1)
+    layer.weight.zero_()
+    answer = Int8Layer(layer, Inputs(torch.Size([1, 16, 2, 2])))(torch.zeros(1, 16, 2, 2))
+    torch.testing.assert_close(answer, layer(torch.zeros(1, 16, 2, 2)))
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("shape", [(2, 12, 5, 7), (2, 12, 9)])
+def test_the_group_norm_is_torchs(shape):
+    torch.manual_seed(0)
+    norm, mine = nn.GroupNorm(3, 12, eps=1e-4), ChannelsLastGroupNorm(3, 12, eps=1e-4)
+    norm.weight.normal_(), norm.bias.normal_()
+    mine.load_state_dict(norm.state_dict())
+    values = 3 * torch.randn(shape) + 2
+    torch.testing.assert_close(mine(values), norm(values), atol=1e-5, rtol=1e-5)
+    halves = mine.to(torch.bfloat16)(values.bfloat16())
+    assert halves.dtype is torch.bfloat16
+    torch.testing.assert_close(halves.float(), norm(values), atol=0.05, rtol=0.02)
+
+
+@torch.no_grad()
+def test_what_layers_take_is_watched():
+    network = nn.Sequential(nn.Conv2d(3, 16, 1), nn.Conv2d(16, 32, 1), nn.Flatten(), nn.Linear(32, 16))
+    network[1].weight.zero_()
+    calls = [torch.full((2, 3, 1, 1), value) for value in (1.0, -2.0)]
+    taken = torch.cat([network[0](call) for call in calls])
+    with watch_inputs(network) as inputs:
+        for call in calls:
+            network(call)
+    assert set(inputs) == {"1"}  # not the one that takes pixels, nor the one that takes a vector
+    assert inputs["1"] == Inputs(torch.Size([2, 16, 1, 1]), min(taken.min().item(), 0), max(taken.max().item(), 0))
+    assert not network[1]._forward_pre_hooks
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_a_pipeline_restores_nearly_as_in_floats(pipe, faces, dtype):
+    expected = pipe(faces, generator=generator(), output_type="pt").images
+    count_in_int8(pipe, faces, dtype)
+    assert pipe.unet.dtype is pipe.estimator.dtype is dtype
+    assert isinstance(pipe.unet.down_blocks[0].resnets[0].conv1, Int8Layer)
+    assert isinstance(pipe.unet.down_blocks[0].resnets[0].norm1, ChannelsLastGroupNorm)
+    assert isinstance(pipe.estimator.groups[0].blocks[1].mlp_in, Int8Layer)
+    assert type(pipe.unet.conv_in) is type(pipe.unet.conv_out) is nn.Conv2d
+    answer = pipe(faces, generator=generator(), output_type="pt").images.float()
+    assert 0 < (answer - expected).abs().mean() < 0.01
+
+
+def test_faces_are_restored_with_noise_of_their_own(pipe, faces):
+    seen = []
+    pipe.unet.register_forward_pre_hook(lambda _, arguments: seen.append(arguments[0]))
+    count_in_int8(pipe, torch.stack([faces[0], faces[0]]))
+    assert len(seen) == 8
+    assert (seen[0] - seen[4]).abs().mean() > 0.1
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (
+            lambda pipe: pipe.to(torch.bfloat16),
+            r"`pipe` is on cpu in torch.bfloat16; it must be on the CPU in torch.fl",
+        ),
+        (lambda pipe: pipe.to("meta"), "`pipe` is on meta"),
+    ],
+)
+def test_only_single_precision_on_the_cpu(pipe, faces, change, message):
+    change(pipe)
+    with pytest.raises(ValueError, match=message):
+        count_in_int8(pipe, faces)
+
+
+def test_without_faces_nothing_is_changed(pipe):
+    names = {name for name, _ in pipe.unet.named_parameters()}
+    with pytest.raises(ValueError, match="`faces` is empty"):
+        count_in_int8(pipe, [])
+    assert {name for name, _ in pipe.unet.named_parameters()} == names
+
+
+@pytest.mark.slow  # the compiler takes a minute
+def test_a_compiled_pipeline_restores_as_the_other_one(pipe, faces):
+    count_in_int8(pipe, faces)
+    compiled = copy.copy(pipe)
+    expected = pipe(faces, generator=generator(), output_type="pt").images
+    compiled.unet.compile()
+    compiled.estimator.compile()
+    answer = compiled(faces, generator=generator(), output_type="pt").images
+    assert (answer - expected).abs().mean() < 0.002
