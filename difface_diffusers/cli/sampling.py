@@ -82,6 +82,8 @@ def load_pipeline(
     import diffusers
     import torch
 
+    from ..allocation import keep_freed_memory
+
     if args.model is None and (processes is None or processes.is_main_process):
         print("no --model given: using the bundled 128-pixel model")
     pipe = read_pipeline(args.model or bundled, pipeline_class, getattr(torch, args.dtype))
@@ -91,6 +93,8 @@ def load_pipeline(
         pipe.to(device_of(args, processes))
     except (RuntimeError, AssertionError) as error:  # torch raises either for a device that is not there
         raise UsageError(f"--device {args.device} cannot be used: {error}") from error
+    if pipe.device.type == "cpu":
+        keep_freed_memory()
     pipe.set_progress_bar_config(leave=False, desc="denoising", disable=processes is not None)
     try:
         pipe.check_inputs(num_images=1, sampling=pipe.with_defaults(**sampling_of(args)))

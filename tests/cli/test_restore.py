@@ -59,6 +59,13 @@ def test_writes_what_the_pipeline_answers(run, folder, tmp_path, pipe):
     np.testing.assert_array_equal(read(tmp_path / "out" / "a.png"), np.asarray(expected))
 
 
+def test_a_cpu_keeps_the_memory_that_it_frees(run, folder, keeps_memory):
+    assert run(folder, "--device", "cpu") == 0
+    assert len(keeps_memory) == 1
+    assert run(folder, "--device", "cuda:99") == 2
+    assert len(keeps_memory) == 1
+
+
 def test_a_preset_of_the_model(run, folder, tmp_path, pipe, capsys):
     presets = {"fast": {"num_inference_steps": 2, "start_timestep": 300}}
     DifFacePipeline(**pipe.components, presets=presets).save_pretrained(tmp_path / "model")
