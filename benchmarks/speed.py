@@ -165,9 +165,6 @@ VARIANTS = {
     "float16, channels_last, compiled": Variant(torch.float16, channels_last=True, compiled=True),
     "8 bits, float32, compiled": Variant(channels_last=True, compiled=True, int8=True),
     "8 bits, bfloat16, compiled": Variant(torch.bfloat16, channels_last=True, compiled=True, int8=True),
-    "8 bits, bfloat16, compiled, memory kept": Variant(
-        torch.bfloat16, channels_last=True, compiled=True, int8=True, memory_kept=True
-    ),
     "ONNX Runtime": Variant(engine="onnxruntime"),
     "OpenVINO": Variant(engine="openvino"),
     "OpenVINO, bfloat16": Variant(torch.bfloat16, engine="openvino"),
