@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, cast
 
 import torch
-import torch.ao.quantization.fx._decomposed
+import torch.ao.quantization.fx._decomposed  # defines quantize_per_tensor, which a compiler fuses with what it follows
 from PIL import Image
 from torch import nn
 
@@ -149,8 +149,11 @@ def count_in_int8(
         dtype: Of all else that the networks do: `torch.float32`, or `torch.bfloat16`, which halves the traffic of memory.
 
     Raises:
+        TypeError: The pipeline fills holes.
         ValueError: The networks are elsewhere, or not in float32; no faces.
     """
+    if pipe.fills_holes:
+        raise TypeError("`pipe` fills holes; only a DifFacePipeline can count in 8 bits")
     if pipe.device.type != "cpu" or pipe.dtype != torch.float32:
         raise ValueError(f"`pipe` is on {pipe.device} in {pipe.dtype}; it must be on the CPU in torch.float32.")
     if not len(faces):

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from difface_diffusers import DifFacePipeline, SwinIREstimator
+from difface_diffusers import DifFaceInpaintPipeline, DifFacePipeline, LaMaEstimator, SwinIREstimator
 from difface_diffusers.int8 import ChannelsLastGroupNorm, Inputs, Int8Layer, count_in_int8, watch_inputs
 from tests.conftest import ddim, tiny_unet
 
@@ -136,6 +136,14 @@ def test_only_single_precision_on_the_cpu(pipe, faces, change, message):
     change(pipe)
     with pytest.raises(ValueError, match=message):
         count_in_int8(pipe, faces)
+
+
+def test_only_a_pipeline_that_restores(pipe, faces):
+    inpaint = DifFaceInpaintPipeline(
+        pipe.unet, LaMaEstimator(base_channels=4, num_downsamples=2, num_blocks=1), pipe.scheduler
+    )
+    with pytest.raises(TypeError, match="`pipe` fills holes"):
+        count_in_int8(inpaint, faces)
 
 
 def test_without_faces_nothing_is_changed(pipe):
