@@ -91,7 +91,7 @@ def test_the_group_norm_is_torchs(shape):
 def test_what_layers_take_is_watched():
     network = nn.Sequential(nn.Conv2d(3, 16, 1), nn.Conv2d(16, 32, 1), nn.Flatten(), nn.Linear(32, 16))
     network[1].weight.zero_()
-    calls = [torch.full((2, 3, 1, 1), value) for value in (1.0, -2.0)]
+    calls = [torch.full((2, 3, 1, 1), value) for value in (-2.0, 3.0, 0.1)]
     taken = torch.cat([network[0](call) for call in calls])
     with watch_inputs(network) as inputs:
         for call in calls:
