@@ -1,5 +1,3 @@
-import copy
-
 import pytest
 import torch
 from torch import nn
@@ -154,11 +152,10 @@ def test_without_faces_nothing_is_changed(pipe):
 
 
 @pytest.mark.slow  # the compiler takes a minute
-def test_a_compiled_pipeline_restores_as_the_other_one(pipe, faces):
-    count_in_int8(pipe, faces)
-    compiled = copy.copy(pipe)
+def test_a_compiled_pipeline_restores_nearly_as_in_floats(pipe, faces):
     expected = pipe(faces, generator=generator(), output_type="pt").images
-    compiled.unet.compile()
-    compiled.estimator.compile()
-    answer = compiled(faces, generator=generator(), output_type="pt").images
-    assert (answer - expected).abs().mean() < 0.002
+    count_in_int8(pipe, faces)
+    pipe.unet.compile()
+    pipe.estimator.compile()
+    answer = pipe(faces, generator=generator(), output_type="pt").images
+    assert 0 < (answer - expected).abs().mean() < 0.01
