@@ -114,7 +114,7 @@ def draw_curves(figures: StepsReport, path: Path) -> None:
             axis.axhline(figures.reference[metric], color="black", linestyle="--", label="reference")
         axis.set(title=header, xlabel="network calls", xscale="log", xticks=CALLS, xticklabels=CALLS)
         axis.minorticks_off()
-    axes.flat[0].legend()
+    picture.legend(*axes.flat[0].get_legend_handles_labels(), loc="outside lower center", ncols=len(figures.rows) + 1)
     picture.savefig(path, dpi=100)
 
 
