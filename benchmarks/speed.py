@@ -139,8 +139,8 @@ class Variant:
         channels_last: Whether the weights are laid out with their channels innermost.
         compiled: Whether `torch.compile` takes the networks.
         engine: Of `use_engine`.
-        quantised: Whether the engine's prior is one of `quantise_graph`, calibrated on the faces that are restored.
-        int8: Whether the networks are those of `count_in_int8`, calibrated likewise.
+        int8: Whether the engine's prior is one of `quantise_graph`, or without an engine both networks are those of
+            `count_in_int8`, calibrated on the faces that are restored.
         memory_kept: Whether the process keeps the memory that it frees; how much it needs is not measured then.
     """
 
@@ -148,7 +148,6 @@ class Variant:
     channels_last: bool = False
     compiled: bool = False
     engine: str | None = None
-    quantised: bool = False
     int8: bool = False
     memory_kept: bool = False
 
@@ -168,7 +167,7 @@ VARIANTS = {
     "ONNX Runtime": Variant(engine="onnxruntime"),
     "OpenVINO": Variant(engine="openvino"),
     "OpenVINO, bfloat16": Variant(torch.bfloat16, engine="openvino"),
-    "OpenVINO, 8 bits": Variant(engine="openvino", quantised=True),
+    "OpenVINO, 8 bits": Variant(engine="openvino", int8=True),
 }
 
 
@@ -190,10 +189,10 @@ def prepare(pipe: DifFacePipeline, variant: Variant, folder: Path, faces: torch.
     """Return a copy of the pipeline that runs as a variant says; `folder` keeps what is exported for engines."""
     pipe = copy.deepcopy(pipe)
     if variant.engine is not None:
-        graphs = folder / ("quantised" if variant.quantised else "graphs")
+        graphs = folder / ("int8" if variant.int8 else "float")
         if not graphs.exists():
             export_onnx(pipe, graphs)
-            if variant.quantised:
+            if variant.int8:
                 quantise_graph(pipe, graphs, faces)
         use_engine(pipe, graphs, variant.engine, variant.dtype)
         return pipe

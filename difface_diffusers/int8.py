@@ -12,6 +12,7 @@ from PIL import Image
 from torch import nn
 
 from .pipeline_difface import DifFacePipeline
+from .quantisation import restore_one_by_one
 
 
 LOWEST_CHANNELS = 16  # layers that take or make pixels have fewer; they cost little and keep their precision
@@ -159,8 +160,7 @@ def count_in_int8(
     if not len(faces):
         raise ValueError("`faces` is empty; some faces must show the ranges.")
     with watch_inputs(pipe.unet) as of_unet, watch_inputs(pipe.estimator) as of_estimator:
-        for index, face in enumerate(faces):
-            pipe(face, generator=torch.Generator().manual_seed(index), output_type="latent")
+        restore_one_by_one(pipe, faces)
     for network, inputs in ((pipe.unet, of_unet), (pipe.estimator, of_estimator)):
         network.to(memory_format=torch.channels_last)
         layers = {name: Int8Layer(cast(Layer, network.get_submodule(name)), inputs[name]) for name in inputs}

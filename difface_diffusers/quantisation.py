@@ -74,8 +74,13 @@ def record_calls(pipe: DifFacePipeline, faces: list[Image.Image] | torch.Tensor)
 
     handle = pipe.unet.register_forward_pre_hook(record)
     try:
-        for index, face in enumerate(faces):
-            pipe(face, generator=torch.Generator().manual_seed(index), output_type="latent")
+        restore_one_by_one(pipe, faces)
     finally:
         handle.remove()
     return calls
+
+
+def restore_one_by_one(pipe: DifFacePipeline, faces: list[Image.Image] | torch.Tensor) -> None:
+    """Restore faces with the pipeline's defaults and noise of their own, for what its networks show meanwhile."""
+    for index, face in enumerate(faces):
+        pipe(face, generator=torch.Generator().manual_seed(index), output_type="latent")

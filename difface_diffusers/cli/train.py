@@ -8,7 +8,6 @@ from typing import Any
 
 
 DATA_HELP = "clean aligned faces: a folder of images, Parquet or tar files, 'faces-{000..010}.tar', or ORG/NAME[:SPLIT] of the Hub"
-MONITORING = ("validation", "tensorboard", "push_to_hub", "private")  # options that come before the config's
 
 
 def add_parser(subparsers: argparse._SubParsersAction) -> None:
@@ -50,8 +49,9 @@ def run(args: argparse.Namespace) -> int:
         config = training.load_config(config_class, path)
         if args.init_from is not None:
             config = dataclasses.replace(config, initial_weights=args.init_from)
-        options = {name: getattr(args, name) for name in MONITORING if getattr(args, name) is not None}
-        config = dataclasses.replace(config, monitoring=dataclasses.replace(config.monitoring, **options))
+        options = {field.name: getattr(args, field.name) for field in dataclasses.fields(config.monitoring)}
+        given = {name: value for name, value in options.items() if value is not None}
+        config = dataclasses.replace(config, monitoring=dataclasses.replace(config.monitoring, **given))
         result = train(config, args.data, args.output)
     except (ValueError, OSError, ImportError) as error:
         print(f"difface train: {error}", file=sys.stderr)

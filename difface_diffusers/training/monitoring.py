@@ -51,13 +51,11 @@ class Monitor:
         step: int,
     ) -> None:
         monitoring = task.config.monitoring
-        self.task, self.averaged, self.config, self.accelerator, self.output = (
-            task,
-            averaged,
-            config,
-            accelerator,
-            output,
-        )
+        self.task = task
+        self.averaged = averaged
+        self.config = config
+        self.accelerator = accelerator
+        self.output = output
         self.held_out = None if monitoring.validation is None else dataset.held_out(monitoring.validation)
         sheet_faces = torch.utils.data.default_collate([dataset[position] for position in range(SHEET_FACES)])
         self.sheet_batch = to_device(sheet_faces, accelerator.device)

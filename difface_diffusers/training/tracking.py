@@ -34,11 +34,10 @@ class Record:
         self.lines: list[dict[str, float]] = []
         self.writer = _summary_writer(output / "tensorboard", step) if tensorboard else None
         if self.log.is_file():
-            lines = [line for line in self.log.read_text().splitlines(keepends=True) if line.endswith("\n")]
-            lines = [line for line in lines if json.loads(line)["step"] <= step]
-            self.lines = [json.loads(line) for line in lines]
+            whole = [line for line in self.log.read_text().splitlines(keepends=True) if line.endswith("\n")]
+            self.lines = [line for line in map(json.loads, whole) if line["step"] <= step]
             with whole_file(self.log) as file:
-                file.write("".join(lines).encode())
+                file.write("".join(map(_as_text, self.lines)).encode())
 
     def close(self) -> None:
         """Write what TensorBoard still holds back."""
@@ -50,7 +49,7 @@ class Record:
         line = {"step": step, **figures}
         self.lines.append(line)
         with self.log.open("a") as file:
-            file.write(json.dumps(line) + "\n")
+            file.write(_as_text(line))
         if self.writer is not None:
             for name, value in figures.items():
                 self.writer.add_scalar(name.replace(".", "/"), value, step)
@@ -71,6 +70,10 @@ class Record:
         picture.save(path)
         if self.writer is not None:
             self.writer.add_image("sheet", np.asarray(picture), step, dataformats="HWC")
+
+
+def _as_text(line: dict[str, float]) -> str:
+    return json.dumps(line) + "\n"
 
 
 def _summary_writer(folder: Path, step: int) -> Any:
