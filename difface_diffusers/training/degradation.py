@@ -5,7 +5,7 @@ Before it, a face may be printed in halftone, which is not among the paper's deg
 Images are `[H,W,3]`, RGB, float32 in [0,1]. All randomness comes from the NumPy generator that is passed in.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
@@ -30,6 +30,8 @@ class DegradationRanges:
         noise_sigma: standard deviation of the white noise, in 8-bit levels (0 to 255).
         jpeg_quality: quality of the JPEG round trip, 1 to 100.
         gray_probability: share of pairs of which both sides become gray.
+        mild_probability: share of faces for which the ranges of blur, shrinking, noise and JPEG are all cut to the same random
+            part at their harmless end; drawn from the whole ranges, hardly any face is nearly clean.
         halftone_probability: share of faces that are printed in halftone before everything else.
         halftone_pitch: distance between the print's dots, pixels.
     """
@@ -39,6 +41,7 @@ class DegradationRanges:
     noise_sigma: tuple[float, float] = (0.0, 20.0)
     jpeg_quality: tuple[float, float] = (30.0, 100.0)
     gray_probability: float = 0.01
+    mild_probability: float = 0.0
     halftone_probability: float = 0.0
     halftone_pitch: tuple[float, float] = (8.0, 24.0)
 
@@ -54,9 +57,18 @@ class DegradationRanges:
             low, high = getattr(self, name)
             if not lowest <= low <= high <= highest:
                 raise ValueError(f"`{name}` is ({low}, {high}); it must be (low, high) within {lowest} .. {highest}.")
-        for name in ("gray_probability", "halftone_probability"):
+        for name in ("gray_probability", "mild_probability", "halftone_probability"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"`{name}` is {getattr(self, name)}; it must be within 0 .. 1.")
+
+    def cut(self, share: float) -> "DegradationRanges":
+        """Return the ranges of which blur, shrinking, noise and JPEG keep but `share` of their width, at the harmless end."""
+        kept = {}
+        for name in ("blur_sigma", "downscale", "noise_sigma"):
+            low, high = getattr(self, name)
+            kept[name] = (low, low + share * (high - low))
+        worst, best = self.jpeg_quality
+        return replace(self, **kept, jpeg_quality=(best - share * (best - worst), best))
 
 
 def gaussian_kernel(radius: int, sigma_x: float, sigma_y: float, angle: float) -> np.ndarray:
@@ -130,6 +142,8 @@ def draw_degradation(
     ranges: DegradationRanges, height: int, width: int, rng: np.random.Generator
 ) -> tuple[Degradation, np.ndarray]:
     """Draw what happens to a face of `height` x `width` pixels, and the white noise `[h,w,3]` of deviation 1 for it."""
+    if ranges.mild_probability and rng.random() < ranges.mild_probability:
+        ranges = ranges.cut(rng.random())
     relative_size = min(height, width) / REFERENCE_SIZE
     low, high = (sigma * relative_size for sigma in ranges.blur_sigma)
     sigma_x = sigma_y = rng.uniform(low, high)

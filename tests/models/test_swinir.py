@@ -95,6 +95,8 @@ def test_answers_in_the_size_of_any_input(size):
         {"scale": 4, "window_size": 3},
         {"scale": 1, "image_skips": True},
         {"in_channels": 1, "scale": 4, "image_skips": True},
+        {"refinement_blocks": 1},
+        {"in_channels": 1, "scale": 4, "window_size": 3, "refinement_blocks": 2},
     ],
 )
 def test_answers_for_other_arguments(changes):
@@ -188,9 +190,9 @@ def test_image_range_scales_what_goes_in_and_out():
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("image_skips", [False, True])
-def test_every_parameter_matters(image_skips):
-    model, image = tiny(scale=4, image_skips=image_skips), picture(1, 3, 16, 16)
+@pytest.mark.parametrize("changes", [{}, {"image_skips": True}, {"refinement_blocks": 2}])
+def test_every_parameter_matters(changes):
+    model, image = tiny(scale=4, **changes), picture(1, 3, 16, 16)
     answer = model(image)
     for name, parameter in model.named_parameters():
         kept = parameter.clone()
@@ -218,6 +220,29 @@ def test_skips_bring_the_details_of_their_place():
     rows, columns = ((model(changed) - model(image)).abs().amax(dim=(0, 1)) > 1e-6).nonzero(as_tuple=True)
     assert 20 in rows and 24 in columns
     assert rows.min() > 20 - 16 and rows.max() < 20 + 16 and columns.min() > 24 - 16 and columns.max() < 24 + 16
+
+
+@torch.no_grad()
+def test_refinement_starts_as_nothing():
+    plain, refined = tiny(), SwinIREstimator(**TINY, refinement_blocks=2).eval()
+    missing = refined.load_state_dict(plain.state_dict(), strict=False).missing_keys
+    assert missing and all(name.startswith("refinement.") for name in missing)
+    image = picture(1, 3, 13, 20)
+    assert torch.equal(refined(image), plain(image))
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("img_range", [1.0, 4.0])
+def test_refinement_takes_the_image_back_and_adds(img_range):
+    model, image = tiny(refinement_blocks=2, img_range=img_range), picture(1, 3, 13, 20)
+    weights, bias = model.refinement.conv_out.parameters()
+    nn.init.zeros_(weights)
+    bias.copy_(torch.tensor([0.0, 1, 0, 1] + 4 * [0.0] + 4 * [0.0] + 4 * [0.5 * img_range]))  # every second column; blue
+    answer = model(image)
+    blue = torch.tensor([0, 0, 0.5]).view(3, 1, 1)
+    torch.testing.assert_close(answer[..., 1::2], image[..., 1::2] + blue, rtol=0, atol=1e-5)
+    bias.zero_()
+    torch.testing.assert_close(answer[..., ::2], model(image)[..., ::2] + blue, rtol=0, atol=1e-5)
 
 
 # Training
@@ -286,6 +311,8 @@ def test_compiles_without_graph_breaks():
     ("changes", "message"),
     [
         ({"scale": 6}, r"`scale` is 6; it must be a power of two"),
+        ({"refinement_blocks": -1}, r"`refinement_blocks` is -1 .* must be 0 or more"),
+        ({"scale": 1, "refinement_blocks": 1}, r"`refinement_blocks` is 1 and `scale` 1; .* at least 2"),
         ({"scale": 0}, r"`scale` is 0; it must be above 0"),
         ({"window_size": 0}, r"`window_size` is 0"),
         ({"img_range": 0.0}, r"`img_range` is 0.0"),

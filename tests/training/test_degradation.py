@@ -154,6 +154,33 @@ def test_halftone_comes_first_and_only_when_asked_for(without_jpeg):
     assert 30 < sum(printed) < 70
 
 
+def test_cut_ranges_keep_their_harmless_end():
+    ranges = DegradationRanges((0.1, 10.1), (0.8, 32.8), (1.0, 21.0), (30.0, 100.0), halftone_probability=0.3)
+    cut = ranges.cut(0.25)
+    assert cut.blur_sigma == pytest.approx((0.1, 2.6))
+    assert cut.downscale == pytest.approx((0.8, 8.8))
+    assert cut.noise_sigma == pytest.approx((1.0, 6.0))
+    assert cut.jpeg_quality == pytest.approx((82.5, 100.0))
+    assert cut.halftone_probability == 0.3
+    assert ranges.cut(1.0) == ranges
+
+
+def test_mild_faces_are_spared_in_all_respects():
+    def severities(probability):
+        ranges = DegradationRanges(mild_probability=probability)
+        drawn = [draw_degradation(ranges, 512, 512, rng(seed))[0] for seed in range(400)]
+        return np.array(
+            [[d.sigma_x / 15, (d.downscale - 0.8) / 31.2, d.noise_sigma / 20, (100 - d.jpeg_quality) / 70] for d in drawn]
+        )
+
+    usual, mild, some = (severities(probability) for probability in (0.0, 1.0, 0.25))
+    assert usual.mean() == pytest.approx(0.5, abs=0.03)
+    assert mild.mean() == pytest.approx(0.25, abs=0.03)
+    assert np.corrcoef(mild.T)[np.triu_indices(4, 1)].min() > 0.3
+    assert some.mean() == pytest.approx(0.75 * 0.5 + 0.25 * 0.25, abs=0.03)
+    assert (mild.max(axis=1) < 0.1).mean() == pytest.approx(0.1 + 0.1**4 * (0.1**-3 - 1) / 3, abs=0.04)
+
+
 # The whole degradation
 
 
@@ -331,7 +358,7 @@ def test_impossible_ranges_are_refused(name, value):
         DegradationRanges(**{name: value})
 
 
-@pytest.mark.parametrize("name", ["gray_probability", "halftone_probability"])
+@pytest.mark.parametrize("name", ["gray_probability", "mild_probability", "halftone_probability"])
 @pytest.mark.parametrize("probability", [-0.1, 1.1])
 def test_impossible_probability_is_refused(name, probability):
     with pytest.raises(ValueError, match=rf"`{name}` is {probability}; it must be within 0 .. 1"):
