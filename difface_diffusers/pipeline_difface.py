@@ -2,7 +2,7 @@
 
 import inspect
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import numpy as np
@@ -17,9 +17,18 @@ from PIL import Image
 from .image_processing import OUTPUT_TYPES, from_tensors, resize, to_tensors
 from .models import DifFaceUNet2DModel, DiffusedEstimator, SRCNNEstimator, SwinIREstimator
 from .models.estimator import diffuse
-from .timesteps import check_scheduler, guided_step, predict_clean, set_timesteps, wants_variance
+from .timesteps import (
+    check_scheduler,
+    guided_step,
+    predict_clean,
+    set_timesteps,
+    timesteps_with_noise,
+    wants_variance,
+)
 
 
+AUTO = "auto"
+AUTO_SPACING = 10  # timesteps; faces whose starts differ by less run in one chain
 LMS_ORDER = 4
 
 
@@ -44,15 +53,20 @@ class Sampling:
 
     Attributes:
         num_inference_steps: network calls K.
-        start_timestep: N.
+        start_timestep: N, or "auto".
         eta: share of fresh noise in each step.
         s_noise: factor on the noise of x_N.
     """
 
     num_inference_steps: int
-    start_timestep: int
+    start_timestep: int | str
     eta: float
     s_noise: float
+
+    def starting_at(self, start_timestep: int) -> "Sampling":
+        """Return the same from another timestep, with no more calls than there are timesteps."""
+        calls = min(self.num_inference_steps, start_timestep)
+        return replace(self, start_timestep=start_timestep, num_inference_steps=calls)
 
 
 SAMPLING_ARGUMENTS = tuple(entry.name for entry in fields(Sampling))
@@ -86,6 +100,8 @@ class DifFacePipeline(DiffusionPipeline):
         default_s_noise: see `__call__`.
         presets: by name, a dictionary of those four arguments of `__call__` that go together; what it leaves out is the
             default. Saved with the pipeline.
+        noise_margin: how many times as strong as the estimator's disagreement with itself the noise of x_N is where
+            `start_timestep` is "auto"; `None` if that has not been measured for these networks.
 
     Raises:
         ValueError: a preset has a setting that is none of the four.
@@ -101,10 +117,11 @@ class DifFacePipeline(DiffusionPipeline):
         estimator: DiffusedEstimator | SwinIREstimator | SRCNNEstimator,
         scheduler: SchedulerMixin,
         default_num_inference_steps: int = 100,
-        default_start_timestep: int = 400,
+        default_start_timestep: int | str = 400,
         default_eta: float = 0.5,
         default_s_noise: float = 1.0,
         presets: dict | None = None,  # `from_pretrained` cannot check a parametrised type
+        noise_margin: float | None = None,
     ) -> None:
         super().__init__()
         presets = {name: dict(settings) for name, settings in (presets or {}).items()}
@@ -120,6 +137,8 @@ class DifFacePipeline(DiffusionPipeline):
             default_s_noise=default_s_noise,
             presets=presets,
         )
+        if noise_margin is not None:
+            self.register_to_config(noise_margin=noise_margin)
         self._num_timesteps = 0
         self._interrupt = False
 
@@ -144,7 +163,7 @@ class DifFacePipeline(DiffusionPipeline):
         self,
         image: Image.Image | np.ndarray | torch.Tensor | list,
         num_inference_steps: int | None = None,
-        start_timestep: int | None = None,
+        start_timestep: int | str | None = None,
         eta: float | None = None,
         num_samples: int = 1,
         generator: torch.Generator | list[torch.Generator] | None = None,
@@ -164,7 +183,8 @@ class DifFacePipeline(DiffusionPipeline):
             num_inference_steps: network calls K, 1 .. N. `None` means what `preset` says, or the default saved with the
                 pipeline, here and in the next two.
             start_timestep: N, where the chain begins on the prior's own scale of 1 .. 1000. A larger N survives worse
-                degradations and keeps less of the input.
+                degradations and keeps less of the input. "auto" chooses one for each face, see `choose_starts`; a face that
+                starts below K gets as many calls as there are timesteps.
             eta: share of fresh noise in each step, 0 (deterministic) .. 1; for DDIM (Song et al. 2021, eq. 16), other
                 schedulers ignore it.
             num_samples: restorations per input image.
@@ -174,7 +194,8 @@ class DifFacePipeline(DiffusionPipeline):
             output_type: "pil", "np" or "pt"; "latent" for what the chain ends with, neither resized nor clamped.
             return_dict: `False` returns the tuple (images, estimates).
             callback_on_step_end: called as `callback(pipe, step, timestep, tensors)` after each call of the prior; may
-                return changed `latents`. Setting `pipe._interrupt = True` ends the chain with what it has.
+                return changed `latents`. Setting `pipe._interrupt = True` ends the chain with what it has. Faces that "auto"
+                lets start at different timesteps run in chains of their own, one after the other, and so do their callbacks.
             callback_on_step_end_tensor_inputs: what `tensors` holds, `["latents"]` unless given: `latents` is x_t,
                 `pred_original_sample` the clean face the prior believes in now, `[N*num_samples,3,S,S]` in [-1,1].
             s_noise: factor on the noise of x_N, above 0 and at most 2; `None` as above. A little above 1 makes up for the
@@ -215,25 +236,30 @@ class DifFacePipeline(DiffusionPipeline):
 
         # 2. The degraded faces at the model's size, and the estimator's guess of the clean ones: [N,3,S,S] in [0,1]
         degraded = torch.cat([resize(picture[None].to(device), self.model_size) for picture in pictures])
-        estimates = self.estimate(degraded).repeat_interleave(num_samples, dim=0)  # from here on one row per sample
+        estimates = self.estimate(degraded)
+        starts = self.choose_starts(degraded, estimates, sampling.start_timestep)
+        estimates = estimates.repeat_interleave(num_samples, dim=0)  # from here on one row per sample
 
-        # 3. The guess noised to the state the chain starts from: [N*num_samples,3,S,S] float32
-        latents, timesteps = self.prepare_latents(estimates, sampling, generator, latents)
+        # 3. Chain by chain, the guess noised to the state it starts from, and the walk back to x_0: [N*num_samples,3,S,S]
+        restored = estimates * 2 - 1  # what stays of faces whose chain is never begun
+        for start, rows in rows_by_start(starts, num_samples).items():
+            chain, chain_generator = sampling.starting_at(start), rows_of(generator, rows)
+            x_n, timesteps = self.prepare_latents(estimates[rows], chain, chain_generator, latents)
+            restored[rows] = self.denoise(
+                x_n, timesteps, chain.eta, chain_generator, callback_on_step_end, callback_on_step_end_tensor_inputs
+            )
+            if self.interrupt:
+                break
 
-        # 4. The walk back to x_0
-        latents = self.denoise(
-            latents, timesteps, sampling.eta, generator, callback_on_step_end, callback_on_step_end_tensor_inputs
-        )
-
-        # 5. Back to [0,1], to the size of each input and to the type asked for
+        # 4. Back to [0,1], to the size of each input and to the type asked for
         if output_type == "latent":
-            images, estimates = latents, estimates * 2 - 1
+            images, estimates = restored, estimates * 2 - 1
         else:
             sizes = [picture.shape[-2:] for picture in pictures for _ in range(num_samples)]
-            images = from_tensors(to_sizes(latents / 2 + 0.5, sizes), output_type)
+            images = from_tensors(to_sizes(restored / 2 + 0.5, sizes), output_type)
             estimates = from_tensors(to_sizes(estimates, sizes), output_type)
 
-        # 6. Offload
+        # 5. Offload
         self.maybe_free_model_hooks()
         if not return_dict:
             return images, estimates
@@ -288,10 +314,7 @@ class DifFacePipeline(DiffusionPipeline):
                 f" the UNet has {self.unet.config.out_channels} output channels; 6 are needed."
             )
         check_integer("num_samples", num_samples, 1, None)
-        check_integer("start_timestep", sampling.start_timestep, 1, self.scheduler.config.num_train_timesteps)
-        check_integer(
-            "num_inference_steps", sampling.num_inference_steps, 1, sampling.start_timestep, "`start_timestep`"
-        )
+        self._check_steps(sampling, latents)
         if not is_number(sampling.eta) or not 0 <= sampling.eta <= 1:
             raise ValueError(f"`eta` is {sampling.eta!r}; it must be a number within 0 .. 1.")
         if not is_number(sampling.s_noise) or not 0 < sampling.s_noise <= 2:
@@ -304,6 +327,20 @@ class DifFacePipeline(DiffusionPipeline):
                 f"`callback_on_step_end_tensor_inputs` has {sorted(unknown)}; known are {self._callback_tensor_inputs}."
             )
         self._check_noise(num_images * num_samples, generator, latents)
+
+    def _check_steps(self, sampling: Sampling, latents: torch.Tensor | None) -> None:
+        last, start = self.scheduler.config.num_train_timesteps, sampling.start_timestep
+        if isinstance(start, str) and start != AUTO:
+            raise ValueError(f"`start_timestep` is {start!r}; it must be an integer or 'auto'.")
+        if start != AUTO:
+            check_integer("start_timestep", start, 1, last)
+            check_integer("num_inference_steps", sampling.num_inference_steps, 1, start, "`start_timestep`")
+            return
+        check_integer("num_inference_steps", sampling.num_inference_steps, 1, last)
+        if self.config.get("noise_margin") is None:
+            raise ValueError("`start_timestep` is 'auto', for which this pipeline has no `noise_margin`; give a number.")
+        if latents is not None:
+            raise ValueError("`start_timestep` is 'auto' and `latents` were given; a number must say how noisy they are.")
 
     def _check_noise(
         self, count: int, generator: torch.Generator | list[torch.Generator] | None, latents: torch.Tensor | None
@@ -338,6 +375,27 @@ class DifFacePipeline(DiffusionPipeline):
         """
         guess = self.estimator(*(tensor.to(self.estimator.dtype) for tensor in (degraded, *conditions))).float()
         return resize(guess, self.model_size).clamp(0, 1)
+
+    def choose_starts(
+        self, degraded: torch.Tensor, estimates: torch.Tensor, start_timestep: int | str
+    ) -> list[int]:
+        """Return N of each face: `start_timestep`, or where that is "auto" one whose noise buries the guess's error.
+
+        The estimator is asked about the mirror image too. The less it knows of a face, the more its two answers differ. N is
+        the first multiple of 10 that has `noise_margin` times as much noise as the root mean square of the difference.
+
+        Args:
+            degraded: faces `[B,3,S,S]` in [0,1].
+            estimates: the estimator's answers, of the same shape.
+            start_timestep: see `__call__`.
+        """
+        if start_timestep != AUTO:
+            return [int(start_timestep)] * len(degraded)
+        mirrored = self.estimate(degraded.flip(-1)).flip(-1)
+        disagreement = 2 * (estimates - mirrored).square().mean(dim=(1, 2, 3)).sqrt()  # on the scale of [-1,1]
+        starts = timesteps_with_noise(self.scheduler, self.config.noise_margin * disagreement)
+        last = self.scheduler.config.num_train_timesteps
+        return [min(-(-start // AUTO_SPACING) * AUTO_SPACING, last) for start in starts]
 
     def predict_noise(self, scaled_sample: torch.Tensor, timestep: torch.Tensor) -> torch.Tensor:
         """Return epsilon, `[B,3,S,S]` float32, with the three channels of the variance if the scheduler wants them."""
@@ -417,6 +475,19 @@ class DifFacePipeline(DiffusionPipeline):
         known = {"eta": eta, "generator": generator, "order": min(step + 1, LMS_ORDER)}
         accepted = inspect.signature(self.scheduler.step).parameters
         return {name: value for name, value in known.items() if name in accepted}
+
+
+def rows_by_start(starts: Sequence[int], num_samples: int = 1) -> dict[int, list[int]]:
+    """Return which rows of a batch, each face's samples next to each other, start at each timestep."""
+    rows: dict[int, list[int]] = {}
+    for face, start in enumerate(starts):
+        rows.setdefault(start, []).extend(range(face * num_samples, (face + 1) * num_samples))
+    return rows
+
+
+def rows_of(generator: list[torch.Generator] | None, rows: Sequence[int]) -> list[torch.Generator] | None:
+    """Return the generators of some rows of a batch."""
+    return None if generator is None else [generator[row] for row in rows]
 
 
 def to_sizes(batch: torch.Tensor, sizes: Sequence[Sequence[int]]) -> list[torch.Tensor]:

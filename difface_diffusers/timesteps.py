@@ -127,6 +127,18 @@ def space_out(count: int, start: int) -> list[int]:
     return timesteps[::-1]
 
 
+def timesteps_with_noise(scheduler: SchedulerMixin, levels: torch.Tensor) -> list[int]:
+    """Return for each of `levels`, `[B]`, the first timestep of 1 .. T whose noise is at least so strong; T where none is.
+
+    Args:
+        scheduler: holds the cumulative alphas.
+        levels: standard deviations of the noise where the clean face, in [-1,1], has the factor 1.
+    """
+    alphas_cumprod = scheduler.alphas_cumprod.cpu().double()
+    known = ((1 - alphas_cumprod) / alphas_cumprod).sqrt()
+    return torch.searchsorted(known, levels.cpu().double()).clamp(1, len(known)).tolist()
+
+
 def _set(scheduler: SchedulerMixin, steps: int, start_timestep: int, device: torch.device | str | None) -> None:
     total = round(steps * scheduler.config.num_train_timesteps / start_timestep)
     scheduler.set_timesteps(total, device=device)
@@ -169,7 +181,7 @@ def predict_clean(
     Args:
         scheduler: holds the cumulative alphas.
         epsilon: predicted noise, `[B,3,H,W]`.
-        timestep: of the prediction.
+        timestep: of the prediction, one or `[B]`.
         scaled_sample: x_t as the network saw it, that is after `scale_model_input`.
     """
     return imply_clean(scheduler, epsilon, timestep, scaled_sample).clamp(-1, 1)
@@ -179,7 +191,7 @@ def imply_clean(
     scheduler: SchedulerMixin, epsilon: torch.Tensor, timestep: torch.Tensor, scaled_sample: torch.Tensor
 ) -> torch.Tensor:
     """Return what `predict_clean` clamps."""
-    alpha_cumprod = scheduler.alphas_cumprod.to(scaled_sample.device)[timestep.long()]
+    alpha_cumprod = scheduler.alphas_cumprod.to(scaled_sample.device)[timestep.long()].view(-1, 1, 1, 1)
     return (scaled_sample - (1 - alpha_cumprod).sqrt() * epsilon) / alpha_cumprod.sqrt()
 
 
@@ -187,7 +199,7 @@ def imply_noise(
     scheduler: SchedulerMixin, clean: torch.Tensor, timestep: torch.Tensor, scaled_sample: torch.Tensor
 ) -> torch.Tensor:
     """Return the noise prediction that implies a clean face in [-1,1]: the inverse of `predict_clean`."""
-    alpha_cumprod = scheduler.alphas_cumprod.to(scaled_sample.device)[timestep.long()]
+    alpha_cumprod = scheduler.alphas_cumprod.to(scaled_sample.device)[timestep.long()].view(-1, 1, 1, 1)
     return (scaled_sample - alpha_cumprod.sqrt() * clean) / (1 - alpha_cumprod).sqrt()
 
 

@@ -372,6 +372,92 @@ class TestCallbacks:
         torch.testing.assert_close(output.images, torch.full_like(faces, 0.5))
 
 
+class Lopsided(DiffusedEstimator):
+    """Answers a gray that grows from left to right, the more so the brighter the face: never the same of the mirror image."""
+
+    def __init__(self):
+        super().__init__()
+        self.ramp = torch.nn.Parameter(torch.linspace(-1, 1, SIZE), requires_grad=False)
+
+    def forward(self, image):
+        return 0.5 + 0.02 * image.mean(dim=(1, 2, 3), keepdim=True) * self.ramp.expand_as(image)
+
+
+class TestAutoStart:
+    @pytest.fixture
+    def pipe(self, pipe):
+        pipe = DifFacePipeline(**pipe.components | {"estimator": Lopsided()}, default_num_inference_steps=4,
+                               noise_margin=30.0)  # fmt: skip
+        pipe.set_progress_bar_config(disable=True)
+        return pipe
+
+    @pytest.fixture
+    def faces(self, faces):
+        return torch.cat([faces * 0.2, faces[:1], faces[:1] * 0.2])
+
+    def test_noise_is_as_many_times_stronger_than_the_answers_differ(self, pipe, faces):
+        starts = pipe.choose_starts(faces, pipe.estimate(faces), "auto")
+        levels = ((1 - pipe.scheduler.alphas_cumprod) / pipe.scheduler.alphas_cumprod).sqrt()
+        for face, start in zip(faces, starts, strict=True):
+            differ = 2 * 2 * 0.02 * face.mean() * pipe.estimator.ramp.square().mean().sqrt()
+            assert levels[start - 10] < 30 * differ <= levels[start]
+        assert len(set(starts)) > 1 and all(start % 10 == 0 for start in starts)
+
+    def test_one_that_agrees_with_itself_starts_low_and_one_without_a_clue_at_the_top(self, pipe, faces):
+        pipe.estimator.ramp.zero_()
+        assert pipe.choose_starts(faces, pipe.estimate(faces), "auto") == [10] * 4
+        pipe.estimator.ramp.copy_(torch.linspace(-1, 1, SIZE))
+        pipe.register_to_config(noise_margin=1e6)
+        assert pipe.choose_starts(faces, pipe.estimate(faces), "auto") == [1000] * 4
+
+    def test_each_face_is_as_from_its_own_start(self, pipe, faces):
+        starts = pipe.choose_starts(faces, pipe.estimate(faces), "auto")
+        together = pipe(
+            faces, start_timestep="auto", num_samples=2, generator=generators(*range(8)), output_type="latent"
+        )
+        for index, start in enumerate(starts):
+            seeds = generators(2 * index, 2 * index + 1)
+            alone = pipe(faces[[index]], start_timestep=start, num_samples=2, generator=seeds, output_type="latent")
+            rows = slice(2 * index, 2 * index + 2)
+            torch.testing.assert_close(together.images[rows], alone.images, rtol=0, atol=1e-5)
+            torch.testing.assert_close(together.estimates[rows], alone.estimates)
+
+    def test_a_low_start_has_no_more_calls_than_timesteps(self, pipe, faces):
+        pipe.estimator.ramp.zero_()
+        pipe(faces, start_timestep="auto", num_inference_steps=50)
+        assert pipe.num_timesteps == 10
+
+    def test_an_interruption_leaves_later_chains_at_the_estimate(self, pipe, faces):
+        def stop(pipe, step, timestep, tensors):
+            seen.append(tensors["latents"])
+            pipe._interrupt = True
+
+        seen = []
+        output = pipe(faces, start_timestep="auto", callback_on_step_end=stop, output_type="latent")
+        assert [len(latents) for latents in seen] == [3]
+        together = [0, 1, 3]
+        torch.testing.assert_close(output.images[together], seen[0])
+        torch.testing.assert_close(output.images[2], output.estimates[2])
+
+    def test_can_be_the_default_and_is_saved(self, pipe, faces, tmp_path):
+        pipe.register_to_config(default_start_timestep="auto")
+        pipe.components["estimator"] = pipe.estimator = tiny_estimator()
+        pipe.save_pretrained(tmp_path)
+        loaded = DifFacePipeline.from_pretrained(tmp_path)
+        assert loaded.config.noise_margin == 30.0
+        given = pipe(faces, start_timestep="auto", generator=generators(*range(4)), output_type="pt").images
+        by_default = loaded(faces, generator=generators(*range(4)), output_type="pt").images
+        torch.testing.assert_close(by_default, given)
+
+    def test_needs_a_margin_and_no_latents(self, pipe, faces):
+        with pytest.raises(ValueError, match="`start_timestep` is 'auto' and `latents` were given"):
+            pipe(faces, start_timestep="auto", latents=torch.zeros(4, 3, SIZE, SIZE))
+        with pytest.raises(ValueError, match="`num_inference_steps` is 1001; .* at most 1000"):
+            pipe(faces, start_timestep="auto", num_inference_steps=1001)
+        with pytest.raises(ValueError, match="`start_timestep` is 'auto', for which this pipeline has no `noise_margin`"):
+            DifFacePipeline(**pipe.components)(faces, start_timestep="auto")
+
+
 class TestErrors:
     @pytest.mark.parametrize(
         "arguments, message",
@@ -382,6 +468,7 @@ class TestErrors:
             ({"num_inference_steps": True}, r"`num_inference_steps` is True; it must be an integer"),
             ({"start_timestep": 0}, r"`start_timestep` is 0; it must be at least 1 and at most 1000"),
             ({"start_timestep": 1001}, r"`start_timestep` is 1001"),
+            ({"start_timestep": "late"}, r"`start_timestep` is 'late'; it must be an integer or 'auto'"),
             ({"eta": -0.1}, r"`eta` is -0.1; it must be a number within 0 .. 1"),
             ({"eta": 1.1}, r"`eta` is 1.1"),
             ({"eta": float("nan")}, r"`eta` is nan"),

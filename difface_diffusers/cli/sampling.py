@@ -37,7 +37,12 @@ def add_sampling_arguments(parser: argparse.ArgumentParser) -> None:
         "--preset", metavar="P", help="settings of the next four that are saved with the model, by name"
     )
     model.add_argument("--steps", type=int, metavar="K", help="network calls per face")
-    model.add_argument("--start", type=int, metavar="N", help="start timestep, 1 .. 1000; higher invents more")
+    model.add_argument(
+        "--start",
+        type=number_or_auto,
+        metavar="N",
+        help="start timestep, 1 .. 1000; higher invents more; auto: for each face by its damage, if the model can",
+    )
     model.add_argument("--eta", type=float, metavar="E", help="share of fresh noise in each step, 0 .. 1")
     model.add_argument("--s-noise", type=float, metavar="F", help="factor on the first noise; 1.03 draws more detail")
     model.add_argument("--scheduler", choices=SCHEDULERS, help="instead of the model's own")
@@ -46,6 +51,11 @@ def add_sampling_arguments(parser: argparse.ArgumentParser) -> None:
     model.add_argument("--device", metavar="D", help="cpu, cuda, cuda:1, mps; the best there is unless given")
     model.add_argument("--dtype", choices=["float32", "bfloat16", "float16"], default="float32")
     model.add_argument("--batch-size", type=int, default=8, metavar="B", help="faces per batch")
+
+
+def number_or_auto(text: str) -> int | str:
+    """Return the number that a text holds, or "auto"."""
+    return text if text == "auto" else int(text)
 
 
 def sampling_of(args: argparse.Namespace) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from PIL import Image
 
 from ..evaluation.sheets import sheet
 from ..models.unet import DifFaceUNet2DModel
-from ..pipeline_difface import DifFacePipeline
+from ..pipeline_difface import DifFacePipeline, rows_by_start, rows_of
 from ..timesteps import imply_clean
 from .config import StudentConfig
 from .data import FaceDataset
@@ -65,12 +65,19 @@ class StudentTask:
     def _teach(
         self, degraded: torch.Tensor, generators: list[torch.Generator] | None = None
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Return x_N as the networks see it, its timestep, and the teacher's x_0."""
+        """Return x_N as the networks see it, its timesteps `[B]`, and the teacher's x_0."""
         teacher = self.teacher.to(degraded.device)
         sampling = teacher.with_defaults()
-        latents, timesteps = teacher.prepare_latents(teacher.estimate(degraded), sampling, generators, None)
-        scaled = teacher.scheduler.scale_model_input(latents, timesteps[0])
-        return scaled, timesteps[0], teacher.denoise(latents, timesteps, sampling.eta, None, None, [])
+        estimates = teacher.estimate(degraded)
+        starts = teacher.choose_starts(degraded, estimates, sampling.start_timestep)
+        scaled, target, first = torch.empty_like(estimates), torch.empty_like(estimates), torch.empty(len(estimates))
+        for start, rows in rows_by_start(starts).items():
+            chain = sampling.starting_at(start)
+            latents, timesteps = teacher.prepare_latents(estimates[rows], chain, rows_of(generators, rows), None)
+            scaled[rows] = teacher.scheduler.scale_model_input(latents, timesteps[0])
+            first[rows] = timesteps[0].to(first)
+            target[rows] = teacher.denoise(latents, timesteps, chain.eta, None, None, [])
+        return scaled, first.to(estimates.device), target
 
     def _answer(self, model: torch.nn.Module, latents: torch.Tensor, timestep: torch.Tensor) -> torch.Tensor:
         epsilon = model(latents, timestep).sample[:, :3].float()

@@ -66,6 +66,17 @@ def test_a_cpu_keeps_the_memory_that_it_frees(run, folder, keeps_memory):
     assert len(keeps_memory) == 1
 
 
+def test_each_face_from_a_start_of_its_own(run, folder, tmp_path, pipe):
+    pipe = DifFacePipeline(**pipe.components, default_num_inference_steps=2, noise_margin=1.0)
+    pipe.save_pretrained(tmp_path / "model")
+    assert run(folder / "a.png", "--start", "auto") == 0
+    face = torch.from_numpy(read(folder / "a.png") / np.float32(255)).permute(2, 0, 1)[None]
+    (start,) = pipe.choose_starts(face, pipe.estimate(face), "auto")
+    assert 10 < start < 990
+    expected = pipe(face, start_timestep=start, generator=torch.Generator().manual_seed(0)).images[0]
+    np.testing.assert_array_equal(read(tmp_path / "out" / "a.png"), np.asarray(expected))
+
+
 def test_a_preset_of_the_model(run, folder, tmp_path, pipe, capsys):
     presets = {"fast": {"num_inference_steps": 2, "start_timestep": 300}}
     DifFacePipeline(**pipe.components, presets=presets).save_pretrained(tmp_path / "model")
@@ -133,6 +144,7 @@ def test_an_unwritable_place_fails_the_file_alone(run, folder, tmp_path, capsys)
         (["--seed", "-1"], "--seed is -1"),
         (["--steps", "500"], "`num_inference_steps` is 500; it must be at least 1 and at most 400"),
         (["--start", "2000"], "`start_timestep` is 2000"),
+        (["--start", "auto"], "`start_timestep` is 'auto', for which this pipeline has no `noise_margin`"),
         (["--eta", "2"], "`eta` is 2.0"),
         (["--upscale", "0.5"], "--upscale is 0.5; it must be within 1 .. 8"),
         (["--upscale", "nan"], "--upscale is nan"),

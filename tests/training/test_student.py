@@ -66,7 +66,7 @@ def test_the_teachers_answer_has_no_loss(teacher, scheduler):
     torch.manual_seed(5)
     assert student.loss(model, {"degraded": DEGRADED}).item() == pytest.approx(0, abs=1e-5)
     ((sample, timestep),) = asked
-    assert timestep == 150
+    assert timestep.tolist() == len(DEGRADED) * [150]
     scaled = latents / (1 + pipe.scheduler.sigmas[0] ** 2).sqrt() if scheduler is EulerDiscreteScheduler else latents
     torch.testing.assert_close(sample, scaled)
 
@@ -82,6 +82,27 @@ def test_other_answers_cost_their_distance(teacher):
     torch.manual_seed(5)
     distance = (target.clamp(-0.5, 0.5) + 1.75 - target).abs().mean().item()
     assert student.loss(model, {"degraded": DEGRADED}).item() == pytest.approx(distance, rel=1e-4)
+
+
+def test_faces_are_taught_from_the_teachers_starts(teacher):
+    pipe = DifFacePipeline.from_pretrained(teacher)
+    pipe.register_to_config(default_start_timestep="auto", noise_margin=100.0)
+    pipe.save_pretrained(teacher)
+    faces = torch.cat([DEGRADED, DEGRADED[:1] * 0.1])
+    starts = pipe.choose_starts(faces, pipe.estimate(faces), "auto")
+    assert len(set(starts)) > 1
+    student, generators = task(teacher), [torch.Generator().manual_seed(seed) for seed in range(len(faces))]
+    batch, asked = {"degraded": faces}, []
+
+    def model(sample, timestep):
+        asked.append(timestep)
+        return student.model(sample, timestep)
+
+    losses = student.validate(model, batch, generators)["loss"]
+    assert asked[0].tolist() == starts
+    for face, seed, loss in zip(faces, range(len(faces)), losses, strict=True):
+        alone = student.validate(student.model, {"degraded": face[None]}, [torch.Generator().manual_seed(seed)])
+        torch.testing.assert_close(alone["loss"], loss[None], rtol=1e-4, atol=1e-6)
 
 
 def test_only_the_student_learns(teacher):
