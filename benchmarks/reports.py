@@ -56,5 +56,7 @@ def circumstances(pipe: DifFacePipeline, model: str, clean: torch.Tensor, seed: 
 
 
 def saved_defaults(pipe: DifFacePipeline) -> dict[str, Any]:
-    """Return the steps, start, eta and noise factor that a pipeline's config names, as its constructor takes them."""
-    return {name: value for name, value in pipe.config.items() if name.startswith("default_")}
+    """Return the steps, start, eta and noises that a pipeline's config names, as its constructor takes them."""
+    return {
+        name: value for name, value in pipe.config.items() if name.startswith("default_") or name == "noise_margin"
+    }

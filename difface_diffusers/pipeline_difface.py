@@ -2,8 +2,7 @@
 
 import inspect
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields, replace
-from typing import Any
+from dataclasses import dataclass, fields
 
 import numpy as np
 import torch
@@ -14,22 +13,13 @@ from diffusers.schedulers.scheduling_utils import SchedulerMixin
 from diffusers.utils.outputs import BaseOutput
 from PIL import Image
 
+from .chains import Chains, Generators, Guide
 from .image_processing import OUTPUT_TYPES, from_tensors, resize, to_tensors
 from .models import DifFaceUNet2DModel, DiffusedEstimator, SRCNNEstimator, SwinIREstimator
-from .models.estimator import diffuse
-from .timesteps import (
-    check_scheduler,
-    guided_step,
-    predict_clean,
-    set_timesteps,
-    timesteps_with_noise,
-    wants_variance,
-)
+from .timesteps import check_scheduler, predict_clean, timesteps_with_noise, wants_variance
 
 
 AUTO = "auto"
-AUTO_SPACING = 10  # timesteps; faces whose starts differ by less run in one chain
-LMS_ORDER = 4
 
 
 @dataclass
@@ -62,11 +52,6 @@ class Sampling:
     start_timestep: int | str
     eta: float
     s_noise: float
-
-    def starting_at(self, start_timestep: int) -> "Sampling":
-        """Return the same from another timestep, with no more calls than there are timesteps."""
-        calls = min(self.num_inference_steps, start_timestep)
-        return replace(self, start_timestep=start_timestep, num_inference_steps=calls)
 
 
 SAMPLING_ARGUMENTS = tuple(entry.name for entry in fields(Sampling))
@@ -183,8 +168,7 @@ class DifFacePipeline(DiffusionPipeline):
             num_inference_steps: network calls K, 1 .. N. `None` means what `preset` says, or the default saved with the
                 pipeline, here and in the next two.
             start_timestep: N, where the chain begins on the prior's own scale of 1 .. 1000. A larger N survives worse
-                degradations and keeps less of the input. "auto" chooses one for each face, see `choose_starts`; a face that
-                starts below K gets as many calls as there are timesteps.
+                degradations and keeps less of the input. "auto" chooses one for each face, see `choose_starts`.
             eta: share of fresh noise in each step, 0 (deterministic) .. 1; for DDIM (Song et al. 2021, eq. 16), other
                 schedulers ignore it.
             num_samples: restorations per input image.
@@ -194,8 +178,8 @@ class DifFacePipeline(DiffusionPipeline):
             output_type: "pil", "np" or "pt"; "latent" for what the chain ends with, neither resized nor clamped.
             return_dict: `False` returns the tuple (images, estimates).
             callback_on_step_end: called as `callback(pipe, step, timestep, tensors)` after each call of the prior; may
-                return changed `latents`. Setting `pipe._interrupt = True` ends the chain with what it has. Faces that "auto"
-                lets start at different timesteps run in chains of their own, one after the other, and so do their callbacks.
+                return changed `latents`. `timestep` is that of all faces, or `[N*num_samples]` where "auto" has them start
+                apart. Setting `pipe._interrupt = True` ends the chain with what it has.
             callback_on_step_end_tensor_inputs: what `tensors` holds, `["latents"]` unless given: `latents` is x_t,
                 `pred_original_sample` the clean face the prior believes in now, `[N*num_samples,3,S,S]` in [-1,1].
             s_noise: factor on the noise of x_N, above 0 and at most 2; `None` as above. A little above 1 makes up for the
@@ -237,29 +221,27 @@ class DifFacePipeline(DiffusionPipeline):
         # 2. The degraded faces at the model's size, and the estimator's guess of the clean ones: [N,3,S,S] in [0,1]
         degraded = torch.cat([resize(picture[None].to(device), self.model_size) for picture in pictures])
         estimates = self.estimate(degraded)
-        starts = self.choose_starts(degraded, estimates, sampling.start_timestep)
+        starts = self.choose_starts(degraded, estimates, sampling)
         estimates = estimates.repeat_interleave(num_samples, dim=0)  # from here on one row per sample
 
-        # 3. Chain by chain, the guess noised to the state it starts from, and the walk back to x_0: [N*num_samples,3,S,S]
-        restored = estimates * 2 - 1  # what stays of faces whose chain is never begun
-        for start, rows in rows_by_start(starts, num_samples).items():
-            chain, chain_generator = sampling.starting_at(start), rows_of(generator, rows)
-            x_n, timesteps = self.prepare_latents(estimates[rows], chain, chain_generator, latents)
-            restored[rows] = self.denoise(
-                x_n, timesteps, chain.eta, chain_generator, callback_on_step_end, callback_on_step_end_tensor_inputs
-            )
-            if self.interrupt:
-                break
+        # 3. The guess noised to the state its chain starts from: [N*num_samples,3,S,S] float32
+        chains = self.prepare_chains([start for start in starts for _ in range(num_samples)], sampling)
+        latents = self.prepare_latents(estimates, chains, sampling, generator, latents)
 
-        # 4. Back to [0,1], to the size of each input and to the type asked for
+        # 4. The walk back to x_0
+        latents = self.denoise(
+            latents, chains, sampling.eta, generator, callback_on_step_end, callback_on_step_end_tensor_inputs
+        )
+
+        # 5. Back to [0,1], to the size of each input and to the type asked for
         if output_type == "latent":
-            images, estimates = restored, estimates * 2 - 1
+            images, estimates = latents, estimates * 2 - 1
         else:
             sizes = [picture.shape[-2:] for picture in pictures for _ in range(num_samples)]
-            images = from_tensors(to_sizes(restored / 2 + 0.5, sizes), output_type)
+            images = from_tensors(to_sizes(latents / 2 + 0.5, sizes), output_type)
             estimates = from_tensors(to_sizes(estimates, sizes), output_type)
 
-        # 5. Offload
+        # 6. Offload
         self.maybe_free_model_hooks()
         if not return_dict:
             return images, estimates
@@ -338,9 +320,13 @@ class DifFacePipeline(DiffusionPipeline):
             return
         check_integer("num_inference_steps", sampling.num_inference_steps, 1, last)
         if self.config.get("noise_margin") is None:
-            raise ValueError("`start_timestep` is 'auto', for which this pipeline has no `noise_margin`; give a number.")
+            raise ValueError(
+                "`start_timestep` is 'auto', for which this pipeline has no `noise_margin`; give a number."
+            )
         if latents is not None:
-            raise ValueError("`start_timestep` is 'auto' and `latents` were given; a number must say how noisy they are.")
+            raise ValueError(
+                "`start_timestep` is 'auto' and `latents` were given; a number must say how noisy they are."
+            )
 
     def _check_noise(
         self, count: int, generator: torch.Generator | list[torch.Generator] | None, latents: torch.Tensor | None
@@ -376,118 +362,97 @@ class DifFacePipeline(DiffusionPipeline):
         guess = self.estimator(*(tensor.to(self.estimator.dtype) for tensor in (degraded, *conditions))).float()
         return resize(guess, self.model_size).clamp(0, 1)
 
-    def choose_starts(
-        self, degraded: torch.Tensor, estimates: torch.Tensor, start_timestep: int | str
-    ) -> list[int]:
-        """Return N of each face: `start_timestep`, or where that is "auto" one whose noise buries the guess's error.
+    def choose_starts(self, degraded: torch.Tensor, estimates: torch.Tensor, sampling: Sampling) -> list[int]:
+        """Return N of each face: the start of `sampling`, or where that is "auto" one whose noise buries the guess's error.
 
         The estimator is asked about the mirror image too. The less it knows of a face, the more its two answers differ. N is
-        the first multiple of 10 that has `noise_margin` times as much noise as the root mean square of the difference.
+        the first timestep that has `noise_margin` times as much noise as the root mean square of the difference, and at least
+        the number of steps.
 
         Args:
             degraded: faces `[B,3,S,S]` in [0,1].
             estimates: the estimator's answers, of the same shape.
-            start_timestep: see `__call__`.
+            sampling: see `__call__`.
         """
-        if start_timestep != AUTO:
-            return [int(start_timestep)] * len(degraded)
+        if sampling.start_timestep != AUTO:
+            return [int(sampling.start_timestep)] * len(degraded)
         mirrored = self.estimate(degraded.flip(-1)).flip(-1)
         disagreement = 2 * (estimates - mirrored).square().mean(dim=(1, 2, 3)).sqrt()  # on the scale of [-1,1]
         starts = timesteps_with_noise(self.scheduler, self.config.noise_margin * disagreement)
-        last = self.scheduler.config.num_train_timesteps
-        return [min(-(-start // AUTO_SPACING) * AUTO_SPACING, last) for start in starts]
+        return [max(start, sampling.num_inference_steps) for start in starts]
 
     def predict_noise(self, scaled_sample: torch.Tensor, timestep: torch.Tensor) -> torch.Tensor:
-        """Return epsilon, `[B,3,S,S]` float32, with the three channels of the variance if the scheduler wants them."""
-        model_output = self.unet(scaled_sample.to(self.unet.dtype), timestep).sample.float()
+        """Return epsilon, `[B,3,S,S]` float32, with the three channels of the variance if the scheduler wants them.
+
+        Args:
+            scaled_sample: x_t as the network sees it, `[B,3,S,S]`.
+            timestep: one, or `[B]`.
+        """
+        timesteps = timestep.expand(len(scaled_sample))
+        model_output = self.unet(scaled_sample.to(self.unet.dtype), timesteps).sample.float()
         return model_output if wants_variance(self.scheduler) else model_output[:, :3]
+
+    def prepare_chains(self, starts: Sequence[int], sampling: Sampling) -> Chains:
+        """Set up the chains of a batch whose rows start at `starts`."""
+        chains = Chains(self.scheduler, starts, sampling.num_inference_steps, self._execution_device)
+        self._num_timesteps = len(chains.timesteps)
+        return chains
 
     def prepare_latents(
         self,
         estimates: torch.Tensor,
+        chains: Chains,
         sampling: Sampling,
-        generator: torch.Generator | list[torch.Generator] | None,
+        generator: Generators,
         latents: torch.Tensor | None,
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Set the scheduler up, and noise the estimates `[B,3,S,S]` in [0,1] to x_N unless `latents` is a ready one.
-
-        Returns:
-            x_N, float32 `[B,3,S,S]`, and the timesteps of the network calls.
-        """
-        device = estimates.device
-        schedule = set_timesteps(self.scheduler, sampling.num_inference_steps, sampling.start_timestep, device)
-        self._num_timesteps = len(schedule.timesteps)
+    ) -> torch.Tensor:
+        """Return x_N, float32 `[B,3,S,S]`: the estimates, `[B,3,S,S]` in [0,1], noised, unless `latents` is a ready one."""
         if latents is None:
-            latents = diffuse(estimates, self.scheduler, schedule.noise_timestep, generator, sampling.s_noise)
-        return latents.to(device, torch.float32), schedule.timesteps
+            latents = chains.noise(estimates, generator, sampling.s_noise)
+        return latents.to(estimates.device, torch.float32)
 
     def denoise(
         self,
         latents: torch.Tensor,
-        timesteps: torch.Tensor,
+        chains: Chains,
         eta: float,
-        generator: torch.Generator | list[torch.Generator] | None,
+        generator: Generators,
         callback_on_step_end: Callable[..., dict] | PipelineCallback | MultiPipelineCallbacks | None,
         callback_on_step_end_tensor_inputs: list[str],
-        guide: Callable[[torch.Tensor], torch.Tensor] | None = None,
+        guide: Guide | None = None,
     ) -> torch.Tensor:
-        """Walk back from x_N to x_0: the prior predicts the noise, the scheduler takes it away.
+        """Walk back from x_N to x_0: the prior predicts the noise, the schedulers take it away.
 
         Args:
             latents: x_N, float32 `[B,3,S,S]`.
-            timesteps: of the network calls; the scheduler has been set to them.
+            chains: of its rows.
             eta: see `__call__`, as are the next three.
             generator: see `__call__`.
             callback_on_step_end: see `__call__`.
             callback_on_step_end_tensor_inputs: see `__call__`.
-            guide: corrects the clean face `[B,3,S,S]` in [-1,1] that each call predicts; `None` leaves it alone.
+            guide: corrects the clean faces `[B,3,S,S]` in [-1,1] that each call predicts for some rows of the batch;
+                `None` leaves them alone.
 
         Returns:
-            x_0, float32 `[B,3,S,S]` in about [-1,1]; an earlier state if the chain was interrupted.
+            x_0, float32 `[B,3,S,S]` in about [-1,1]; an earlier state if the chains were interrupted.
         """
-        with self.progress_bar(total=len(timesteps)) as progress_bar:
-            for step, timestep in enumerate(timesteps):
+        with self.progress_bar(total=len(chains.timesteps)) as progress_bar:
+            for step, timestep in enumerate(chains.timesteps):
                 if self.interrupt:
                     break
-                scaled = self.scheduler.scale_model_input(latents, timestep)
+                scaled = chains.scale_model_input(latents, step)
                 model_output = self.predict_noise(scaled, timestep)
-                step_kwargs = self.prepare_step_kwargs(step, eta, generator)
-                if guide is None:
-                    latents = self.scheduler.step(model_output, timestep, latents, **step_kwargs).prev_sample
-                else:
-                    latents = guided_step(self.scheduler, model_output, timestep, latents, guide, **step_kwargs)
+                latents = chains.step(model_output, step, latents, eta, generator, guide)
 
                 if callback_on_step_end is not None:
                     tensors = {"latents": latents}
                     if "pred_original_sample" in callback_on_step_end_tensor_inputs:
                         clean = predict_clean(self.scheduler, model_output[:, :3], timestep, scaled)
-                        tensors["pred_original_sample"] = clean if guide is None else guide(clean)
+                        tensors["pred_original_sample"] = clean if guide is None else guide(clean, slice(None))
                     wanted = {name: tensors[name] for name in callback_on_step_end_tensor_inputs}
                     latents = (callback_on_step_end(self, step, timestep, wanted) or {}).get("latents", latents)
                 progress_bar.update()
         return latents
-
-    def prepare_step_kwargs(
-        self, step: int, eta: float, generator: torch.Generator | list[torch.Generator] | None
-    ) -> dict[str, Any]:
-        """Return those of eta, the generator and LMS's order that the scheduler's `step` takes."""
-        # LMS reckons its order from the top of its list; it has seen `step` gradients of this chain so far.
-        known = {"eta": eta, "generator": generator, "order": min(step + 1, LMS_ORDER)}
-        accepted = inspect.signature(self.scheduler.step).parameters
-        return {name: value for name, value in known.items() if name in accepted}
-
-
-def rows_by_start(starts: Sequence[int], num_samples: int = 1) -> dict[int, list[int]]:
-    """Return which rows of a batch, each face's samples next to each other, start at each timestep."""
-    rows: dict[int, list[int]] = {}
-    for face, start in enumerate(starts):
-        rows.setdefault(start, []).extend(range(face * num_samples, (face + 1) * num_samples))
-    return rows
-
-
-def rows_of(generator: list[torch.Generator] | None, rows: Sequence[int]) -> list[torch.Generator] | None:
-    """Return the generators of some rows of a batch."""
-    return None if generator is None else [generator[row] for row in rows]
 
 
 def to_sizes(batch: torch.Tensor, sizes: Sequence[Sequence[int]]) -> list[torch.Tensor]:

@@ -1,7 +1,6 @@
 """DifFace for holes: aligned faces and masks in, whole faces out (Yue and Loy, TPAMI 2024, section 3.4)."""
 
 from collections.abc import Callable
-from functools import partial
 from os import PathLike
 from typing import Any
 
@@ -171,18 +170,19 @@ class DifFaceInpaintPipeline(DifFacePipeline):
         estimates = self.estimate(known, missing).repeat_interleave(num_samples, dim=0)
 
         # 3. The guess noised to the state the chain starts from: [N*num_samples,3,S,S] float32
-        latents, timesteps = self.prepare_latents(estimates, sampling, generator, latents)
+        chains = self.prepare_chains([sampling.start_timestep] * len(estimates), sampling)
+        latents = self.prepare_latents(estimates, chains, sampling, generator, latents)
 
         # 4. The walk back to x_0, drawn to the known pixels
         known, missing = (batch.repeat_interleave(num_samples, dim=0) for batch in (known, missing))
         latents = self.denoise(
             latents,
-            timesteps,
+            chains,
             sampling.eta,
             generator,
             callback_on_step_end,
             callback_on_step_end_tensor_inputs,
-            guide=partial(pull_to_known, known=known * 2 - 1, mask=missing, gamma=gamma),
+            guide=lambda clean, rows: pull_to_known(clean, known[rows] * 2 - 1, missing[rows], gamma),
         )
 
         # 5. Back to [0,1] and to the size of each input, into its holes, and to the type asked for

@@ -10,7 +10,7 @@ import torch
 from gradio.components import Component
 
 from ..cli.sampling import SCHEDULERS
-from ..pipeline_difface import DifFacePipeline
+from ..pipeline_difface import AUTO, DifFacePipeline
 from .models import pipe_of_request
 
 
@@ -18,6 +18,7 @@ MAX_STEPS = 250
 S_NOISE_RANGE = 0.9, 1.2
 MAX_VERSIONS = 6
 SEEDS = 2**31
+BY_DAMAGE = 0  # in the place of a start timestep: each face has one of its own
 
 
 @dataclass(frozen=True)
@@ -25,7 +26,7 @@ class Settings:
     """What the controls say.
 
     Attributes:
-        start: see `DifFacePipeline.__call__`, as are the next three.
+        start: see `DifFacePipeline.__call__`, as are the next three; `BY_DAMAGE` for "auto".
         eta: see there.
         s_noise: see there.
         steps: see there.
@@ -54,7 +55,7 @@ class Settings:
         """The arguments of a pipeline's call."""
         return {
             "num_inference_steps": int(self.steps),
-            "start_timestep": int(self.start),
+            "start_timestep": AUTO if self.start == BY_DAMAGE else int(self.start),
             "eta": self.eta,
             "s_noise": self.s_noise,
         }
@@ -81,6 +82,7 @@ class Controls:
 def add_controls(pipe: DifFacePipeline) -> Controls:
     """Add the controls to the layout; they begin at the defaults of the model, and its presets move them."""
     defaults = pipe.with_defaults()
+    tells_damage = pipe.config.get("noise_margin") is not None
     preset = gr.Radio(
         [f"{name}: {pipe.with_defaults(name).num_inference_steps} steps" for name in pipe.config.presets],
         type="index",
@@ -90,12 +92,13 @@ def add_controls(pipe: DifFacePipeline) -> Controls:
     )
     with gr.Group():
         start = gr.Slider(
-            1,
+            BY_DAMAGE if tells_damage else 1,
             pipe.scheduler.config.num_train_timesteps,
-            defaults.start_timestep,
+            slider_value(defaults.start_timestep),
             step=1,
             label="Fidelity: how much may be repainted",
-            info="Low stays close to the picture. High repairs worse damage, but the person changes more.",
+            info="Low stays close to the picture. High repairs worse damage, but the person changes more."
+            + (" At 0 it is found for each face by its damage." if tells_damage else ""),
         )
         eta = gr.Slider(
             0,
@@ -139,12 +142,17 @@ def add_controls(pipe: DifFacePipeline) -> Controls:
 
     def values_of(index: int) -> tuple[float, ...]:
         sampling = pipe.with_defaults(list(pipe.config.presets)[index])
-        return sampling.start_timestep, sampling.eta, sampling.s_noise, sampling.num_inference_steps
+        return slider_value(sampling.start_timestep), sampling.eta, sampling.s_noise, sampling.num_inference_steps
 
     preset.input(
         values_of, preset, [start, eta, s_noise, steps], queue=False, show_progress="hidden", api_visibility="private"
     )
     return Controls(start, eta, s_noise, steps, scheduler, seed, randomise)
+
+
+def slider_value(start_timestep: int | str) -> int:
+    """Return where the slider stands for a start timestep or "auto"."""
+    return BY_DAMAGE if start_timestep == AUTO else int(start_timestep)
 
 
 def settings_of(values: Sequence[Any], randomise: bool) -> Settings:

@@ -209,7 +209,7 @@ class RestoreTab(Tab):
             upscale: by how much it is enlarged, 1 .. 4.
             background: how; "lanczos" or "none".
             keep_gray: whether gray and sepia faces stay so; "auto", "on" or "off".
-            start: start timestep, 1 .. 1000; higher invents more.
+            start: start timestep, 1 .. 1000; higher invents more. 0 finds one for each face by its damage.
             eta: share of fresh noise in each step, 0 .. 1; for DDIM.
             s_noise: factor on the first noise; above 1 draws more detail.
             steps: network calls per face.

@@ -57,6 +57,18 @@ def shifted_window_mask(height: int, width: int, window: int, device: torch.devi
     return (regions[:, :, None] != regions[:, None, :]).float() * BLOCKED
 
 
+def check_groups(depths: Sequence[int], num_heads: Sequence[int], embed_dim: int) -> None:
+    """Raise a `ValueError` for groups of blocks that cannot be built."""
+    if len(depths) == 0 or len(depths) != len(num_heads):
+        raise ValueError(
+            f"`depths` is {depths} and `num_heads` is {num_heads}; both need one entry per group, at least one."
+        )
+    for depth, heads in zip(depths, num_heads, strict=True):
+        check_positive(depths=depth, num_heads=heads)
+        if embed_dim % heads:
+            raise ValueError(f"`embed_dim` is {embed_dim}; it must be a multiple of each of `num_heads`, {num_heads}.")
+
+
 class WindowAttention(nn.Module):
     """Multi-head attention inside each window of a feature map, with a learned bias per relative position."""
 
@@ -246,16 +258,7 @@ class SwinIREstimator(DiffusedEstimator):
                 f"`refinement_blocks` is {refinement_blocks} and `scale` {scale}; there must be 0 or more, and with any the"
                 f" scale must be at least {REFINEMENT_FOLD}."
             )
-        if len(depths) == 0 or len(depths) != len(num_heads):
-            raise ValueError(
-                f"`depths` is {depths} and `num_heads` is {num_heads}; both need one entry per group, at least one."
-            )
-        for depth, heads in zip(depths, num_heads, strict=True):
-            check_positive(depths=depth, num_heads=heads)
-            if embed_dim % heads:
-                raise ValueError(
-                    f"`embed_dim` is {embed_dim}; it must be a multiple of each of `num_heads`, {num_heads}."
-                )
+        check_groups(depths, num_heads, embed_dim)
         if not 0 <= drop_path_rate < 1:
             raise ValueError(f"`drop_path_rate` is {drop_path_rate}; it must lie in [0,1).")
 

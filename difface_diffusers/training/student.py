@@ -8,7 +8,7 @@ from PIL import Image
 
 from ..evaluation.sheets import sheet
 from ..models.unet import DifFaceUNet2DModel
-from ..pipeline_difface import DifFacePipeline, rows_by_start, rows_of
+from ..pipeline_difface import DifFacePipeline
 from ..timesteps import imply_clean
 from .config import StudentConfig
 from .data import FaceDataset
@@ -69,15 +69,10 @@ class StudentTask:
         teacher = self.teacher.to(degraded.device)
         sampling = teacher.with_defaults()
         estimates = teacher.estimate(degraded)
-        starts = teacher.choose_starts(degraded, estimates, sampling.start_timestep)
-        scaled, target, first = torch.empty_like(estimates), torch.empty_like(estimates), torch.empty(len(estimates))
-        for start, rows in rows_by_start(starts).items():
-            chain = sampling.starting_at(start)
-            latents, timesteps = teacher.prepare_latents(estimates[rows], chain, rows_of(generators, rows), None)
-            scaled[rows] = teacher.scheduler.scale_model_input(latents, timesteps[0])
-            first[rows] = timesteps[0].to(first)
-            target[rows] = teacher.denoise(latents, timesteps, chain.eta, None, None, [])
-        return scaled, first.to(estimates.device), target
+        chains = teacher.prepare_chains(teacher.choose_starts(degraded, estimates, sampling), sampling)
+        latents = teacher.prepare_latents(estimates, chains, sampling, generators, None)
+        scaled, timesteps = chains.scale_model_input(latents, 0), chains.timesteps[0].expand(len(latents))
+        return scaled, timesteps, teacher.denoise(latents, chains, sampling.eta, None, None, [])
 
     def _answer(self, model: torch.nn.Module, latents: torch.Tensor, timestep: torch.Tensor) -> torch.Tensor:
         epsilon = model(latents, timestep).sample[:, :3].float()

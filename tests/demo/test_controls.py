@@ -24,6 +24,21 @@ def test_a_preset_moves_them(restorer):
     assert preset.choices == [("plain: 4 steps", "plain: 4 steps"), ("fast: 2 steps", "fast: 2 steps")]
 
 
+def test_a_model_that_tells_damage_finds_the_start_itself(restorer, faces):
+    settings = saved_defaults(restorer) | {"default_start_timestep": "auto", "noise_margin": 1.0}
+    pipe = DifFacePipeline(**restorer.components, **settings, presets={"firm": {"start_timestep": 200}, "plain": {}})
+    with gr.Blocks() as demo:
+        controls = add_controls(pipe)
+    assert (controls.start.minimum, controls.start.value) == (0, 0)
+    (event,) = demo.fns.values()
+    assert event.fn(0)[0] == 200 and event.fn(1)[0] == 0
+    by_damage = Settings(0, 0.5, 1.0, 4, "", 0)
+    assert by_damage.sampling["start_timestep"] == "auto"
+    assert len(by_damage.pipe(pipe)(faces, **by_damage.sampling).images) == 2
+    with gr.Blocks():
+        assert add_controls(restorer).start.minimum == 1
+
+
 def test_without_presets_none_are_offered(restorer):
     with gr.Blocks() as demo:
         add_controls(restorer)

@@ -237,7 +237,9 @@ def test_refinement_takes_the_image_back_and_adds(img_range):
     model, image = tiny(refinement_blocks=2, img_range=img_range), picture(1, 3, 13, 20)
     weights, bias = model.refinement.conv_out.parameters()
     nn.init.zeros_(weights)
-    bias.copy_(torch.tensor([0.0, 1, 0, 1] + 4 * [0.0] + 4 * [0.0] + 4 * [0.5 * img_range]))  # every second column; blue
+    bias.copy_(
+        torch.tensor([0.0, 1, 0, 1] + 4 * [0.0] + 4 * [0.0] + 4 * [0.5 * img_range])
+    )  # every second column; blue
     answer = model(image)
     blue = torch.tensor([0, 0, 0.5]).view(3, 1, 1)
     torch.testing.assert_close(answer[..., 1::2], image[..., 1::2] + blue, rtol=0, atol=1e-5)

@@ -170,7 +170,10 @@ def test_mild_faces_are_spared_in_all_respects():
         ranges = DegradationRanges(mild_probability=probability)
         drawn = [draw_degradation(ranges, 512, 512, rng(seed))[0] for seed in range(400)]
         return np.array(
-            [[d.sigma_x / 15, (d.downscale - 0.8) / 31.2, d.noise_sigma / 20, (100 - d.jpeg_quality) / 70] for d in drawn]
+            [
+                [d.sigma_x / 15, (d.downscale - 0.8) / 31.2, d.noise_sigma / 20, (100 - d.jpeg_quality) / 70]
+                for d in drawn
+            ]
         )
 
     usual, mild, some = (severities(probability) for probability in (0.0, 1.0, 0.25))
