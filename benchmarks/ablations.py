@@ -3,8 +3,8 @@
     python -m benchmarks.ablations --data FOLDER_OF_CLEAN_FACES --output FOLDER [--srcnn FOLDER]
 
 Clean aligned faces are brought to the model's size and degraded blindly over the training range. Every table changes one
-thing and leaves the rest at the defaults saved in the pipeline, but for the number of network calls: only the last table, that
-of the degradations, has the pipeline's. Written to OUTPUT: `ablations.md`, `ablations.json`. Needs the extra `metrics`.
+thing and leaves the rest at the defaults saved in the pipeline, but for the number of network calls and where the chain starts:
+only the last table, that of the degradations, has the pipeline's. Written to OUTPUT: `ablations.md`, `ablations.json`. Needs the extra `metrics`.
 """
 
 import argparse
@@ -29,7 +29,7 @@ from .steps import SAMPLERS
 
 STARTS = (100, 200, 300, 400, 500, 600, 1000)
 ETAS = (0.0, 0.5, 1.0)
-CALLS = 8  # of the chains
+START, CALLS = 150, 8  # of the chains
 START_CALLS = 16  # where the starts are compared: a late one needs more
 SCHEDULERS = tuple(dict.fromkeys(scheduler_class for scheduler_class, _ in SAMPLERS.values()))
 KEPT_COLUMNS = COLUMNS | {"kept error": ("kept_error", "{:.2f}")}
@@ -70,7 +70,7 @@ class AblationReport(FaceReport):
             "Degradations of which all but the first were never trained on:",
             *("", *table(self.degradations), ""),
             f"{self.faces} faces of {self.size} x {self.size} pixels, {START_CALLS} network calls in the first table, the "
-            f"pipeline's default in the last, {CALLS} in the others. {LEGEND} Kept error: how far apart the chain ends from "
+            f"pipeline's default in the last, {CALLS} from t = {START} in the others. {LEGEND} Kept error: how far apart the chain ends from "
             "the estimate and from the clean face with the same noise, as a share of how far apart it began.",
             "",
         ]
@@ -185,7 +185,7 @@ def report(
     """Measure everything; the table of estimators has `srcnn` too, if there is one."""
     degraded = degrade_faces(clean, seed)
     chain = with_parts(pipe, estimator=GivenEstimate())
-    chain.register_to_config(default_num_inference_steps=CALLS)
+    chain.register_to_config(default_num_inference_steps=CALLS, default_start_timestep=START)
     answers = {"none": degraded, "the pipeline's": pipe.estimate(degraded)}
     if srcnn is not None:
         answers["SRCNN"] = with_parts(pipe, estimator=srcnn).estimate(degraded)

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 from difface_diffusers import DifFacePipeline
+from difface_diffusers.pipeline_difface import AUTO
 
 
 @dataclass(frozen=True)
@@ -53,6 +54,12 @@ def circumstances(pipe: DifFacePipeline, model: str, clean: torch.Tensor, seed: 
         "seed": seed,
         "settings": saved_defaults(pipe),
     }
+
+
+def name_start(settings: dict[str, Any]) -> str:
+    """Say where the chains of a pipeline with these saved defaults start."""
+    start = settings["default_start_timestep"]
+    return "a timestep of each face's own" if start == AUTO else f"t = {start}"
 
 
 def saved_defaults(pipe: DifFacePipeline) -> dict[str, Any]:

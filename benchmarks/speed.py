@@ -29,7 +29,7 @@ from difface_diffusers.engines import export_onnx, use_engine
 from difface_diffusers.int8 import count_in_int8
 from difface_diffusers.quantisation import quantise_graph
 
-from .reports import Report, saved_defaults
+from .reports import Report, name_start, saved_defaults
 
 
 WARM_UPS, REPEATS = 2, 5
@@ -102,7 +102,7 @@ class SpeedReport(Report):
     threads: int
     batch_size: int
     size: int
-    settings: dict[str, float]
+    settings: dict[str, Any]
     operations: int
     rows: dict[str, SpeedRow]
 
@@ -121,7 +121,7 @@ class SpeedReport(Report):
                 f"| {name} | {row.estimator} | {row.prior} | {ratio:.2f} | {row.peak_share:.0%} | {row.restoration} "
                 f"| {memory} | {row.prior_error:.2g} | {row.picture_error:.2g} |"
             )
-        settings = "{default_num_inference_steps} calls from t = {default_start_timestep}".format(**self.settings)
+        settings = f"{self.settings['default_num_inference_steps']} calls from {name_start(self.settings)}"
         note = (
             f"{self.batch_size} faces of {self.size} x {self.size} pixels at once, {settings}; {self.device}, "
             f"{self.threads} threads; {self.operations / 1e9:.0f} GFLOP a call of the prior. Seconds for all the faces "

@@ -30,7 +30,7 @@ from difface_diffusers.extras import import_extra
 
 from .faces import add_face_options, check_face_options, degrade_faces, load_faces, restore, with_parts
 from .quality import COLUMNS, LEGEND, measure, table
-from .reports import FaceReport, circumstances
+from .reports import FaceReport, circumstances, name_start
 
 
 CALLS = (1, 2, 4, 6, 8, 10, 15, 20, 25, 50, 100)
@@ -72,8 +72,8 @@ class StepsReport(FaceReport):
             lines += [f"{name}:", ""]
             lines += table({f"K = {calls}": row for calls, row in rows.items()}, COLUMNS | EXTRA_COLUMNS)
             lines.append("")
-        start = self.settings["default_start_timestep"]
-        note = f"{self.faces} faces of {self.size} x {self.size} pixels, K network calls from t = {start}. {LEGEND}"
+        start = name_start(self.settings)
+        note = f"{self.faces} faces of {self.size} x {self.size} pixels, K network calls from {start}. {LEGEND}"
         return "\n".join([*lines, note, ""])
 
 

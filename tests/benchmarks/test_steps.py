@@ -26,6 +26,14 @@ def few_calls(monkeypatch):
 # Rows
 
 
+def test_the_note_says_where_the_chains_start():
+    settings = {"default_start_timestep": 200}
+    assert "network calls from t = 200." in steps.StepsReport("m", 7, 128, 0, settings, ROW, {}).markdown()
+    settings = {"default_start_timestep": "auto"}
+    note = steps.StepsReport("m", 7, 128, 0, settings, ROW, {}).markdown()
+    assert "network calls from a timestep of each face's own." in note
+
+
 @pytest.mark.parametrize("name", steps.SAMPLERS)
 def test_every_sampler_walks_from_the_saved_start(model, clean, name):
     pipe = DifFacePipeline.from_pretrained(model)
