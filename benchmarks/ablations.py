@@ -1,10 +1,10 @@
-"""Do DifFace's claims hold for this model? Starts, fresh noise, schedulers, estimators and unseen degradations.
+"""Do DifFace's claims hold for this model? Starts, fresh noise, schedulers, estimators and degradations.
 
     python -m benchmarks.ablations --data FOLDER_OF_CLEAN_FACES --output FOLDER [--srcnn FOLDER]
 
 Clean aligned faces are brought to the model's size and degraded blindly over the training range. Every table changes one
 thing and leaves the rest at the defaults saved in the pipeline, but for the number of network calls and where the chain starts:
-only the last table, that of the degradations, has the pipeline's. Written to OUTPUT: `ablations.md`, `ablations.json`. Needs the extra `metrics`.
+only the last two tables, those of the degradations, have the pipeline's. Written to OUTPUT: `ablations.md`, `ablations.json`. Needs the extra `metrics`.
 """
 
 import argparse
@@ -19,12 +19,14 @@ from diffusers import DDIMScheduler
 
 from difface_diffusers import BUNDLED_MODEL, DifFacePipeline, SRCNNEstimator
 from difface_diffusers.models.estimator import DiffusedEstimator
+from difface_diffusers.pipeline_difface import AUTO
 from difface_diffusers.training.degradation import DegradationRanges
 
 from .faces import BLIND, add_face_options, check_face_options, degrade_faces, load_faces, restore, with_parts
 from .quality import COLUMNS, LEGEND, measure, table
 from .reports import FaceReport, circumstances
 from .steps import SAMPLERS
+from .uncertainty import DAMAGES
 
 
 STARTS = (100, 200, 300, 400, 500, 600, 1000)
@@ -47,6 +49,7 @@ class AblationReport(FaceReport):
         etas: By eta.
         schedulers: By scheduler.
         estimators: By estimator, alone and through the chain.
+        severities: By how badly faces are spoilt, before and restored from `START`, and from starts of their own.
         degradations: By degradation, before, as estimated and restored.
     """
 
@@ -54,6 +57,7 @@ class AblationReport(FaceReport):
     etas: dict[str, dict[str, float]]
     schedulers: dict[str, dict[str, float]]
     estimators: dict[str, dict[str, float]]
+    severities: dict[str, dict[str, float]]
     degradations: dict[str, dict[str, float]]
 
     def markdown(self) -> str:
@@ -67,10 +71,12 @@ class AblationReport(FaceReport):
             *("", *table(self.schedulers), ""),
             "Which estimator, and what the chain makes of its answer:",
             *("", *table(self.estimators), ""),
+            f"How badly the faces are spoilt, and whether they start at t = {START} or each where it chooses:",
+            *("", *table(self.severities), ""),
             "Degradations of which all but the first were never trained on:",
             *("", *table(self.degradations), ""),
             f"{self.faces} faces of {self.size} x {self.size} pixels, {START_CALLS} network calls in the first table, the "
-            f"pipeline's default in the last, {CALLS} from t = {START} in the others. {LEGEND} Kept error: how far apart the chain ends from "
+            f"pipeline's default in the last two, {CALLS} from t = {START} in the others. {LEGEND} Kept error: how far apart the chain ends from "
             "the estimate and from the clean face with the same noise, as a share of how far apart it began.",
             "",
         ]
@@ -165,6 +171,21 @@ def measure_estimators(
     return rows
 
 
+def measure_severities(
+    pipe: DifFacePipeline, clean: torch.Tensor, seed: int, batch_size: int
+) -> dict[str, dict[str, float]]:
+    """Measure input and restorations for each of `DAMAGES`, from `START` and, if the pipeline can, by `AUTO`."""
+    starts = [START] if pipe.config.get("noise_margin") is None else [START, AUTO]
+    rows = {}
+    for name, ranges in DAMAGES.items():
+        degraded = degrade_faces(clean, seed, ranges)
+        rows[f"{name}: input"] = measure(degraded, clean)
+        for start in starts:
+            restored, _ = restore(pipe, degraded, batch_size, start_timestep=start)
+            rows[f"{name}: {start}"] = measure(restored, clean)
+    return rows
+
+
 def measure_degradations(
     pipe: DifFacePipeline, clean: torch.Tensor, seed: int, batch_size: int
 ) -> dict[str, dict[str, float]]:
@@ -196,6 +217,7 @@ def report(
         etas=measure_etas(chain, estimates, clean, batch_size),
         schedulers=measure_schedulers(chain, estimates, clean, batch_size),
         estimators=measure_estimators(chain, answers, clean, batch_size),
+        severities=measure_severities(pipe, clean, seed, batch_size),
         degradations=measure_degradations(pipe, clean, seed, batch_size),
     )
 

@@ -4,7 +4,6 @@ import copy
 import inspect
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import torch
@@ -69,8 +68,8 @@ class Chains:
         ]
         self.timesteps = self._chains[0].schedule.timesteps
         if others:
-            rows_first = self._gather(lambda chain: chain.schedule.timesteps.expand(len(chain.rows), -1))
-            self.timesteps = rows_first.T
+            by_start = dict(zip((first, *others), self._chains, strict=True))
+            self.timesteps = torch.stack([by_start[start].schedule.timesteps for start in starts], dim=1)
 
     def noise(self, estimates: torch.Tensor, generator: Generators, s_noise: float) -> torch.Tensor:
         """Return x_N, float32, of estimates in [0,1]; see `diffuse`."""
@@ -113,7 +112,7 @@ class Chains:
             state = model_output[rows], chain.schedule.timesteps[step], latents[rows]
             if guide is None:
                 return scheduler.step(*state, **step_kwargs).prev_sample
-            return guided_step(scheduler, *state, partial(guide, rows=rows), **step_kwargs)
+            return guided_step(scheduler, *state, lambda clean: guide(clean, rows), **step_kwargs)
 
         return self._gather(walk)
 

@@ -247,7 +247,7 @@ class DifFacePipeline(DiffusionPipeline):
             return images, estimates
         return DifFacePipelineOutput(images=images, estimates=estimates)
 
-    def with_defaults(self, preset: str | None = None, **arguments: float | None) -> Sampling:
+    def with_defaults(self, preset: str | None = None, **arguments: float | str | None) -> Sampling:
         """Return the arguments of `Sampling`; those that are `None` or missing as a preset has them, or the defaults.
 
         Raises:

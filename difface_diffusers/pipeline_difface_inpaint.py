@@ -170,7 +170,7 @@ class DifFaceInpaintPipeline(DifFacePipeline):
         estimates = self.estimate(known, missing).repeat_interleave(num_samples, dim=0)
 
         # 3. The guess noised to the state the chain starts from: [N*num_samples,3,S,S] float32
-        chains = self.prepare_chains([sampling.start_timestep] * len(estimates), sampling)
+        chains = self.prepare_chains([int(sampling.start_timestep)] * len(estimates), sampling)
         latents = self.prepare_latents(estimates, chains, sampling, generator, latents)
 
         # 4. The walk back to x_0, drawn to the known pixels

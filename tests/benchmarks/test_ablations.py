@@ -103,8 +103,20 @@ def test_report_has_every_row(pipe, clean):
     assert psnrs["the pipeline's, chain"] == pytest.approx(psnr(longer, clean).mean().item(), abs=1e-4)
     assert psnrs["training range: restored"] == pytest.approx(psnr(restored, clean).mean().item(), abs=1e-4)
     assert psnrs["training range: input"] == psnrs["none"]
+    assert list(figures.severities)[:3] == ["slight: input", "slight: 150", "whole range: input"]
     assert len(figures.degradations) == 3 * len(ablations.DEGRADATIONS)
     assert (figures.model, figures.faces, figures.size, figures.seed) == ("name", 3, SIZE, 3)
+
+
+def test_faces_start_where_they_choose_if_the_pipeline_can_tell(pipe, clean):
+    pipe.register_to_config(noise_margin=100.0)
+    rows = ablations.measure_severities(pipe, clean, seed=3, batch_size=2)
+    assert len(rows) == 9
+    degraded = degrade_faces(clean, 3)
+    for start in (150, "auto"):
+        restored, _ = restore(pipe, degraded, 2, start_timestep=start)
+        assert rows[f"whole range: {start}"]["psnr"] == pytest.approx(psnr(restored, clean).mean().item(), abs=1e-4)
+    assert rows["whole range: auto"] != rows["whole range: 150"]
 
 
 # The command
@@ -113,11 +125,11 @@ def test_report_has_every_row(pipe, clean):
 def test_markdown_has_a_table_for_each_question():
     starts = {"N = 100": ROW | {"kept_error": 0.456}}
     figures = ablations.AblationReport(
-        "m", 7, 128, 0, {}, starts, {"eta 1": ROW}, {"DDPM": ROW}, {"none": ROW}, {"grain": ROW}
+        "m", 7, 128, 0, {}, starts, {"eta 1": ROW}, {"DDPM": ROW}, {"none": ROW}, {"heavy: auto": ROW}, {"grain": ROW}
     )
     lines = figures.markdown().splitlines()
     assert "| N = 100 | 21.24 | 0.512 | 0.600 | 2.50 | 40.0 | 1.000 | 0.33 | 0.162 | 0.46 |" in lines
-    for name in ("eta 1", "DDPM", "none", "grain"):
+    for name in ("eta 1", "DDPM", "none", "heavy: auto", "grain"):
         assert f"| {name} | 21.24 | 0.512 | 0.600 | 2.50 | 40.0 | 1.000 | 0.33 | 0.162 |" in lines
     assert "7 faces of 128 x 128" in lines[-1]
 
