@@ -15,7 +15,7 @@ from .pipeline_difface import DifFacePipeline
 from .quantisation import restore_one_by_one
 
 
-LOWEST_CHANNELS = 16  # layers that take pixels have fewer; they cost little and keep their precision
+LOWEST_CHANNELS = 16  # the layers of the prior that take or make pixels have fewer; they keep their precision
 
 
 def count_in_int8(
@@ -45,7 +45,9 @@ def count_in_int8(
         raise ValueError(f"`pipe` is on {pipe.device} in {pipe.dtype}; it must be on the CPU in torch.float32.")
     if not len(faces):
         raise ValueError("`faces` is empty; some faces must show the ranges.")
-    with watch_inputs(pipe.unet) as of_unet, watch_inputs(pipe.estimator) as of_estimator:
+    # Of the estimator all layers: where a compiler sees one plain convolution, it lays out SwinIR's maps, `[B,H,W,C]`, as if
+    # they were `[B,C,H,W]`.
+    with watch_inputs(pipe.unet, LOWEST_CHANNELS) as of_unet, watch_inputs(pipe.estimator) as of_estimator:
         restore_one_by_one(pipe, faces)
     for network, inputs in ((pipe.unet, of_unet), (pipe.estimator, of_estimator)):
         network.to(memory_format=torch.channels_last)
@@ -62,7 +64,7 @@ def _make_replacements(network: nn.Module, inputs: dict[str, Inputs]) -> dict[st
     replacements: dict[str, nn.Module] = {}
     remaining = dict(inputs)
     for name, block in network.named_modules():
-        if isinstance(block, SwinBlock) and all(f"{name}.{layer}" in inputs for layer in Int8SwinBlock.LAYERS):
+        if isinstance(block, SwinBlock):
             of_block = {layer: remaining.pop(f"{name}.{layer}") for layer in Int8SwinBlock.LAYERS}
             replacements[name] = Int8SwinBlock(block, of_block)
     for name, seen in remaining.items():
@@ -75,10 +77,10 @@ def _make_replacements(network: nn.Module, inputs: dict[str, Inputs]) -> dict[st
 
 
 @contextmanager
-def watch_inputs(network: nn.Module) -> Generator[dict[str, Inputs]]:
-    """Collect what each larger layer takes, by its name, whenever the network is called within the context.
+def watch_inputs(network: nn.Module, lowest_channels: int = 1) -> Generator[dict[str, Inputs]]:
+    """Collect what each layer takes, by its name, whenever the network is called within the context.
 
-    Layers that take fewer than 16 channels, and those that act on one vector a face, are left out.
+    Layers that take or make fewer than `lowest_channels`, and those that act on one vector a face, are left out.
     """
     inputs: dict[str, Inputs] = {}
 
@@ -95,7 +97,7 @@ def watch_inputs(network: nn.Module) -> Generator[dict[str, Inputs]]:
     handles = [
         layer.register_forward_pre_hook(watch(name))
         for name, layer in network.named_modules()
-        if isinstance(layer, nn.Conv2d | nn.Linear) and layer.weight.shape[1] >= LOWEST_CHANNELS
+        if isinstance(layer, nn.Conv2d | nn.Linear) and min(layer.weight.shape[:2]) >= lowest_channels
     ]
     try:
         yield inputs

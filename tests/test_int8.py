@@ -137,7 +137,7 @@ def test_what_layers_take_is_watched():
     network[1].weight.zero_()
     calls = [torch.full((2, 3, 1, 1), value) for value in (-2.0, 3.0, 0.1)]
     taken = torch.cat([network[0](call) for call in calls])
-    with watch_inputs(network) as inputs:
+    with watch_inputs(network, 16) as inputs:
         for call in calls:
             network(call)
     assert set(inputs) == {"1"}  # not the one that takes pixels, nor the one that takes a vector
@@ -153,19 +153,17 @@ def test_a_pipeline_restores_nearly_as_in_floats(pipe, faces, dtype):
     assert isinstance(pipe.unet.down_blocks[0].resnets[0].conv1, Int8Conv2d)
     assert isinstance(pipe.unet.down_blocks[0].resnets[0].norm1, ChannelsLastGroupNorm)
     assert isinstance(pipe.estimator.groups[0].blocks[1], Int8SwinBlock)
-    assert isinstance(pipe.estimator.conv_out, Int8Conv2d) and type(pipe.unet.conv_in) is nn.Conv2d
+    assert type(pipe.unet.conv_in) is type(pipe.unet.conv_out) is nn.Conv2d
     answer = pipe(faces, generator=generator(), output_type="pt").images.float()
     assert 0 < (answer - expected).abs().mean() < 0.01
 
 
-def test_a_narrow_block_keeps_the_layers_that_take_few_channels(pipe, faces):
-    pipe.estimator = SwinIREstimator(
-        embed_dim=8, depths=(1,), num_heads=(2,), scale=2, window_size=4, num_feat=16
-    ).eval()
+def test_no_plain_convolution_is_left_in_the_estimator(pipe, faces):
+    config = {**pipe.estimator.config, "embed_dim": 8, "image_skips": True}
+    pipe.estimator = SwinIREstimator.from_config(config).eval()
     expected = pipe.estimator(faces)
     count_in_int8(pipe, faces)
-    (block,) = pipe.estimator.groups[0].blocks
-    assert type(block) is SwinBlock and type(block.mlp_in) is nn.Linear and type(block.mlp_out) is Int8Linear
+    assert not any(isinstance(module, nn.Conv2d | nn.Linear | SwinBlock) for module in pipe.estimator.modules())
     assert (pipe.estimator(faces) - expected).abs().mean() < 0.01
 
 
@@ -206,6 +204,26 @@ def test_without_faces_nothing_is_changed(pipe):
     with pytest.raises(ValueError, match="`faces` is empty"):
         count_in_int8(pipe, [])
     assert {name for name, _ in pipe.unet.named_parameters()} == names
+
+
+@torch.no_grad()
+@pytest.mark.slow  # the compiler takes a minute
+def test_a_compiled_estimator_errs_no_more_than_the_eager_one(pipe):
+    pipe.estimator = SwinIREstimator(
+        embed_dim=96, depths=(2,), num_heads=(4,), scale=2, window_size=8, num_feat=16, image_skips=True
+    ).eval()
+    for parameter in pipe.estimator.parameters():  # each part of the answer counts
+        parameter.add_(0.1 * torch.randn(parameter.shape, generator=generator()))
+    face = torch.rand(1, 3, 32, 32, generator=generator())
+    expected = pipe.estimator(face)
+
+    def measure_error():
+        return (pipe.estimator(face.bfloat16()) - expected).square().mean().sqrt()
+
+    count_in_int8(pipe, face, torch.bfloat16)
+    eager = measure_error()
+    pipe.estimator.compile()
+    assert 0.5 * eager < measure_error() < 1.5 * eager
 
 
 @pytest.mark.slow  # the compiler takes a minute
