@@ -164,6 +164,9 @@ VARIANTS = {
     "float16, channels_last, compiled": Variant(torch.float16, channels_last=True, compiled=True),
     "8 bits, float32, compiled": Variant(channels_last=True, compiled=True, int8=True),
     "8 bits, bfloat16, compiled": Variant(torch.bfloat16, channels_last=True, compiled=True, int8=True),
+    "8 bits, bfloat16, compiled, memory kept": Variant(
+        torch.bfloat16, channels_last=True, compiled=True, int8=True, memory_kept=True
+    ),
     "ONNX Runtime": Variant(engine="onnxruntime"),
     "OpenVINO": Variant(engine="openvino"),
     "OpenVINO, bfloat16": Variant(torch.bfloat16, engine="openvino"),
@@ -205,7 +208,7 @@ def prepare(pipe: DifFacePipeline, variant: Variant, folder: Path, faces: torch.
             network.to(memory_format=torch.channels_last)
     if variant.compiled:
         pipe.unet.compile(mode="reduce-overhead")  # as CUDA graphs on a GPU
-        if pipe.estimator._repeated_blocks and not variant.int8:  # in 8 bits each has scales of its own
+        if pipe.estimator._repeated_blocks and not variant.int8:  # in 8 bits they are others
             pipe.estimator.compile_repeated_blocks()
         else:
             pipe.estimator.compile()

@@ -1,135 +1,21 @@
 """The networks of a pipeline in 8 bits on a CPU: their convolutions and linear layers count in integers, by torch alone."""
 
-import math
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any
 
 import torch
-import torch.ao.quantization.fx._decomposed  # defines quantize_per_tensor, which a compiler fuses with what it follows
 from PIL import Image
 from torch import nn
 
+from .int8_layers import Inputs, Int8Conv2d, Int8Linear, as_fast_norm
+from .int8_swinir import Int8SwinBlock
+from .models.swinir import SwinBlock
 from .pipeline_difface import DifFacePipeline
 from .quantisation import restore_one_by_one
 
 
-LOWEST_CHANNELS = 16  # layers that take or make pixels have fewer; they cost little and keep their precision
-LARGEST = 255  # of the integers that a layer takes
-LARGEST_WEIGHT = 127
-TINY = torch.finfo(torch.float32).tiny  # the range of what is always 0
-
-Layer = nn.Conv2d | nn.Linear
-
-
-@dataclass
-class Inputs:
-    """What a layer took.
-
-    Attributes:
-        shape: Of the first of them.
-        lowest: Of all values; at most 0.
-        highest: Of all values; at least 0.
-    """
-
-    shape: torch.Size
-    lowest: float = 0.0
-    highest: float = 0.0
-
-
-class Int8Layer(nn.Module):
-    """Stands for a convolution or a linear layer: takes floats, counts in 8 bits, and answers in the floats' precision.
-
-    What it takes is rounded within one range, every output channel of the weights by a scale of its own. A linear layer is
-    run as the pointwise convolution that it is.
-
-    Args:
-        layer: Its weights are copied.
-        inputs: What lies outside of their range is clipped; the weights are laid out for their shape, and serve all others.
-    """
-
-    def __init__(self, layer: Layer, inputs: Inputs) -> None:
-        super().__init__()
-        self.is_linear = isinstance(layer, nn.Linear)
-        self.scale = max(inputs.highest - inputs.lowest, TINY) / LARGEST
-        self.zero_point = round(-inputs.lowest / self.scale)
-        self.stride, self.padding, self.dilation, self.groups = _geometry(layer)
-
-        weight, shape = layer.weight.detach().float(), list(inputs.shape)
-        if self.is_linear:
-            weight, shape = weight[:, :, None, None], [1, shape[-1], 1, math.prod(shape[:-1])]
-        channels = len(weight)
-        largest = weight.abs().amax((1, 2, 3)).clamp(min=TINY)
-        # Attributes, not buffers: `to` must leave them in single precision.
-        self.weight_scales = largest / LARGEST_WEIGHT
-        self.weight_zero_points = torch.zeros(channels, dtype=torch.int32)
-        self.bias = torch.zeros(channels) if layer.bias is None else layer.bias.detach().float().clone()
-        self.weight = torch.ops.onednn.qconv_prepack(
-            (weight / self.weight_scales.view(-1, 1, 1, 1)).round().to(torch.int8),
-            self.weight_scales,
-            self.scale,
-            self.zero_point,
-            self.stride,
-            self.padding,
-            self.dilation,
-            self.groups,
-            shape,
-        )
-
-    def forward(self, input: torch.Tensor) -> torch.Tensor:
-        """Return what the layer would, `[B,C,H,W]` from the like, or `[...,C]` if it is linear."""
-        integers = torch.ops.quantized_decomposed.quantize_per_tensor(
-            input, self.scale, self.zero_point, 0, LARGEST, torch.uint8
-        )
-        if not self.is_linear:
-            return self._convolve(integers, input.dtype)
-        *positions, channels = integers.shape
-        pixels = integers.reshape(1, 1, -1, channels).permute(0, 3, 1, 2)
-        return self._convolve(pixels, input.dtype).permute(0, 2, 3, 1).reshape(*positions, -1)
-
-    def _convolve(self, integers: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
-        return torch.ops.onednn.qconv2d_pointwise(
-            integers,
-            self.scale,
-            self.zero_point,
-            self.weight,
-            self.weight_scales,
-            self.weight_zero_points,
-            self.bias,
-            self.stride,
-            self.padding,
-            self.dilation,
-            self.groups,
-            1.0,  # scale and zero point of the output, which stays a float
-            0,
-            dtype,
-            "none",
-            [],
-            None,
-        )
-
-
-class ChannelsLastGroupNorm(nn.GroupNorm):
-    """A group norm by the mean and the mean square of every channel, which a compiler makes short work of.
-
-    With the channels innermost, that is a reduction along rows; torch's own gathers strided groups.
-    """
-
-    def forward(self, input: torch.Tensor) -> torch.Tensor:
-        """Return the normalised input, `[B,C,...]`."""
-        values = input.float()
-        batch, channels, *shape = values.shape
-        extent = tuple(range(2, values.ndim))
-        groups = batch, self.num_groups, -1
-        mean = values.mean(extent).view(groups).mean(-1, keepdim=True)
-        square = values.square().mean(extent).view(groups).mean(-1, keepdim=True)
-        inverse = (square - mean.square()).clamp(min=0).add(self.eps).rsqrt()
-        size = channels // self.num_groups
-        factor = inverse.expand(-1, -1, size).reshape(batch, channels) * self.weight.float()
-        offset = self.bias.float() - mean.expand(-1, -1, size).reshape(batch, channels) * factor
-        broadcast = batch, channels, *(1 for _ in shape)
-        return (values * factor.view(broadcast) + offset.view(broadcast)).to(input.dtype)
+LOWEST_CHANNELS = 16  # the layers of the prior that take or make pixels have fewer; they keep their precision
 
 
 def count_in_int8(
@@ -159,24 +45,42 @@ def count_in_int8(
         raise ValueError(f"`pipe` is on {pipe.device} in {pipe.dtype}; it must be on the CPU in torch.float32.")
     if not len(faces):
         raise ValueError("`faces` is empty; some faces must show the ranges.")
-    with watch_inputs(pipe.unet) as of_unet, watch_inputs(pipe.estimator) as of_estimator:
+    # Of the estimator all layers: where a compiler sees one plain convolution, it lays out SwinIR's maps, `[B,H,W,C]`, as if
+    # they were `[B,C,H,W]`.
+    with watch_inputs(pipe.unet, LOWEST_CHANNELS) as of_unet, watch_inputs(pipe.estimator) as of_estimator:
         restore_one_by_one(pipe, faces)
     for network, inputs in ((pipe.unet, of_unet), (pipe.estimator, of_estimator)):
         network.to(memory_format=torch.channels_last)
-        layers = {name: Int8Layer(cast(Layer, network.get_submodule(name)), inputs[name]) for name in inputs}
+        replacements = _make_replacements(network, inputs)
         nn.Module.to(network, dtype)  # the networks' own warns of nothing
-        for name, layer in layers.items():
-            network.set_submodule(name, layer)
+        for name, module in replacements.items():
+            network.set_submodule(name, module)
         for name, norm in list(network.named_modules()):
-            if type(norm) is nn.GroupNorm:
-                network.set_submodule(name, _copy_norm(norm))
+            if type(norm) in (nn.GroupNorm, nn.LayerNorm):
+                network.set_submodule(name, as_fast_norm(norm))
+
+
+def _make_replacements(network: nn.Module, inputs: dict[str, Inputs]) -> dict[str, nn.Module]:
+    replacements: dict[str, nn.Module] = {}
+    remaining = dict(inputs)
+    for name, block in network.named_modules():
+        if isinstance(block, SwinBlock):
+            of_block = {layer: remaining.pop(f"{name}.{layer}") for layer in Int8SwinBlock.LAYERS}
+            replacements[name] = Int8SwinBlock(block, of_block)
+    for name, seen in remaining.items():
+        layer = network.get_submodule(name)
+        if isinstance(layer, nn.Linear):
+            replacements[name] = Int8Linear(layer, seen)
+        elif isinstance(layer, nn.Conv2d):
+            replacements[name] = Int8Conv2d(layer, seen)
+    return replacements
 
 
 @contextmanager
-def watch_inputs(network: nn.Module) -> Generator[dict[str, Inputs]]:
-    """Collect what each larger layer takes, by its name, whenever the network is called within the context.
+def watch_inputs(network: nn.Module, lowest_channels: int = 1) -> Generator[dict[str, Inputs]]:
+    """Collect what each layer takes, by its name, whenever the network is called within the context.
 
-    Layers of fewer than 16 channels, and those that act on one vector a face, are left out.
+    Layers that take or make fewer than `lowest_channels`, and those that act on one vector a face, are left out.
     """
     inputs: dict[str, Inputs] = {}
 
@@ -193,22 +97,10 @@ def watch_inputs(network: nn.Module) -> Generator[dict[str, Inputs]]:
     handles = [
         layer.register_forward_pre_hook(watch(name))
         for name, layer in network.named_modules()
-        if isinstance(layer, Layer) and min(layer.weight.shape[:2]) >= LOWEST_CHANNELS
+        if isinstance(layer, nn.Conv2d | nn.Linear) and min(layer.weight.shape[:2]) >= lowest_channels
     ]
     try:
         yield inputs
     finally:
         for handle in handles:
             handle.remove()
-
-
-def _geometry(layer: Layer) -> tuple[list[int], list[int], list[int], int]:
-    if isinstance(layer, nn.Linear):
-        return [1, 1], [0, 0], [1, 1], 1
-    return list(layer.stride), list(cast(tuple[int, int], layer.padding)), list(layer.dilation), layer.groups
-
-
-def _copy_norm(norm: nn.GroupNorm) -> ChannelsLastGroupNorm:
-    copy = ChannelsLastGroupNorm(norm.num_groups, norm.num_channels, norm.eps)
-    copy.weight, copy.bias = norm.weight, norm.bias
-    return copy

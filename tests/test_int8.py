@@ -1,10 +1,25 @@
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import nn
 
 from difface_diffusers import DifFaceInpaintPipeline, DifFacePipeline, LaMaEstimator, SwinIREstimator
-from difface_diffusers.int8 import ChannelsLastGroupNorm, Inputs, Int8Layer, count_in_int8, watch_inputs
+from difface_diffusers.int8 import count_in_int8, watch_inputs
+from difface_diffusers.int8_layers import (
+    ChannelsLastGroupNorm,
+    Inputs,
+    Int8Conv2d,
+    Int8Linear,
+    RowsLayerNorm,
+    as_fast_norm,
+)
+from difface_diffusers.int8_swinir import Int8SwinBlock
+from difface_diffusers.models.swinir import SwinBlock
 from tests.conftest import ddim, tiny_unet
+
+
+def in_int8(layer, inputs):
+    return Int8Linear(layer, inputs) if isinstance(layer, nn.Linear) else Int8Conv2d(layer, inputs)
 
 
 def generator():
@@ -25,6 +40,7 @@ LAYERS = {
     "convolution": (lambda: nn.Conv2d(16, 24, 3, padding=1), (2, 16, 9, 7)),
     "strided": (lambda: nn.Conv2d(16, 24, 3, stride=2, padding=1), (1, 16, 8, 8)),
     "without bias": (lambda: nn.Conv2d(16, 24, 1, bias=False), (1, 16, 8, 8)),
+    "pointwise": (lambda: nn.Conv2d(16, 24, 1), (2, 16, 4, 3)),
     "linear": (lambda: nn.Linear(16, 24), (2, 5, 16)),
     "linear on a map": (lambda: nn.Linear(16, 24, bias=False), (2, 4, 3, 16)),
 }
@@ -38,7 +54,7 @@ def test_a_layer_answers_nearly_as_in_floats(name, dtype):
     layer, values = make(), torch.randn(shape)
     inputs = Inputs(values.shape, values.min().item(), values.max().item())
     with torch.no_grad():
-        expected, answer = layer(values), Int8Layer(layer, inputs)(values.to(dtype))
+        expected, answer = layer(values), in_int8(layer, inputs)(values.to(dtype))
     assert answer.dtype is dtype and answer.shape == expected.shape
     error = (answer.float() - expected).square().mean().sqrt() / expected.std()
     assert 0.001 < error < 0.02
@@ -48,7 +64,7 @@ def test_a_layer_answers_nearly_as_in_floats(name, dtype):
 def test_integers_are_what_the_formula_says():
     layer = nn.Linear(16, 16, bias=False)
     layer.weight.copy_(torch.eye(16) * torch.arange(1, 17).float()[:, None])  # largest weight of each channel: 127
-    integers = Int8Layer(layer, Inputs(torch.Size([1, 1, 16]), -1.0, 4.1))  # steps of 0.02, 50 is zero
+    integers = in_int8(layer, Inputs(torch.Size([1, 1, 16]), -1.0, 4.1))  # steps of 0.02, 50 is zero
     values = torch.linspace(-2, 5, 16)
     expected = ((values / 0.02).round() + 50).clamp(0, 255) - 50
     torch.testing.assert_close(integers(values[None, None])[0, 0], 0.02 * expected * torch.arange(1, 17))
@@ -60,14 +76,14 @@ def test_a_layer_takes_other_shapes_than_that_it_was_laid_out_for():
     layer = nn.Conv2d(16, 16, 3, padding=1)
     values = torch.randn(3, 16, 12, 10)
     inputs = Inputs(torch.Size([1, 16, 8, 8]), values.min().item(), values.max().item())
-    torch.testing.assert_close(Int8Layer(layer, inputs)(values), layer(values), atol=0.05, rtol=0)
+    torch.testing.assert_close(in_int8(layer, inputs)(values), layer(values), atol=0.05, rtol=0)
 
 
 @torch.no_grad()
 def test_what_is_always_0_stays_0():
     layer = nn.Conv2d(16, 16, 1)
     layer.weight.zero_()
-    answer = Int8Layer(layer, Inputs(torch.Size([1, 16, 2, 2])))(torch.zeros(1, 16, 2, 2))
+    answer = in_int8(layer, Inputs(torch.Size([1, 16, 2, 2])))(torch.zeros(1, 16, 2, 2))
     torch.testing.assert_close(answer, layer(torch.zeros(1, 16, 2, 2)))
 
 
@@ -86,12 +102,42 @@ def test_the_group_norm_is_torchs(shape):
 
 
 @torch.no_grad()
+def test_the_layer_norm_is_torchs():
+    torch.manual_seed(0)
+    norm = nn.LayerNorm(12, eps=1e-4)
+    norm.weight.normal_(), norm.bias.normal_()
+    mine = as_fast_norm(norm)
+    values = 3 * torch.randn(2, 5, 7, 12) + 2
+    assert type(mine) is RowsLayerNorm
+    torch.testing.assert_close(mine(values), norm(values), atol=1e-5, rtol=1e-5)
+    halves = mine(values.bfloat16())
+    assert halves.dtype is torch.bfloat16
+    torch.testing.assert_close(halves.float(), norm(values), atol=0.05, rtol=0.02)
+
+
+@torch.no_grad()
+def test_a_linear_layer_is_fused_with_what_follows():
+    torch.manual_seed(0)
+    values, added = torch.randn(5, 16), torch.randn(5, 24)
+    first, second = nn.Linear(16, 24), nn.Linear(24, 24)
+    hidden = F.gelu(first(values))
+    one = Int8Linear(first, Inputs(values.shape, values.min().item(), values.max().item()))
+    two = Int8Linear(second, Inputs(hidden.shape, hidden.min().item(), hidden.max().item()))
+    integers = one.count_for(two, one.round(values), "gelu")
+    assert integers.dtype is torch.uint8
+    assert (integers.int() - two.round(F.gelu(one(values))).int()).abs().max() <= 1
+    torch.testing.assert_close(
+        two.count(integers, torch.float32, added=added), second(hidden) + added, atol=0.03, rtol=0
+    )
+
+
+@torch.no_grad()
 def test_what_layers_take_is_watched():
     network = nn.Sequential(nn.Conv2d(3, 16, 1), nn.Conv2d(16, 32, 1), nn.Flatten(), nn.Linear(32, 16))
     network[1].weight.zero_()
     calls = [torch.full((2, 3, 1, 1), value) for value in (-2.0, 3.0, 0.1)]
     taken = torch.cat([network[0](call) for call in calls])
-    with watch_inputs(network) as inputs:
+    with watch_inputs(network, 16) as inputs:
         for call in calls:
             network(call)
     assert set(inputs) == {"1"}  # not the one that takes pixels, nor the one that takes a vector
@@ -104,12 +150,21 @@ def test_a_pipeline_restores_nearly_as_in_floats(pipe, faces, dtype):
     expected = pipe(faces, generator=generator(), output_type="pt").images
     count_in_int8(pipe, faces, dtype)
     assert pipe.unet.dtype is pipe.estimator.dtype is dtype
-    assert isinstance(pipe.unet.down_blocks[0].resnets[0].conv1, Int8Layer)
+    assert isinstance(pipe.unet.down_blocks[0].resnets[0].conv1, Int8Conv2d)
     assert isinstance(pipe.unet.down_blocks[0].resnets[0].norm1, ChannelsLastGroupNorm)
-    assert isinstance(pipe.estimator.groups[0].blocks[1].mlp_in, Int8Layer)
+    assert isinstance(pipe.estimator.groups[0].blocks[1], Int8SwinBlock)
     assert type(pipe.unet.conv_in) is type(pipe.unet.conv_out) is nn.Conv2d
     answer = pipe(faces, generator=generator(), output_type="pt").images.float()
     assert 0 < (answer - expected).abs().mean() < 0.01
+
+
+def test_no_plain_convolution_is_left_in_the_estimator(pipe, faces):
+    config = {**pipe.estimator.config, "embed_dim": 8, "image_skips": True}
+    pipe.estimator = SwinIREstimator.from_config(config).eval()
+    expected = pipe.estimator(faces)
+    count_in_int8(pipe, faces)
+    assert not any(isinstance(module, nn.Conv2d | nn.Linear | SwinBlock) for module in pipe.estimator.modules())
+    assert (pipe.estimator(faces) - expected).abs().mean() < 0.01
 
 
 def test_faces_are_restored_with_noise_of_their_own(pipe, faces):
@@ -149,6 +204,26 @@ def test_without_faces_nothing_is_changed(pipe):
     with pytest.raises(ValueError, match="`faces` is empty"):
         count_in_int8(pipe, [])
     assert {name for name, _ in pipe.unet.named_parameters()} == names
+
+
+@torch.no_grad()
+@pytest.mark.slow  # the compiler takes a minute
+def test_a_compiled_estimator_errs_no_more_than_the_eager_one(pipe):
+    pipe.estimator = SwinIREstimator(
+        embed_dim=96, depths=(2,), num_heads=(4,), scale=2, window_size=8, num_feat=16, image_skips=True
+    ).eval()
+    for parameter in pipe.estimator.parameters():  # each part of the answer counts
+        parameter.add_(0.1 * torch.randn(parameter.shape, generator=generator()))
+    face = torch.rand(1, 3, 32, 32, generator=generator())
+    expected = pipe.estimator(face)
+
+    def measure_error():
+        return (pipe.estimator(face.bfloat16()) - expected).square().mean().sqrt()
+
+    count_in_int8(pipe, face, torch.bfloat16)
+    eager = measure_error()
+    pipe.estimator.compile()
+    assert 0.5 * eager < measure_error() < 1.5 * eager
 
 
 @pytest.mark.slow  # the compiler takes a minute
