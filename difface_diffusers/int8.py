@@ -10,12 +10,12 @@ from torch import nn
 
 from .int8_layers import Inputs, Int8Conv2d, Int8Linear, as_fast_norm
 from .int8_swinir import Int8SwinBlock
-from .models.swinir import SwinBlock
+from .models.swinir import SwinBlock, SwinIREstimator
 from .pipeline_difface import DifFacePipeline
 from .quantisation import restore_one_by_one
 
 
-LOWEST_CHANNELS = 16  # the layers of the prior that take or make pixels have fewer; they keep their precision
+LOWEST_CHANNELS = 16  # layers that take or make pixels have fewer; they cost little and keep their precision
 
 
 def count_in_int8(
@@ -45,9 +45,10 @@ def count_in_int8(
         raise ValueError(f"`pipe` is on {pipe.device} in {pipe.dtype}; it must be on the CPU in torch.float32.")
     if not len(faces):
         raise ValueError("`faces` is empty; some faces must show the ranges.")
-    # Of the estimator all layers: where a compiler sees one plain convolution, it lays out SwinIR's maps, `[B,H,W,C]`, as if
-    # they were `[B,C,H,W]`.
-    with watch_inputs(pipe.unet, LOWEST_CHANNELS) as of_unet, watch_inputs(pipe.estimator) as of_estimator:
+    # Of a SwinIR all layers: where a compiler sees one plain convolution, it lays out the maps, `[B,H,W,C]`, as if they were
+    # `[B,C,H,W]`.
+    lowest = 1 if isinstance(pipe.estimator, SwinIREstimator) else LOWEST_CHANNELS
+    with watch_inputs(pipe.unet, LOWEST_CHANNELS) as of_unet, watch_inputs(pipe.estimator, lowest) as of_estimator:
         restore_one_by_one(pipe, faces)
     for network, inputs in ((pipe.unet, of_unet), (pipe.estimator, of_estimator)):
         network.to(memory_format=torch.channels_last)
@@ -77,7 +78,7 @@ def _make_replacements(network: nn.Module, inputs: dict[str, Inputs]) -> dict[st
 
 
 @contextmanager
-def watch_inputs(network: nn.Module, lowest_channels: int = 1) -> Generator[dict[str, Inputs]]:
+def watch_inputs(network: nn.Module, lowest_channels: int) -> Generator[dict[str, Inputs]]:
     """Collect what each layer takes, by its name, whenever the network is called within the context.
 
     Layers that take or make fewer than `lowest_channels`, and those that act on one vector a face, are left out.

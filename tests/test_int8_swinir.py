@@ -27,7 +27,7 @@ def shared(x):
 
 
 def in_int8(block, x):
-    with watch_inputs(block) as inputs:
+    with watch_inputs(block, 1) as inputs:
         block(x, *shared(x))
     return Int8SwinBlock(block, inputs)
 
