@@ -25,12 +25,15 @@ for keep in sys.argv[1:]:
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc is told")
 def test_kept_memory_is_not_mapped_again():
-    answer = subprocess.run(
-        [sys.executable, "-c", SCRIPT, "return", "keep", "return"], capture_output=True, check=True
-    )
-    returned, kept, returned_again = map(int, answer.stdout.split())
-    assert kept < returned / 10
-    assert returned_again > returned / 2
+    for _ in range(8):  # in some processes the heap has no room to grow
+        answer = subprocess.run(
+            [sys.executable, "-c", SCRIPT, "return", "keep", "return"], capture_output=True, check=True
+        )
+        returned, kept, returned_again = map(int, answer.stdout.split())
+        assert returned_again > returned / 2
+        if kept < returned / 10:
+            return
+    pytest.fail("no process kept its memory")
 
 
 def test_elsewhere_nothing_happens(monkeypatch):
