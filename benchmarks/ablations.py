@@ -4,7 +4,8 @@
 
 Clean aligned faces are brought to the model's size and degraded blindly over the training range. Every table changes one
 thing and leaves the rest at the defaults saved in the pipeline, but for the number of network calls and where the chain starts:
-only the last two tables, those of the degradations, have the pipeline's. Written to OUTPUT: `ablations.md`, `ablations.json`. Needs the extra `metrics`.
+only the last two tables, those of the degradations, have the pipeline's. Written to OUTPUT: `ablations.md`,
+`ablations.json`. Needs the extra `metrics`.
 """
 
 import argparse
@@ -76,8 +77,8 @@ class AblationReport(FaceReport):
             "Degradations of which all but the first were never trained on:",
             *("", *table(self.degradations), ""),
             f"{self.faces} faces of {self.size} x {self.size} pixels, {START_CALLS} network calls in the first table, the "
-            f"pipeline's default in the last two, {CALLS} from t = {START} in the others. {LEGEND} Kept error: how far apart the chain ends from "
-            "the estimate and from the clean face with the same noise, as a share of how far apart it began.",
+            f"pipeline's default in the last two, {CALLS} from t = {START} in the others. {LEGEND} Kept error: how far apart "
+            "the chain ends from the estimate and from the clean face with the same noise, as a share of how far apart it began.",
             "",
         ]
         return "\n".join(parts)
@@ -175,7 +176,7 @@ def measure_severities(
     pipe: DifFacePipeline, clean: torch.Tensor, seed: int, batch_size: int
 ) -> dict[str, dict[str, float]]:
     """Measure input and restorations for each of `DAMAGES`, from `START` and, if the pipeline can, by `AUTO`."""
-    starts = [START] if pipe.config.get("noise_margin") is None else [START, AUTO]
+    starts = [START, AUTO] if pipe.can_choose_starts else [START]
     rows = {}
     for name, ranges in DAMAGES.items():
         degraded = degrade_faces(clean, seed, ranges)

@@ -134,6 +134,11 @@ class DifFacePipeline(DiffusionPipeline):
         return (size, size) if isinstance(size, int) else (size[0], size[1])
 
     @property
+    def can_choose_starts(self) -> bool:
+        """Whether `start_timestep` may be "auto"."""
+        return self.config.get("noise_margin") is not None
+
+    @property
     def num_timesteps(self) -> int:
         """Network calls of the running or the last restoration."""
         return self._num_timesteps
@@ -319,7 +324,7 @@ class DifFacePipeline(DiffusionPipeline):
             check_integer("num_inference_steps", sampling.num_inference_steps, 1, start, "`start_timestep`")
             return
         check_integer("num_inference_steps", sampling.num_inference_steps, 1, last)
-        if self.config.get("noise_margin") is None:
+        if not self.can_choose_starts:
             raise ValueError(
                 "`start_timestep` is 'auto', for which this pipeline has no `noise_margin`; give a number."
             )

@@ -191,7 +191,7 @@ def imply_clean(
     scheduler: SchedulerMixin, epsilon: torch.Tensor, timestep: torch.Tensor, scaled_sample: torch.Tensor
 ) -> torch.Tensor:
     """Return what `predict_clean` clamps."""
-    alpha_cumprod = scheduler.alphas_cumprod.to(scaled_sample.device)[timestep.long()].view(-1, 1, 1, 1)
+    alpha_cumprod = _alphas_cumprod_at(scheduler, timestep, scaled_sample.device)
     return (scaled_sample - (1 - alpha_cumprod).sqrt() * epsilon) / alpha_cumprod.sqrt()
 
 
@@ -199,8 +199,13 @@ def imply_noise(
     scheduler: SchedulerMixin, clean: torch.Tensor, timestep: torch.Tensor, scaled_sample: torch.Tensor
 ) -> torch.Tensor:
     """Return the noise prediction that implies a clean face in [-1,1]: the inverse of `predict_clean`."""
-    alpha_cumprod = scheduler.alphas_cumprod.to(scaled_sample.device)[timestep.long()].view(-1, 1, 1, 1)
+    alpha_cumprod = _alphas_cumprod_at(scheduler, timestep, scaled_sample.device)
     return (scaled_sample - alpha_cumprod.sqrt() * clean) / (1 - alpha_cumprod).sqrt()
+
+
+def _alphas_cumprod_at(scheduler: SchedulerMixin, timestep: torch.Tensor, device: torch.device) -> torch.Tensor:
+    """Return the cumulative alphas of one timestep, or of each of `[B]`, to be multiplied with images `[B,3,H,W]`."""
+    return scheduler.alphas_cumprod.to(device)[timestep.long()].view(-1, 1, 1, 1)
 
 
 def guided_step(

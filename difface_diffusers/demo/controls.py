@@ -82,7 +82,6 @@ class Controls:
 def add_controls(pipe: DifFacePipeline) -> Controls:
     """Add the controls to the layout; they begin at the defaults of the model, and its presets move them."""
     defaults = pipe.with_defaults()
-    tells_damage = pipe.config.get("noise_margin") is not None
     preset = gr.Radio(
         [f"{name}: {pipe.with_defaults(name).num_inference_steps} steps" for name in pipe.config.presets],
         type="index",
@@ -92,13 +91,13 @@ def add_controls(pipe: DifFacePipeline) -> Controls:
     )
     with gr.Group():
         start = gr.Slider(
-            BY_DAMAGE if tells_damage else 1,
+            BY_DAMAGE if pipe.can_choose_starts else 1,
             pipe.scheduler.config.num_train_timesteps,
             slider_value(defaults.start_timestep),
             step=1,
             label="Fidelity: how much may be repainted",
             info="Low stays close to the picture. High repairs worse damage, but the person changes more."
-            + (" At 0 it is found for each face by its damage." if tells_damage else ""),
+            + (" At 0 it is found for each face by its damage." if pipe.can_choose_starts else ""),
         )
         eta = gr.Slider(
             0,
