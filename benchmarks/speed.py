@@ -25,6 +25,7 @@ from conversion.checkpoints import read_config
 from conversion.official import TASKS, ddim_scheduler
 from difface_diffusers import BUNDLED_MODEL, DifFacePipeline, DifFaceUNet2DModel, SwinIREstimator
 from difface_diffusers.allocation import keep_freed_memory
+from difface_diffusers.channels_last import to_channels_last
 from difface_diffusers.engines import export_onnx, use_engine
 from difface_diffusers.int8 import count_in_int8
 from difface_diffusers.quantisation import quantise_graph
@@ -206,6 +207,8 @@ def prepare(pipe: DifFacePipeline, variant: Variant, folder: Path, faces: torch.
     for network in (pipe.unet, pipe.estimator):
         if variant.channels_last:
             network.to(memory_format=torch.channels_last)
+        if variant.compiled:
+            to_channels_last(network)
     if variant.compiled:
         pipe.unet.compile(mode="reduce-overhead")  # as CUDA graphs on a GPU
         if pipe.estimator._repeated_blocks and not variant.int8:  # in 8 bits they are others

@@ -8,7 +8,8 @@ import torch
 from PIL import Image
 from torch import nn
 
-from .int8_layers import Inputs, Int8Conv2d, Int8Linear, as_fast_norm
+from .channels_last import to_channels_last
+from .int8_layers import Inputs, Int8Conv2d, Int8Linear
 from .int8_swinir import Int8SwinBlock
 from .models.swinir import SwinBlock, SwinIREstimator
 from .pipeline_difface import DifFacePipeline
@@ -51,14 +52,11 @@ def count_in_int8(
     with watch_inputs(pipe.unet, LOWEST_CHANNELS) as of_unet, watch_inputs(pipe.estimator, lowest) as of_estimator:
         restore_one_by_one(pipe, faces)
     for network, inputs in ((pipe.unet, of_unet), (pipe.estimator, of_estimator)):
-        network.to(memory_format=torch.channels_last)
+        to_channels_last(network)
         replacements = _make_replacements(network, inputs)
         nn.Module.to(network, dtype)  # the networks' own warns of nothing
         for name, module in replacements.items():
             network.set_submodule(name, module)
-        for name, norm in list(network.named_modules()):
-            if type(norm) in (nn.GroupNorm, nn.LayerNorm):
-                network.set_submodule(name, as_fast_norm(norm))
 
 
 def _make_replacements(network: nn.Module, inputs: dict[str, Inputs]) -> dict[str, nn.Module]:

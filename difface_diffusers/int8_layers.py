@@ -1,4 +1,4 @@
-"""Layers that count in 8 bits on a CPU, and norms that a compiler fuses with the rounding to 8 bits."""
+"""Layers that count in 8 bits on a CPU."""
 
 import math
 from dataclasses import dataclass
@@ -186,51 +186,3 @@ def _shape_of_linear(
 ) -> torch.Tensor:
     bias, dtype = cast(torch.Tensor, operands[5]), cast(torch.dtype, operands[8])
     return integers.new_empty((*integers.shape[:-1], len(bias)), dtype=dtype)
-
-
-class ChannelsLastGroupNorm(nn.GroupNorm):
-    """A group norm by the mean and the mean square of every channel, which a compiler makes short work of.
-
-    With the channels innermost, that is a reduction along rows; torch's own gathers strided groups.
-    """
-
-    def forward(self, input: torch.Tensor) -> torch.Tensor:
-        """Return the normalised input, `[B,C,...]`."""
-        values = input.float()
-        batch, channels, *shape = values.shape
-        extent = tuple(range(2, values.ndim))
-        groups = batch, self.num_groups, -1
-        mean = values.mean(extent).view(groups).mean(-1, keepdim=True)
-        square = values.square().mean(extent).view(groups).mean(-1, keepdim=True)
-        inverse = (square - mean.square()).clamp(min=0).add(self.eps).rsqrt()
-        size = channels // self.num_groups
-        factor = inverse.expand(-1, -1, size).reshape(batch, channels) * self.weight.float()
-        offset = self.bias.float() - mean.expand(-1, -1, size).reshape(batch, channels) * factor
-        broadcast = batch, channels, *(1 for _ in shape)
-        return (values * factor.view(broadcast) + offset.view(broadcast)).to(input.dtype)
-
-
-class RowsLayerNorm(nn.LayerNorm):
-    """A layer norm of rows, by their mean and mean square: both are sums of one pass, where torch's own takes two.
-
-    The rows of a map are one long list to it, else the compiler may lay out the answer with the channels outside.
-    """
-
-    def forward(self, input: torch.Tensor) -> torch.Tensor:
-        """Return the normalised input, `[...,C]`."""
-        values = input.float().reshape(-1, input.shape[-1])
-        mean = values.mean(-1, keepdim=True)
-        square = values.square().mean(-1, keepdim=True)
-        inverse = (square - mean.square()).clamp(min=0).add(self.eps).rsqrt()
-        answer = (values - mean) * inverse * self.weight.float() + self.bias.float()
-        return answer.to(input.dtype).view(input.shape)
-
-
-def as_fast_norm(norm: nn.GroupNorm | nn.LayerNorm) -> ChannelsLastGroupNorm | RowsLayerNorm:
-    """Return the fast norm with the weights of a norm of torch's."""
-    if isinstance(norm, nn.GroupNorm):
-        fast = ChannelsLastGroupNorm(norm.num_groups, norm.num_channels, norm.eps)
-    else:
-        fast = RowsLayerNorm(list(norm.normalized_shape), norm.eps)
-    fast.weight, fast.bias = norm.weight, norm.bias
-    return fast

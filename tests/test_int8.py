@@ -4,15 +4,9 @@ import torch.nn.functional as F
 from torch import nn
 
 from difface_diffusers import DifFaceInpaintPipeline, DifFacePipeline, LaMaEstimator, SwinIREstimator
+from difface_diffusers.channels_last import ChannelsLastGroupNorm
 from difface_diffusers.int8 import count_in_int8, watch_inputs
-from difface_diffusers.int8_layers import (
-    ChannelsLastGroupNorm,
-    Inputs,
-    Int8Conv2d,
-    Int8Linear,
-    RowsLayerNorm,
-    as_fast_norm,
-)
+from difface_diffusers.int8_layers import Inputs, Int8Conv2d, Int8Linear
 from difface_diffusers.int8_swinir import Int8SwinBlock
 from difface_diffusers.models.swinir import SwinBlock
 from tests.conftest import ddim, tiny_unet
@@ -85,34 +79,6 @@ def test_what_is_always_0_stays_0():
     layer.weight.zero_()
     answer = in_int8(layer, Inputs(torch.Size([1, 16, 2, 2])))(torch.zeros(1, 16, 2, 2))
     torch.testing.assert_close(answer, layer(torch.zeros(1, 16, 2, 2)))
-
-
-@torch.no_grad()
-@pytest.mark.parametrize("shape", [(2, 12, 5, 7), (2, 12, 9)])
-def test_the_group_norm_is_torchs(shape):
-    torch.manual_seed(0)
-    norm, mine = nn.GroupNorm(3, 12, eps=1e-4), ChannelsLastGroupNorm(3, 12, eps=1e-4)
-    norm.weight.normal_(), norm.bias.normal_()
-    mine.load_state_dict(norm.state_dict())
-    values = 3 * torch.randn(shape) + 2
-    torch.testing.assert_close(mine(values), norm(values), atol=1e-5, rtol=1e-5)
-    halves = mine.to(torch.bfloat16)(values.bfloat16())
-    assert halves.dtype is torch.bfloat16
-    torch.testing.assert_close(halves.float(), norm(values), atol=0.05, rtol=0.02)
-
-
-@torch.no_grad()
-def test_the_layer_norm_is_torchs():
-    torch.manual_seed(0)
-    norm = nn.LayerNorm(12, eps=1e-4)
-    norm.weight.normal_(), norm.bias.normal_()
-    mine = as_fast_norm(norm)
-    values = 3 * torch.randn(2, 5, 7, 12) + 2
-    assert type(mine) is RowsLayerNorm
-    torch.testing.assert_close(mine(values), norm(values), atol=1e-5, rtol=1e-5)
-    halves = mine(values.bfloat16())
-    assert halves.dtype is torch.bfloat16
-    torch.testing.assert_close(halves.float(), norm(values), atol=0.05, rtol=0.02)
 
 
 @torch.no_grad()
