@@ -89,7 +89,7 @@ class DifFacePipeline(DiffusionPipeline):
             `start_timestep` is "auto"; `None` if that has not been measured for these networks.
 
     Raises:
-        ValueError: a preset has a setting that is none of the four.
+        ValueError: a preset has a setting that is none of the four; `noise_margin` is not above 0.
     """
 
     fills_holes = False  # whether the estimator takes a mask too
@@ -123,6 +123,8 @@ class DifFacePipeline(DiffusionPipeline):
             presets=presets,
         )
         if noise_margin is not None:
+            if not noise_margin > 0:
+                raise ValueError(f"`noise_margin` is {noise_margin}; it must be above 0.")
             self.register_to_config(noise_margin=noise_margin)
         self._num_timesteps = 0
         self._interrupt = False

@@ -467,6 +467,11 @@ class TestAutoStart:
         ):
             DifFacePipeline(**pipe.components)(faces, start_timestep="auto")
 
+    @pytest.mark.parametrize("margin", [0, -17, float("nan")])
+    def test_margin_must_be_positive(self, pipe, margin):
+        with pytest.raises(ValueError, match="`noise_margin` is .*; it must be above 0"):
+            DifFacePipeline(**pipe.components, noise_margin=margin)
+
 
 class TestErrors:
     @pytest.mark.parametrize(
