@@ -469,7 +469,7 @@ class TestAutoStart:
 
     @pytest.mark.parametrize("margin", [0, -17, float("nan")])
     def test_margin_must_be_positive(self, pipe, margin):
-        with pytest.raises(ValueError, match="`noise_margin` is .*; it must be above 0"):
+        with pytest.raises(ValueError, match=r"`noise_margin` is .*; it must be above 0"):
             DifFacePipeline(**pipe.components, noise_margin=margin)
 
 
