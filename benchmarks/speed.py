@@ -137,8 +137,8 @@ class Variant:
 
     Attributes:
         dtype: Of the weights and the arithmetic.
-        channels_last: Whether the weights are laid out with their channels innermost.
-        compiled: Whether `torch.compile` takes the networks.
+        channels_last: Whether the weights are laid out with their channels innermost, as for the compiler they always are.
+        compiled: Whether `torch.compile` takes the networks, laid out by `to_channels_last`.
         engine: Of `use_engine`.
         int8: Whether the engine's prior is one of `quantise_graph`, or without an engine both networks are those of
             `count_in_int8`, calibrated on the faces that are restored.
@@ -205,10 +205,10 @@ def prepare(pipe: DifFacePipeline, variant: Variant, folder: Path, faces: torch.
     else:
         pipe.to(variant.dtype)
     for network in (pipe.unet, pipe.estimator):
-        if variant.channels_last:
-            network.to(memory_format=torch.channels_last)
         if variant.compiled:
             to_channels_last(network)
+        elif variant.channels_last:
+            network.to(memory_format=torch.channels_last)
     if variant.compiled:
         pipe.unet.compile(mode="reduce-overhead")  # as CUDA graphs on a GPU
         if pipe.estimator._repeated_blocks and not variant.int8:  # in 8 bits they are others
