@@ -19,7 +19,7 @@ from .controls import Settings, add_controls, settings_of
 from .files import checked, errors_for_people, read_upload, sentence, write_download
 from .live import Preview, follow
 from .result import view
-from .run_panel import RunPanel, progress
+from .run_panel import RunPanel, progress_bar
 from .tab import EXAMPLES, Tab
 
 
@@ -123,7 +123,7 @@ class InpaintTab(Tab):
         with errors_for_people():
             if not mask.getbbox():
                 raise sentence("Paint over what is to be filled first.")
-            yield {self.panel.status: progress("Looking for faces"), self.results: gr.update(visible=False)}
+            yield {self.panel.progress: progress_bar("Looking for faces"), self.results: gr.update(visible=False)}
             answer = yield from self.panel.watch(self.run(photo.pixels, mask, settings))
             filled = PhotoFile(np.asarray(answer.image), photo.metadata)
             yield {

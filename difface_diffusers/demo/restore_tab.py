@@ -20,7 +20,7 @@ from .controls import MAX_VERSIONS, Settings, add_controls, settings_of
 from .files import checked, errors_for_people, read_upload, sentence, write_download
 from .live import Preview, follow
 from .result import Restored, draw_deviation, face_sheets, paste, view
-from .run_panel import RunPanel, progress
+from .run_panel import RunPanel, progress_bar
 from .tab import EXAMPLES, Tab
 
 
@@ -134,7 +134,7 @@ class RestoreTab(Tab):
         settings = settings_of(sampling, randomise)
         with errors_for_people():
             photo = read_upload(path, upscale)
-            yield {self.panel.status: progress("Looking for faces"), self.results: gr.update(visible=False)}
+            yield {self.panel.progress: progress_bar("Looking for faces"), self.results: gr.update(visible=False)}
             faces = find_faces(photo.pixels)
             if not faces:
                 raise sentence("No face was found in this picture.")

@@ -28,58 +28,59 @@ class RunPanel:
         with gr.Row():
             self.start_button = gr.Button(verb, variant="primary")
             self.stop_button = gr.Button("Stop", variant="stop", visible=False)
+        self.progress = gr.HTML(visible=False, elem_classes="run-progress")
         self.status = gr.HTML(elem_classes="run-status")
 
     def add_preview(self) -> None:
         """Add what the faces look like meanwhile to the layout."""
-        self.preview = gr.Gallery(
-            label="The faces as they take shape",
-            height="auto",
-            allow_preview=False,
-            buttons=[],
-            visible=False,
-            elem_classes="run-preview",
-        )
-
-    @property
-    def display(self) -> list[Component]:
-        """The components that `watch` changes."""
-        return [self.status, self.preview]
+        with gr.Column(visible=False) as self.meanwhile:
+            self.preview = gr.Gallery(
+                label="The faces as they take shape",
+                height="auto",
+                allow_preview=False,
+                buttons=[],
+                visible=False,
+                elem_classes="run-preview",
+            )
 
     def connect(
         self, starts: Mapping[gr.Button, Sequence[Component]], run: Callable[..., Any], outputs: Sequence[Component]
     ) -> None:
         """Let buttons start `run`, and the stop button end it.
 
+        What a run says may still arrive after it was stopped. So while it runs it changes nothing but the values of
+        `progress` and `preview`, which are shown and hidden around it; `status` is for the end.
+
         Args:
             starts: the buttons, and for each the components whose values `run` gets.
-            run: a generator that yields dictionaries of new values for `outputs` and `display`.
+            run: a generator that yields dictionaries of new values for `outputs`, `progress`, `preview` and, with the
+                last, `status`.
             outputs: the components that it changes.
         """
-        panel = [self.start_button, self.stop_button, *self.display]
-        here = partial(dict, queue=False, api_visibility="private")
+        shown = [self.start_button, self.stop_button, self.progress, self.meanwhile]
+        here = partial(dict, queue=False, show_progress="hidden", api_visibility="private")
         runs = []
         for button, inputs in starts.items():
-            waiting = button.click(self._started, None, panel, **here())
+            waiting = button.click(self._start, None, [*shown, self.preview, self.status], **here())
             running = waiting.then(
                 run,
                 list(inputs),
-                [*self.display, *outputs],
+                [self.progress, self.preview, self.status, *outputs],
                 concurrency_limit=1,
                 concurrency_id=QUEUE,
                 show_progress="minimal",
-                show_progress_on=self.status,
+                show_progress_on=self.progress,
                 api_visibility="private",
             )
-            running.success(self._ended, None, panel[:2] + panel[3:], **here())
-            running.failure(self._failed, None, panel, **here())
+            running.success(self._end, None, shown, **here())
+            running.failure(self._end, None, shown, **here())  # or stopped
             runs.append(running)
-        self.stop_button.click(None, cancels=runs).then(self._stopped, None, panel, **here())
+        self.stop_button.click(None, cancels=runs).then(lambda: "Stopped.", None, self.status, **here())
 
     def watch(
         self, events: Generator[Preview | T, None, None], chains: int = 1
     ) -> Generator[dict[Component, Any], None, T]:
-        """Yield new values of the display for every `Preview`; return what comes after the last.
+        """Yield new values of `progress` and `preview` for every `Preview`; return what comes after the last.
 
         Args:
             events: as `follow` yields them.
@@ -91,27 +92,21 @@ class RunPanel:
                 done += 1
                 total = event.total * max(chains, math.ceil(done / event.total))
                 yield {
-                    self.status: progress(f"Drawing: step {done} of {total}", done, total),
+                    self.progress: progress_bar(f"Drawing: step {done} of {total}", done, total),
                     self.preview: gr.update(value=event.faces, visible=True),
                 }
         return event
 
-    def _started(self) -> tuple[Any, ...]:
-        return gr.update(visible=False), gr.update(visible=True), progress("Waiting for a free place"), None
+    def _start(self) -> tuple[Any, ...]:
+        bar = gr.update(value=progress_bar("Waiting for a free place"), visible=True)
+        preview = gr.update(value=None, visible=False)
+        return gr.update(visible=False), gr.update(visible=True), bar, gr.update(visible=True), preview, None
 
-    def _ended(self) -> tuple[Any, ...]:
-        return gr.update(visible=True), gr.update(visible=False), gr.update(value=None, visible=False)
-
-    def _failed(self) -> tuple[Any, ...]:
-        start, stop, preview = self._ended()
-        return start, stop, "", preview
-
-    def _stopped(self) -> tuple[Any, ...]:
-        start, stop, preview = self._ended()
-        return start, stop, "Stopped.", preview
+    def _end(self) -> list[Any]:
+        return [gr.update(visible=visible) for visible in (True, False, False, False)]
 
 
-def progress(text: str, done: int | None = None, total: int = 1) -> str:
+def progress_bar(text: str, done: int | None = None, total: int = 1) -> str:
     """Return a bar that is filled to `done` of `total`, or moves where that is not known, as HTML."""
     value = "" if done is None else f' value="{done}" max="{total}"'
     return f"<label>{text}<progress{value}></progress></label>"

@@ -77,8 +77,12 @@ def start(page, verb="Restore the faces"):
     page.get_by_role("button", name=verb).click()
 
 
-def wait_for(page, text):
-    page.locator(".block.run-status").filter(has_text=re.compile(text), visible=True).wait_for(timeout=60_000)
+def wait_for(page, text, part="status"):
+    page.locator(f".block.run-{part}").filter(has_text=re.compile(text), visible=True).wait_for(timeout=60_000)
+
+
+def status(page):
+    return page.locator(".block.run-status").filter(visible=True).inner_text().strip()
 
 
 def set_number(page, label, value):
@@ -183,7 +187,7 @@ def test_stopped_in_mid_run(page, monkeypatch):
     upload(page, PHOTOGRAPH)
     set_steps(page, 100)
     start(page)
-    wait_for(page, r"step \d+ of 100")
+    wait_for(page, r"step \d+ of 100", "progress")
     start(page, "Stop")
     wait_for(page, "Stopped")
     page.get_by_role("button", name="Restore the faces").wait_for()
@@ -191,10 +195,28 @@ def test_stopped_in_mid_run(page, monkeypatch):
     made = len(steps)
     page.wait_for_timeout(1000)
     assert len(steps) == made < 50
-    assert not page.locator(".block.run-preview").is_visible() and not page.get_by_test_id("imageslider-image").count()
+    for hidden in (".block.run-progress", ".block.run-preview"):
+        assert not page.locator(hidden).filter(visible=True).count()
+    assert not page.get_by_test_id("imageslider-image").count()
+    assert status(page) == "Stopped."  # still
     set_number(page, "Steps", 2)
     start(page)
     wait_for(page, "restored in")
+
+
+def test_stopped_while_another_has_the_place(open_page):
+    busy, waiting = open_page(), open_page()
+    for page in (busy, waiting):
+        upload(page, PHOTOGRAPH)
+        set_steps(page, 100)
+        start(page)
+        wait_for(page, r"step \d+ of 100|queue: ", "progress")
+    start(waiting, "Stop")
+    waiting.get_by_role("button", name="Restore the faces").wait_for()
+    until(waiting, lambda: status(waiting) == "Stopped.")
+    assert busy.get_by_role("button", name="Stop").is_visible()
+    start(busy, "Stop")
+    busy.get_by_role("button", name="Restore the faces").wait_for()
 
 
 def test_fills_what_is_drawn(page):
@@ -241,7 +263,7 @@ def test_a_picture_without_a_face(page, tmp_path):
     start(page)
     page.get_by_text("No face was found in this picture.").wait_for()
     page.get_by_role("button", name="Restore the faces").wait_for()
-    assert page.locator(".block.run-status").first.inner_text().strip() == ""
+    assert status(page) == ""
 
 
 @pytest.mark.parametrize("theme", ["light", "dark"])

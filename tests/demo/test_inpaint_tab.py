@@ -32,8 +32,8 @@ def fill(tab, *layers, randomise=False, seed=0):
 
 def test_what_is_seen_of_a_run(tab):
     first, *steps, end = fill(tab, layer(90, 100, 150, 140))
-    assert "Looking for faces" in first[tab.panel.status]
-    assert [step[tab.panel.status].split("<progress")[0] for step in steps] == [
+    assert "Looking for faces" in first[tab.panel.progress]
+    assert [step[tab.panel.progress].split("<progress")[0] for step in steps] == [
         f"<label>Drawing: step {number} of 4" for number in (1, 2, 3, 4)
     ]
     before, after = (np.asarray(picture).astype(int) for picture in end[tab.slider])

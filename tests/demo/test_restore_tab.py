@@ -25,8 +25,8 @@ def run(tab, versions=1, randomise=False, seed=0, steps=4):
 
 def test_what_is_seen_of_a_run(tab):
     first, *steps, end = run(tab)
-    assert "Looking for faces" in first[tab.panel.status] and first[tab.results]["visible"] is False
-    assert [step[tab.panel.status].split("<progress")[0] for step in steps] == [
+    assert "Looking for faces" in first[tab.panel.progress] and first[tab.results]["visible"] is False
+    assert [step[tab.panel.progress].split("<progress")[0] for step in steps] == [
         f"<label>Drawing: step {number} of 4" for number in (1, 2, 3, 4)
     ]
     assert all(len(step[tab.panel.preview]["value"]) == 1 for step in steps)
@@ -43,7 +43,7 @@ def test_steps_are_counted_over_all_batches(tab, monkeypatch):
     monkeypatch.setattr(restore_tab, "find_faces", lambda photo: faces * 3)
     monkeypatch.setattr(restore_tab, "DRAWN_TOGETHER", 5)
     *_, last, _ = run(tab, versions=2, steps=3)
-    assert last[tab.panel.status].startswith("<label>Drawing: step 6 of 6<")
+    assert last[tab.panel.progress].startswith("<label>Drawing: step 6 of 6<")
     assert len(last[tab.panel.preview]["value"]) == 2  # versions of the third face
 
 

@@ -2,7 +2,7 @@ import gradio as gr
 import pytest
 
 from difface_diffusers.demo.live import Preview
-from difface_diffusers.demo.run_panel import RunPanel, progress
+from difface_diffusers.demo.run_panel import RunPanel, progress_bar
 
 
 @pytest.fixture
@@ -22,12 +22,12 @@ def previews(chains, closed):
 
 
 def watch(panel, made, **expected):
-    """What the status says, without its bar, and what is returned."""
+    """What the progress says, without its bar, and what is returned."""
     seen, closed = [], []
     events = panel.watch(previews(made, closed), **expected)
     while True:
         try:
-            seen.append(next(events)[panel.status].removeprefix("<label>Drawing: step ").split("<")[0])
+            seen.append(next(events)[panel.progress].removeprefix("<label>Drawing: step ").split("<")[0])
         except StopIteration as end:
             assert closed == [True]
             return seen, end.value
@@ -51,5 +51,5 @@ def test_closing_it_closes_what_is_watched(panel):
 
 
 def test_the_bar():
-    assert progress("Drawing", 2, 6) == '<label>Drawing<progress value="2" max="6"></progress></label>'
-    assert progress("Waiting") == "<label>Waiting<progress></progress></label>"
+    assert progress_bar("Drawing", 2, 6) == '<label>Drawing<progress value="2" max="6"></progress></label>'
+    assert progress_bar("Waiting") == "<label>Waiting<progress></progress></label>"
