@@ -152,6 +152,10 @@ class Variant:
     int8: bool = False
     memory_kept: bool = False
 
+    def runs_on(self, device: torch.device) -> bool:
+        """Return whether there is such a thing on a device."""
+        return device.type == "cpu" or not (self.engine or self.int8 or self.memory_kept)
+
 
 BASELINE = "float32"
 VARIANTS = {
@@ -341,7 +345,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     which.add_argument("--model", default=BUNDLED_MODEL, help="pipeline folder or Hub id (default: the bundled one)")
     which.add_argument("--official", action="store_true", help="the official 512-pixel networks with random weights")
     parser.add_argument("--output", type=Path, required=True, help="folder to write to")
-    parser.add_argument("--variants", nargs="+", choices=VARIANTS, default=list(VARIANTS), help="default: all")
+    parser.add_argument("--variants", nargs="+", choices=VARIANTS, help="default: all that run on the device")
     parser.add_argument("--batch-size", type=int, default=4, help="faces at once (default: 4)")
     parser.add_argument("--device", default="cpu", help="cpu or cuda (default: cpu)")
     for option, name in (("--steps", "num_inference_steps"), ("--start", "start_timestep")):
@@ -349,12 +353,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parser.parse_args(argv)
     if args.batch_size < 1:
         parser.error(f"--batch-size must be at least 1, got {args.batch_size}")
+    device = torch.device(args.device)
+    possible = [name for name, variant in VARIANTS.items() if variant.runs_on(device)]
+    variants = args.variants or possible
+    if impossible := [name for name in variants if name not in possible]:
+        parser.error(f"--variants {', '.join(impossible)}: on the CPU only, but --device is {device}")
 
     pipe = official_pipeline() if args.official else DifFacePipeline.from_pretrained(args.model)
     given = {f"default_{name}": getattr(args, name) for name in ("num_inference_steps", "start_timestep")}
     pipe.register_to_config(**{name: value for name, value in given.items() if value is not None})
     model = "official architecture, random weights" if args.official else str(args.model)
-    figures = report(pipe, model, args.variants, args.batch_size, torch.device(args.device))
+    figures = report(pipe, model, variants, args.batch_size, device)
     figures.write(args.output, "speed")
     print(figures.markdown())
     return 0

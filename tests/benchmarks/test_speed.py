@@ -1,4 +1,5 @@
 import json
+import re
 from types import SimpleNamespace
 
 import pytest
@@ -148,3 +149,15 @@ def test_refuses_no_faces(capsys, tmp_path):
     with pytest.raises(SystemExit):
         speed.main(["--output", str(tmp_path), "--batch-size", "0"])
     assert "--batch-size must be at least 1, got 0" in capsys.readouterr().err
+
+
+def test_refuses_on_a_gpu_what_only_a_cpu_has(capsys, tmp_path):
+    with pytest.raises(SystemExit):
+        speed.main(["--output", str(tmp_path), "--device", "cuda", "--variants", "bfloat16", "OpenVINO"])
+    assert "--variants OpenVINO: on the CPU only, but --device is cuda" in capsys.readouterr().err
+
+
+def test_a_gpu_has_all_but_engines_integers_and_kept_memory():
+    gpu = [name for name, variant in speed.VARIANTS.items() if variant.runs_on(torch.device("cuda"))]
+    assert all(not re.search(r"8 bits|OpenVINO|ONNX|memory kept", name) for name in gpu) and len(gpu) == 7
+    assert all(variant.runs_on(torch.device("cpu")) for variant in speed.VARIANTS.values())
