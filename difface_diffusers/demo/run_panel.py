@@ -29,7 +29,7 @@ class RunPanel:
             self.start_button = gr.Button(verb, variant="primary")
             self.stop_button = gr.Button("Stop", variant="stop", visible=False)
         self.progress = gr.HTML(visible=False, elem_classes="run-progress")
-        self.status = gr.HTML(elem_classes="run-status")
+        self.status = gr.HTML(visible=False, elem_classes="run-status")
 
     def add_preview(self) -> None:
         """Add what the faces look like meanwhile to the layout."""
@@ -49,7 +49,7 @@ class RunPanel:
         """Let buttons start `run`, and the stop button end it.
 
         What a run says may still arrive after it was stopped. So while it runs it changes nothing but the values of
-        `progress` and `preview`, which are shown and hidden around it; `status` is for the end.
+        `progress` and `preview`, which are shown and hidden around it; `status` is for the end, and shown then.
 
         Args:
             starts: the buttons, and for each the components whose values `run` gets.
@@ -57,11 +57,11 @@ class RunPanel:
                 last, `status`.
             outputs: the components that it changes.
         """
-        shown = [self.start_button, self.stop_button, self.progress, self.meanwhile]
+        shown = [self.start_button, self.stop_button, self.progress, self.meanwhile, self.status]
         here = partial(dict, queue=False, show_progress="hidden", api_visibility="private")
         runs = []
         for button, inputs in starts.items():
-            waiting = button.click(self._start, None, [*shown, self.preview, self.status], **here())
+            waiting = button.click(self._start, None, [*shown, self.preview], **here())
             running = waiting.then(
                 run,
                 list(inputs),
@@ -98,12 +98,13 @@ class RunPanel:
         return event
 
     def _start(self) -> tuple[Any, ...]:
-        bar = gr.update(value=progress_bar("Waiting for a free place"), visible=True)
-        preview = gr.update(value=None, visible=False)
-        return gr.update(visible=False), gr.update(visible=True), bar, gr.update(visible=True), preview, None
+        start_button, stop_button, meanwhile = (gr.update(visible=visible) for visible in (False, True, True))
+        progress = gr.update(value=progress_bar("Waiting for a free place"), visible=True)
+        status = preview = gr.update(value=None, visible=False)
+        return start_button, stop_button, progress, meanwhile, status, preview
 
     def _end(self) -> list[Any]:
-        return [gr.update(visible=visible) for visible in (True, False, False, False)]
+        return [gr.update(visible=visible) for visible in (True, False, False, False, True)]
 
 
 def progress_bar(text: str, done: int | None = None, total: int = 1) -> str:
