@@ -45,19 +45,17 @@ class DefaultsReport(FaceReport):
 
     def markdown(self) -> str:
         """Return the tables and the line that says what they were measured on."""
+        noises = {f"`s_noise` {noise:g}": row for noise, row in self.s_noises.items()}
+        starts = {f"t = {start}": row for start, row in self.starts.items()}
         margins = {
             f"`noise_margin` {margin:g}: t = {row['lowest']} to {row['highest']}, mean {row['mean']:.0f}": row
             for margin, row in self.noise_margins.items()
         }
         parts = [
             "How strong the first noise is:",
-            *(
-                "",
-                *table({"input": self.input} | {f"`s_noise` {noise:g}": row for noise, row in self.s_noises.items()}),
-                "",
-            ),
+            *("", *table({"input": self.input} | noises), ""),
             "Where the chain starts, for all faces or for each:",
-            *("", *table({f"t = {start}": row for start, row in self.starts.items()} | margins), ""),
+            *("", *table(starts | margins), ""),
             f"{self.faces} faces of {self.size} x {self.size} pixels. {LEGEND}",
             "",
         ]
@@ -74,7 +72,8 @@ def measure_noise_margins(
     for margin in noise_margins:
         walker.register_to_config(noise_margin=margin)
         restored, estimates = restore(walker, degraded, batch_size, start_timestep=AUTO)
-        starts = walker.choose_starts(degraded, estimates, sampling)
+        batches = zip(degraded.split(batch_size), estimates.split(batch_size), strict=True)
+        starts = [start for batch in batches for start in walker.choose_starts(*batch, sampling)]
         spread = {"lowest": min(starts), "highest": max(starts), "mean": sum(starts) / len(starts)}
         rows[margin] = measure(restored, clean) | spread
     return rows

@@ -7,6 +7,7 @@ from functools import partial
 from typing import Any, TypeVar
 
 import gradio as gr
+from gradio.blocks import Block
 from gradio.components import Component
 
 from .live import Preview
@@ -48,8 +49,8 @@ class RunPanel:
     ) -> None:
         """Let buttons start `run`, and the stop button end it.
 
-        What a run says may still arrive after it was stopped. So while it runs it changes nothing but the values of
-        `progress` and `preview`, which are shown and hidden around it; `status` is for the end, and shown then.
+        What a run says may still arrive after it was stopped. So while it runs it changes `progress` and `preview` alone,
+        which are shown and hidden around it, the latter with what holds it; `status` is for the end, and shown then.
 
         Args:
             starts: the buttons, and for each the components whose values `run` gets.
@@ -57,11 +58,11 @@ class RunPanel:
                 last, `status`.
             outputs: the components that it changes.
         """
-        shown = [self.start_button, self.stop_button, self.progress, self.meanwhile, self.status]
+        panel = [self.start_button, self.stop_button, self.progress, self.status, self.meanwhile, self.preview]
         here = partial(dict, queue=False, show_progress="hidden", api_visibility="private")
         runs = []
         for button, inputs in starts.items():
-            waiting = button.click(self._start, None, [*shown, self.preview], **here())
+            waiting = button.click(self._start, None, panel, **here())
             running = waiting.then(
                 run,
                 list(inputs),
@@ -72,8 +73,8 @@ class RunPanel:
                 show_progress_on=self.progress,
                 api_visibility="private",
             )
-            running.success(self._end, None, shown, **here())
-            running.failure(self._end, None, shown, **here())  # or stopped
+            running.success(self._end, None, panel, **here())
+            running.failure(self._end, None, panel, **here())  # or stopped
             runs.append(running)
         self.stop_button.click(None, cancels=runs).then(lambda: "Stopped.", None, self.status, **here())
 
@@ -97,14 +98,24 @@ class RunPanel:
                 }
         return event
 
-    def _start(self) -> tuple[Any, ...]:
-        start_button, stop_button, meanwhile = (gr.update(visible=visible) for visible in (False, True, True))
-        progress = gr.update(value=progress_bar("Waiting for a free place"), visible=True)
-        status = preview = gr.update(value=None, visible=False)
-        return start_button, stop_button, progress, meanwhile, status, preview
+    def _start(self) -> dict[Block, Any]:
+        return {
+            self.start_button: gr.update(visible=False),
+            self.stop_button: gr.update(visible=True),
+            self.progress: gr.update(value=progress_bar("Waiting for a free place"), visible=True),
+            self.status: gr.update(value=None, visible=False),
+            self.meanwhile: gr.update(visible=True),
+            self.preview: gr.update(value=None, visible=False),
+        }
 
-    def _end(self) -> list[Any]:
-        return [gr.update(visible=visible) for visible in (True, False, False, False, True)]
+    def _end(self) -> dict[Block, Any]:
+        return {
+            self.start_button: gr.update(visible=True),
+            self.stop_button: gr.update(visible=False),
+            self.progress: gr.update(visible=False),
+            self.status: gr.update(visible=True),
+            self.meanwhile: gr.update(visible=False),
+        }
 
 
 def progress_bar(text: str, done: int | None = None, total: int = 1) -> str:
