@@ -122,6 +122,11 @@ DEGRADATIONS: dict[str, Degradation] = {
 }
 
 
+def estimate(pipe: DifFacePipeline, degraded: torch.Tensor, batch_size: int) -> torch.Tensor:
+    """Return the estimator's answers to `[B,3,S,S]`, in batches."""
+    return torch.cat([pipe.estimate(batch) for batch in degraded.split(batch_size)])
+
+
 def measure_starts(
     chain: DifFacePipeline, estimates: torch.Tensor, clean: torch.Tensor, batch_size: int
 ) -> dict[str, dict[str, float]]:
@@ -208,9 +213,9 @@ def report(
     degraded = degrade_faces(clean, seed)
     chain = with_parts(pipe, estimator=GivenEstimate())
     chain.register_to_config(default_num_inference_steps=CALLS, default_start_timestep=START)
-    answers = {"none": degraded, "the pipeline's": pipe.estimate(degraded)}
+    answers = {"none": degraded, "the pipeline's": estimate(pipe, degraded, batch_size)}
     if srcnn is not None:
-        answers["SRCNN"] = with_parts(pipe, estimator=srcnn).estimate(degraded)
+        answers["SRCNN"] = estimate(with_parts(pipe, estimator=srcnn), degraded, batch_size)
     estimates = answers["the pipeline's"]
     return AblationReport(
         **circumstances(pipe, model, clean, seed),
