@@ -17,7 +17,9 @@ import numpy as np
 import torch
 
 from .extras import import_extra
+from .int8_layers import WEIGHTS_OF_7_BITS, WEIGHTS_OF_8_BITS, counts_exactly
 from .pipeline_difface import DifFacePipeline
+from .processor import ProcessorError, why_bytes_are_wrong
 
 
 ENGINES = ("onnxruntime", "openvino")
@@ -115,6 +117,7 @@ def use_engine(pipe: DifFacePipeline, folder: str | Path, engine: str, dtype: to
     Raises:
         ValueError: Unknown engine, or a dtype that it does not have.
         FileNotFoundError: There is no graph.
+        ProcessorError: The graph has weights of 8 bits, as the first release wrote them, which OpenVINO counts wrong here.
     """
     if engine not in ENGINES:
         raise ValueError(f"`engine` is {engine!r}; it must be one of {', '.join(ENGINES)}.")
@@ -180,5 +183,21 @@ def _load_openvino(graph: Path, dtype: torch.dtype) -> Run:
     openvino = import_extra("openvino", "engines", "OpenVINO needs")
     precision = "bf16" if dtype == torch.bfloat16 else "f32"
     settings = {"INFERENCE_PRECISION_HINT": precision, "INFERENCE_NUM_THREADS": torch.get_num_threads()}
-    model = openvino.Core().compile_model(graph, "CPU", settings)
-    return lambda arrays: model(arrays)[0].copy()  # the engine writes its next answer over this one
+    core = openvino.Core()
+    model = core.read_model(graph)
+    _check_weights(model, graph)
+    compiled = core.compile_model(model, "CPU", settings)
+    return lambda arrays: compiled(arrays)[0].copy()  # the engine writes its next answer over this one
+
+
+def _check_weights(model: Any, graph: Path) -> None:
+    """Refuse integers whose products OpenVINO, which counts with oneDNN as torch does, would cut off here."""
+    weights = [
+        op.data for op in model.get_ordered_ops() if op.get_type_name() == "Constant" and op.data.dtype == np.int8
+    ]
+    largest = max((int(np.abs(values.astype(np.int16)).max(initial=0)) for values in weights), default=0)
+    if largest > WEIGHTS_OF_7_BITS + 1 and not counts_exactly(WEIGHTS_OF_8_BITS):  # the range of -64 .. 63 is safe
+        raise ProcessorError(
+            f"{graph} has weights of 8 bits, with which OpenVINO would answer wrong here: {why_bytes_are_wrong()}. Export the"
+            " model again: weights have 7 bits now, which are right everywhere."
+        )

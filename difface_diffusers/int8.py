@@ -9,7 +9,7 @@ from PIL import Image
 from torch import nn
 
 from .channels_last import to_channels_last
-from .int8_layers import Inputs, Int8Conv2d, Int8Linear
+from .int8_layers import Inputs, Int8Conv2d, Int8Linear, largest_weight
 from .int8_swinir import Int8SwinBlock
 from .models.swinir import SwinBlock, SwinIREstimator
 from .pipeline_difface import DifFacePipeline
@@ -29,16 +29,18 @@ def count_in_int8(
         pipe.estimator.compile()
 
     The convolutions and linear layers take integers within the ranges that restorations of `faces` with the pipeline's
-    defaults show. Fast on processors with instructions for 8 bits (AVX-512 VNNI, AMX).
+    defaults show. Fast on processors with instructions for bytes (AVX-512 VNNI, AVX-VNNI, AMX); on others with AVX-512 weights
+    get 7 bits, which is right and still fast there.
 
     Args:
-        pipe: Its networks, in float32 on the CPU, are changed; it cannot be saved from then on.
+        pipe: Its networks, in float32 on the CPU, are changed; they can be neither saved nor copied from then on.
         faces: Aligned, and as spoilt as those that will be restored; a dozen will do.
         dtype: Of all else that the networks do: `torch.float32`, or `torch.bfloat16`, which halves the traffic of memory.
 
     Raises:
         TypeError: The pipeline fills holes.
         ValueError: The networks are elsewhere, or not in float32; no faces.
+        ProcessorError: This processor would count wrong, or no faster than in float32.
     """
     if pipe.fills_holes:
         raise TypeError("`pipe` fills holes; only a DifFacePipeline can count in 8 bits")
@@ -46,6 +48,7 @@ def count_in_int8(
         raise ValueError(f"`pipe` is on {pipe.device} in {pipe.dtype}; it must be on the CPU in torch.float32.")
     if not len(faces):
         raise ValueError("`faces` is empty; some faces must show the ranges.")
+    largest_weight()  # or a refusal, before anything is done
     # Of a SwinIR all layers: where a compiler sees one plain convolution, it lays out the maps, `[B,H,W,C]`, as if they were
     # `[B,C,H,W]`.
     lowest = 1 if isinstance(pipe.estimator, SwinIREstimator) else LOWEST_CHANNELS

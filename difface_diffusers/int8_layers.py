@@ -1,17 +1,30 @@
-"""Layers that count in 8 bits on a CPU."""
+"""Layers that count in 8 bits on a CPU, with weights of as many bits as it counts right.
 
+Without instructions for it, a processor adds two products of bytes in 16 bits, where sums over 32,767 are cut off. Weights of
+7 bits keep below that, at the price of a little precision.
+"""
+
+import functools
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import cast
+from typing import Any, SupportsIndex, cast
 
 import torch
 import torch.ao.quantization.fx._decomposed  # defines quantize_per_tensor, which a compiler fuses with what it follows
 from torch import nn
 
+from .processor import ProcessorError, why_bytes_are_wrong
+
 
 LARGEST = 255  # of the integers that a layer takes
-LARGEST_WEIGHT = 127
+WEIGHTS_OF_8_BITS, WEIGHTS_OF_7_BITS = 127, 63  # the largest of them
+VECTORS_FOR_7_BITS = "AVX512"  # with narrower ones they are hardly faster than float32
 TINY = torch.finfo(torch.float32).tiny  # the range of what is always 0
+STAYS_HERE = (
+    "a network that counts in 8 bits is laid out for this machine and can be neither saved nor copied; do that before"
+    " `count_in_int8`, which is to be called again wherever the network is loaded"
+)
 
 
 @dataclass
@@ -32,10 +45,14 @@ class Inputs:
 class _Int8Layer(nn.Module):
     """What both kinds of layers share: one range for what they take, one scale per output channel of their weights.
 
-    The tensors are attributes, not buffers: `to` must leave them in single precision.
+    The tensors are attributes, not buffers: `to` must leave them in single precision. They suit this machine alone, and so
+    cannot leave it.
+
+    Raises:
+        ProcessorError: see `largest_weight`.
     """
 
-    def __init__(self, layer: nn.Conv2d | nn.Linear, inputs: Inputs) -> None:
+    def __init__(self, layer: nn.Conv2d | nn.Linear, inputs: Inputs, largest: int | None = None) -> None:
         super().__init__()
         self.scale = max(inputs.highest - inputs.lowest, TINY) / LARGEST
         self.zero_point = round(-inputs.lowest / self.scale)
@@ -44,13 +61,19 @@ class _Int8Layer(nn.Module):
 
         weight = layer.weight.detach().float()
         channels = len(weight)
-        self.weight_scales = weight.flatten(1).abs().amax(1).clamp(min=TINY) / LARGEST_WEIGHT
+        self.weight_scales = weight.flatten(1).abs().amax(1).clamp(min=TINY) / (largest or largest_weight())
         self.weight_zero_points = torch.zeros(channels, dtype=torch.int32)
         self.bias = torch.zeros(channels) if layer.bias is None else layer.bias.detach().float().clone()
 
     def _round_weight(self, layer: nn.Conv2d | nn.Linear) -> torch.Tensor:
         per_channel = self.weight_scales.view(-1, *[1] * (layer.weight.ndim - 1))
         return (layer.weight.detach().float() / per_channel).round().to(torch.int8)
+
+    def __reduce_ex__(self, protocol: SupportsIndex) -> str | tuple[Any, ...]:
+        raise TypeError(STAYS_HERE)
+
+    def _save_to_state_dict(self, destination: dict[str, Any], prefix: str, keep_vars: bool) -> None:
+        raise TypeError(STAYS_HERE)
 
     def round(self, values: torch.Tensor) -> torch.Tensor:
         """Return floats of any shape as the integers that `count` takes, uint8."""
@@ -65,10 +88,11 @@ class Int8Conv2d(_Int8Layer):
     Args:
         layer: Its weights are copied.
         inputs: What lies outside of their range is clipped; the weights are laid out for their shape, and serve all others.
+        largest: Integer for the largest weight of a channel; `largest_weight()` unless given.
     """
 
-    def __init__(self, layer: nn.Conv2d, inputs: Inputs) -> None:
-        super().__init__(layer, inputs)
+    def __init__(self, layer: nn.Conv2d, inputs: Inputs, largest: int | None = None) -> None:
+        super().__init__(layer, inputs, largest)
         self.geometry = (
             list(layer.stride),
             list(cast(tuple[int, int], layer.padding)),
@@ -112,10 +136,11 @@ class Int8Linear(_Int8Layer):
     Args:
         layer: Its weights are copied.
         inputs: What lies outside of their range is clipped; the weights are laid out for their shape, and serve all others.
+        largest: Integer for the largest weight of a channel; `largest_weight()` unless given.
     """
 
-    def __init__(self, layer: nn.Linear, inputs: Inputs) -> None:
-        super().__init__(layer, inputs)
+    def __init__(self, layer: nn.Linear, inputs: Inputs, largest: int | None = None) -> None:
+        super().__init__(layer, inputs, largest)
         rows, channels = math.prod(inputs.shape[:-1]), inputs.shape[-1]
         self.weight = torch.ops.onednn.qlinear_prepack(self._round_weight(layer), [rows, channels])
 
@@ -186,3 +211,61 @@ def _shape_of_linear(
 ) -> torch.Tensor:
     bias, dtype = cast(torch.Tensor, operands[5]), cast(torch.dtype, operands[8])
     return integers.new_empty((*integers.shape[:-1], len(bias)), dtype=dtype)
+
+
+def largest_weight() -> int:
+    """Return the largest integer that may stand for a weight on this machine: 127, or 63 where 7 bits are counted right.
+
+    Raises:
+        ProcessorError: neither is, or it would be no faster than float32.
+    """
+    largest = _find_largest_weight()
+    if largest is None:
+        raise ProcessorError(
+            f"8 bits would be counted wrong here, or no faster than float32: {why_bytes_are_wrong()}. Leave the networks in"
+            " float32, or let another engine run them (`difface export`, `difface restore --engine`)."
+        )
+    return largest
+
+
+@functools.cache
+def _find_largest_weight() -> int | None:
+    if counts_exactly(WEIGHTS_OF_8_BITS):
+        return WEIGHTS_OF_8_BITS
+    wide = torch.backends.cpu.get_cpu_capability() == VECTORS_FOR_7_BITS
+    return WEIGHTS_OF_7_BITS if wide and counts_exactly(WEIGHTS_OF_7_BITS) else None
+
+
+def counts_exactly(largest: int) -> bool:
+    """Try each kind of layer with all inputs and weights at their largest, for which the answers are known."""
+    try:
+        return all(
+            torch.allclose(
+                answer.double(), torch.tensor(expected).double(), rtol=torch.finfo(answer.dtype).eps, atol=0
+            )
+            for dtype in (torch.float32, torch.bfloat16)
+            for answer, expected in _known_answers(largest, dtype)
+        )
+    except RuntimeError:  # there is no such kernel
+        return False
+
+
+@torch.no_grad()
+def _known_answers(largest: int, dtype: torch.dtype) -> Iterator[tuple[torch.Tensor, float]]:
+    """Yield what layers with weights of 1, all at the largest of their range, answer to the largest inputs, and what they should."""
+    channels, side = 64, 6
+    lowest = -100.0  # of the inputs: their zero point counts, too
+    value = LARGEST + lowest
+    maps = torch.full((1, channels, side, side), value, dtype=dtype)
+    rows = torch.full((side, channels), value, dtype=dtype)
+    for kernel in (1, 3):
+        convolution = nn.Conv2d(channels, channels, kernel, bias=False)
+        nn.init.ones_(convolution.weight)
+        yield Int8Conv2d(convolution, Inputs(maps.shape, lowest, value), largest)(maps), value * channels * kernel**2
+    linear = nn.Linear(channels, channels, bias=False)
+    nn.init.ones_(linear.weight)
+    layer = Int8Linear(linear, Inputs(rows.shape, lowest, value), largest)
+    yield layer(rows), value * channels
+    hidden = layer.count_for(layer, layer.round(rows), "gelu")  # beyond the range, and so cut off
+    yield hidden.float(), LARGEST
+    yield layer.count(hidden, dtype, added=rows), value * channels + value

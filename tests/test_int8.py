@@ -1,19 +1,16 @@
 import pytest
 import torch
-import torch.nn.functional as F
 from torch import nn
 
-from difface_diffusers import DifFaceInpaintPipeline, DifFacePipeline, LaMaEstimator, SwinIREstimator
+from difface_diffusers import DifFaceInpaintPipeline, DifFacePipeline, LaMaEstimator, SwinIREstimator, int8
 from difface_diffusers.channels_last import ChannelsLastGroupNorm
 from difface_diffusers.int8 import count_in_int8, watch_inputs
-from difface_diffusers.int8_layers import Inputs, Int8Conv2d, Int8Linear
+from difface_diffusers.int8_layers import Inputs, Int8Conv2d
 from difface_diffusers.int8_swinir import Int8SwinBlock
 from difface_diffusers.models.swinir import SwinBlock
+from difface_diffusers.processor import ProcessorError
 from tests.conftest import ddim, tiny_unet
-
-
-def in_int8(layer, inputs):
-    return Int8Linear(layer, inputs) if isinstance(layer, nn.Linear) else Int8Conv2d(layer, inputs)
+from tests.int8_processors import needs_int8
 
 
 def generator():
@@ -30,73 +27,6 @@ def pipe():
     return pipe
 
 
-LAYERS = {
-    "convolution": (lambda: nn.Conv2d(16, 24, 3, padding=1), (2, 16, 9, 7)),
-    "strided": (lambda: nn.Conv2d(16, 24, 3, stride=2, padding=1), (1, 16, 8, 8)),
-    "without bias": (lambda: nn.Conv2d(16, 24, 1, bias=False), (1, 16, 8, 8)),
-    "pointwise": (lambda: nn.Conv2d(16, 24, 1), (2, 16, 4, 3)),
-    "linear": (lambda: nn.Linear(16, 24), (2, 5, 16)),
-    "linear on a map": (lambda: nn.Linear(16, 24, bias=False), (2, 4, 3, 16)),
-}
-
-
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-@pytest.mark.parametrize("name", LAYERS)
-def test_a_layer_answers_nearly_as_in_floats(name, dtype):
-    torch.manual_seed(0)
-    make, shape = LAYERS[name]
-    layer, values = make(), torch.randn(shape)
-    inputs = Inputs(values.shape, values.min().item(), values.max().item())
-    with torch.no_grad():
-        expected, answer = layer(values), in_int8(layer, inputs)(values.to(dtype))
-    assert answer.dtype is dtype and answer.shape == expected.shape
-    error = (answer.float() - expected).square().mean().sqrt() / expected.std()
-    assert 0.001 < error < 0.02
-
-
-@torch.no_grad()
-def test_integers_are_what_the_formula_says():
-    layer = nn.Linear(16, 16, bias=False)
-    layer.weight.copy_(torch.eye(16) * torch.arange(1, 17).float()[:, None])  # largest weight of each channel: 127
-    integers = in_int8(layer, Inputs(torch.Size([1, 1, 16]), -1.0, 4.1))  # steps of 0.02, 50 is zero
-    values = torch.linspace(-2, 5, 16)
-    expected = ((values / 0.02).round() + 50).clamp(0, 255) - 50
-    torch.testing.assert_close(integers(values[None, None])[0, 0], 0.02 * expected * torch.arange(1, 17))
-
-
-@torch.no_grad()
-def test_a_layer_takes_other_shapes_than_that_it_was_laid_out_for():
-    torch.manual_seed(0)
-    layer = nn.Conv2d(16, 16, 3, padding=1)
-    values = torch.randn(3, 16, 12, 10)
-    inputs = Inputs(torch.Size([1, 16, 8, 8]), values.min().item(), values.max().item())
-    torch.testing.assert_close(in_int8(layer, inputs)(values), layer(values), atol=0.05, rtol=0)
-
-
-@torch.no_grad()
-def test_what_is_always_0_stays_0():
-    layer = nn.Conv2d(16, 16, 1)
-    layer.weight.zero_()
-    answer = in_int8(layer, Inputs(torch.Size([1, 16, 2, 2])))(torch.zeros(1, 16, 2, 2))
-    torch.testing.assert_close(answer, layer(torch.zeros(1, 16, 2, 2)))
-
-
-@torch.no_grad()
-def test_a_linear_layer_is_fused_with_what_follows():
-    torch.manual_seed(0)
-    values, added = torch.randn(5, 16), torch.randn(5, 24)
-    first, second = nn.Linear(16, 24), nn.Linear(24, 24)
-    hidden = F.gelu(first(values))
-    one = Int8Linear(first, Inputs(values.shape, values.min().item(), values.max().item()))
-    two = Int8Linear(second, Inputs(hidden.shape, hidden.min().item(), hidden.max().item()))
-    integers = one.count_for(two, one.round(values), "gelu")
-    assert integers.dtype is torch.uint8
-    assert (integers.int() - two.round(F.gelu(one(values))).int()).abs().max() <= 1
-    torch.testing.assert_close(
-        two.count(integers, torch.float32, added=added), second(hidden) + added, atol=0.03, rtol=0
-    )
-
-
 @torch.no_grad()
 def test_what_layers_take_is_watched():
     network = nn.Sequential(nn.Conv2d(3, 16, 1), nn.Conv2d(16, 32, 1), nn.Flatten(), nn.Linear(32, 16))
@@ -111,6 +41,7 @@ def test_what_layers_take_is_watched():
     assert not network[1]._forward_pre_hooks
 
 
+@needs_int8
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_a_pipeline_restores_nearly_as_in_floats(pipe, faces, dtype):
     expected = pipe(faces, generator=generator(), output_type="pt").images
@@ -124,6 +55,7 @@ def test_a_pipeline_restores_nearly_as_in_floats(pipe, faces, dtype):
     assert 0 < (answer - expected).abs().mean() < 0.01
 
 
+@needs_int8
 def test_no_plain_convolution_is_left_in_the_estimator(pipe, faces):
     config = {**pipe.estimator.config, "embed_dim": 8, "image_skips": True}
     pipe.estimator = SwinIREstimator.from_config(config).eval()
@@ -133,6 +65,7 @@ def test_no_plain_convolution_is_left_in_the_estimator(pipe, faces):
     assert (pipe.estimator(faces) - expected).abs().mean() < 0.01
 
 
+@needs_int8
 def test_faces_are_restored_with_noise_of_their_own(pipe, faces):
     seen = []
     pipe.unet.register_forward_pre_hook(lambda _, arguments: seen.append(arguments[0]))
@@ -166,12 +99,35 @@ def test_only_a_pipeline_that_restores(pipe, faces):
 
 
 def test_without_faces_nothing_is_changed(pipe):
-    names = {name for name, _ in pipe.unet.named_parameters()}
+    kinds = [type(module) for module in pipe.unet.modules()]
     with pytest.raises(ValueError, match="`faces` is empty"):
         count_in_int8(pipe, [])
-    assert {name for name, _ in pipe.unet.named_parameters()} == names
+    assert [type(module) for module in pipe.unet.modules()] == kinds
 
 
+def test_where_8_bits_are_wrong_nothing_is_changed(pipe, faces, monkeypatch):
+    def refuse():
+        raise ProcessorError("wrong here")
+
+    monkeypatch.setattr(int8, "largest_weight", refuse)
+    kinds = [type(module) for network in (pipe.unet, pipe.estimator) for module in network.modules()]
+    called = []
+    pipe.unet.register_forward_pre_hook(lambda *_: called.append(None))
+    with pytest.raises(ProcessorError, match="wrong here"):
+        count_in_int8(pipe, faces)
+    assert [type(module) for network in (pipe.unet, pipe.estimator) for module in network.modules()] == kinds
+    assert not called
+
+
+@needs_int8
+def test_what_counts_in_8_bits_is_not_saved_without_its_weights(pipe, faces, tmp_path):
+    count_in_int8(pipe, faces)
+    with pytest.raises(TypeError, match="can be neither saved nor copied; do that before `count_in_int8`"):
+        pipe.save_pretrained(tmp_path)
+    assert not list(tmp_path.rglob("*.safetensors"))
+
+
+@needs_int8
 @torch.no_grad()
 @pytest.mark.slow  # the compiler takes a minute
 def test_a_compiled_estimator_errs_no_more_than_the_eager_one(pipe):
@@ -192,6 +148,7 @@ def test_a_compiled_estimator_errs_no_more_than_the_eager_one(pipe):
     assert 0.5 * eager < measure_error() < 1.5 * eager
 
 
+@needs_int8
 @pytest.mark.slow  # the compiler takes a minute
 def test_a_compiled_pipeline_restores_nearly_as_in_floats(pipe, faces):
     expected = pipe(faces, generator=generator(), output_type="pt").images

@@ -2,9 +2,13 @@ import pytest
 import torch
 
 from difface_diffusers.int8 import watch_inputs
+from difface_diffusers.int8_layers import largest_weight
 from difface_diffusers.int8_swinir import Int8SwinBlock
 from difface_diffusers.models.swinir import SwinBlock, relative_position_index, shifted_window_mask
+from tests.int8_processors import needs_int8
 
+
+pytestmark = needs_int8
 
 WINDOW, WIDTH = 4, 32
 
@@ -43,7 +47,7 @@ def test_a_block_answers_nearly_as_in_floats(shape, shifted, dtype):
     branches = block(x, *shared(x)) - x
     assert answer.dtype is dtype and answer.shape == x.shape
     error = (answer.float() - x - branches).square().mean().sqrt() / branches.std()
-    assert 0.001 < error < 0.03
+    assert 0.001 < error < {127: 0.03, 63: 0.035}[largest_weight()]
 
 
 @torch.no_grad()

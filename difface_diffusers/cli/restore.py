@@ -186,10 +186,11 @@ def _use_engine(pipe: "DifFacePipeline", args: argparse.Namespace) -> None:
     import torch
 
     from ..engines import use_engine
+    from ..processor import ProcessorError
 
     try:
         use_engine(pipe, args.model, args.engine, getattr(torch, args.dtype))
-    except (ImportError, FileNotFoundError, ValueError) as error:
+    except (ImportError, FileNotFoundError, ValueError, ProcessorError) as error:
         raise UsageError(f"--engine {args.engine}: {error}") from error
 
 

@@ -1,6 +1,7 @@
 """Which model a command runs, where, and how it samples."""
 
 import argparse
+import sys
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from .files import UsageError
@@ -93,10 +94,12 @@ def load_pipeline(
     import torch
 
     from ..allocation import keep_freed_memory
+    from ..processor import is_native, processor_name
 
     if args.model is None and (processes is None or processes.is_main_process):
         print("no --model given: using the bundled 128-pixel model")
-    pipe = read_pipeline(args.model or bundled, pipeline_class, getattr(torch, args.dtype))
+    dtype = getattr(torch, args.dtype)
+    pipe = read_pipeline(args.model or bundled, pipeline_class, dtype)
     if args.scheduler is not None:
         pipe.scheduler = getattr(diffusers, SCHEDULERS[args.scheduler]).from_config(pipe.scheduler.config)
     try:
@@ -105,6 +108,12 @@ def load_pipeline(
         raise UsageError(f"--device {args.device} cannot be used: {error}") from error
     if pipe.device.type == "cpu":
         keep_freed_memory()
+        if not is_native(dtype):
+            print(
+                f"--dtype {args.dtype}: this processor ({processor_name()}) has no instructions for it; float32 is faster,"
+                " often many times",
+                file=sys.stderr,
+            )
     pipe.set_progress_bar_config(leave=False, desc="denoising", disable=processes is not None)
     try:
         pipe.check_inputs(num_images=1, sampling=pipe.with_defaults(**sampling_of(args)))

@@ -7,7 +7,7 @@ import pytest
 import torch
 from PIL import Image
 
-from difface_diffusers import DifFacePipeline
+from difface_diffusers import DifFacePipeline, processor
 from difface_diffusers.cli import main
 from difface_diffusers.photo_files import Metadata, PhotoFile, read_photo, write_photo
 from tests.conftest import SIZE
@@ -64,6 +64,15 @@ def test_a_cpu_keeps_the_memory_that_it_frees(run, folder, keeps_memory):
     assert len(keeps_memory) == 1
     assert run(folder, "--device", "cuda:99") == 2
     assert len(keeps_memory) == 1
+
+
+@pytest.mark.parametrize("native", [True, False])
+def test_a_precision_that_the_processor_emulates_is_warned_of(run, folder, monkeypatch, capsys, native):
+    monkeypatch.setattr(processor, "is_native", lambda dtype: native or dtype is not torch.bfloat16)
+    assert run(folder / "a.png", "--dtype", "float32", "--device", "cpu", output="float32") == 0
+    assert "--dtype" not in capsys.readouterr().err
+    assert run(folder / "a.png", "--dtype", "bfloat16", "--device", "cpu", output="bfloat16") == 0
+    assert ("--dtype bfloat16: this processor (" in capsys.readouterr().err) is not native
 
 
 def test_each_face_from_a_start_of_its_own(run, folder, tmp_path, pipe):

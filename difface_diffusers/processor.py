@@ -1,0 +1,51 @@
+"""What this machine's processor counts right, and in which precisions it is fast."""
+
+import os
+
+import torch
+
+
+BYTES = {  # what multiplies bytes without rounding sums off, by the names of `torch.cpu.get_capabilities`
+    "avx512_vnni": "AVX-512 VNNI",
+    "avx_vnni": "AVX-VNNI",
+    "amx_int8": "AMX",
+    "dot": "dot products",  # ARM's
+}
+NATIVE = {  # what computes in a precision, by the same names
+    torch.bfloat16: ("avx512_bf16", "amx_bf16", "bf16"),
+    torch.float16: ("avx512_fp16", "amx_fp16", "fp16_arith"),
+}
+ONEDNN_LIMIT = "ONEDNN_MAX_CPU_ISA"  # of the instructions that torch and OpenVINO may use
+
+
+class ProcessorError(RuntimeError):
+    """This processor cannot do it, or would do it wrong."""
+
+
+def processor_name() -> str:
+    """Return the name of the processor, as far as torch knows it, and the vectors that torch uses on it."""
+    name = torch.cpu.get_capabilities().get("cpu_name", torch.cpu.get_capabilities()["architecture"])
+    return f"{name}, {torch.backends.cpu.get_cpu_capability()}"
+
+
+def multiplies_bytes() -> bool:
+    """Return whether the processor has instructions that multiply bytes and keep the whole sum."""
+    return _has(*BYTES)
+
+
+def why_bytes_are_wrong() -> str:
+    """Say what a processor lacks, or what keeps it from being used, where products of bytes come out wrong."""
+    if not multiplies_bytes():
+        return f"this processor ({processor_name()}) has none of {', '.join(BYTES.values())}"
+    if ONEDNN_LIMIT in os.environ:
+        return f"{ONEDNN_LIMIT}={os.environ[ONEDNN_LIMIT]} keeps it from the processor's instructions"
+    return f"torch {torch.__version__} has no right kernels for this processor ({processor_name()})"
+
+
+def is_native(dtype: torch.dtype) -> bool:
+    """Return whether the processor has instructions for a precision; without them it is right, but slow."""
+    return dtype not in NATIVE or _has(*NATIVE[dtype])
+
+
+def _has(*names: str) -> bool:
+    return any(torch.cpu.get_capabilities().get(name, False) for name in names)
