@@ -1,6 +1,6 @@
 """The networks of a pipeline in 8 bits on a CPU: their convolutions and linear layers count in integers, by torch alone."""
 
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Collection, Generator
 from contextlib import contextmanager
 from typing import Any
 
@@ -17,6 +17,7 @@ from .quantisation import restore_one_by_one
 
 
 LOWEST_CHANNELS = 16  # layers that take or make pixels have fewer; they cost little and keep their precision
+PIXEL_LAYERS = ("conv_in", "conv_out")  # of a prior, which has more channels there if it works on patches
 
 
 def count_in_int8(
@@ -52,7 +53,10 @@ def count_in_int8(
     # Of a SwinIR all layers: where a compiler sees one plain convolution, it lays out the maps, `[B,H,W,C]`, as if they were
     # `[B,C,H,W]`.
     lowest = 1 if isinstance(pipe.estimator, SwinIREstimator) else LOWEST_CHANNELS
-    with watch_inputs(pipe.unet, LOWEST_CHANNELS) as of_unet, watch_inputs(pipe.estimator, lowest) as of_estimator:
+    with (
+        watch_inputs(pipe.unet, LOWEST_CHANNELS, PIXEL_LAYERS) as of_unet,
+        watch_inputs(pipe.estimator, lowest) as of_estimator,
+    ):
         restore_one_by_one(pipe, faces)
     for network, inputs in ((pipe.unet, of_unet), (pipe.estimator, of_estimator)):
         to_channels_last(network)
@@ -79,10 +83,13 @@ def _make_replacements(network: nn.Module, inputs: dict[str, Inputs]) -> dict[st
 
 
 @contextmanager
-def watch_inputs(network: nn.Module, lowest_channels: int) -> Generator[dict[str, Inputs]]:
+def watch_inputs(
+    network: nn.Module, lowest_channels: int, left_out: Collection[str] = ()
+) -> Generator[dict[str, Inputs]]:
     """Collect what each layer takes, by its name, whenever the network is called within the context.
 
-    Layers that take or make fewer than `lowest_channels`, and those that act on one vector a face, are left out.
+    Layers that take or make fewer than `lowest_channels`, those that act on one vector a face, and those named by `left_out`
+    are not watched.
     """
     inputs: dict[str, Inputs] = {}
 
@@ -99,7 +106,9 @@ def watch_inputs(network: nn.Module, lowest_channels: int) -> Generator[dict[str
     handles = [
         layer.register_forward_pre_hook(watch(name))
         for name, layer in network.named_modules()
-        if isinstance(layer, nn.Conv2d | nn.Linear) and min(layer.weight.shape[:2]) >= lowest_channels
+        if isinstance(layer, nn.Conv2d | nn.Linear)
+        and min(layer.weight.shape[:2]) >= lowest_channels
+        and name not in left_out
     ]
     try:
         yield inputs

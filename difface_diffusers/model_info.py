@@ -95,6 +95,7 @@ class ModelInfo:
         pipeline: name of the class.
         task: what the pipeline does.
         face_size: height and width of the faces that it works on, pixels.
+        patch_size: side of the square patches of pixels that the prior works on, 1 for single pixels.
         unet: the prior.
         estimator: the estimator.
         scheduler: the scheduler.
@@ -112,6 +113,7 @@ class ModelInfo:
     pipeline: str
     task: str
     face_size: tuple[int, int]
+    patch_size: int
     unet: ComponentInfo
     estimator: ComponentInfo
     scheduler: ComponentInfo
@@ -173,6 +175,7 @@ def model_info(model: str | Path) -> ModelInfo:
         pipeline=pipeline,
         task=TASKS[pipeline],
         face_size=_face_size(files),
+        patch_size=_patch_size(files),
         unet=unet,
         estimator=estimator,
         scheduler=scheduler,
@@ -304,4 +307,14 @@ def _face_size(files: ModelFiles) -> tuple[int, int]:
         case size:
             raise ValueError(
                 f"`sample_size` in {UNET_CONFIG} of {files.model} is {size!r}; it must be an integer or two."
+            )
+
+
+def _patch_size(files: ModelFiles) -> int:
+    match _read_json(files, UNET_CONFIG).get("patch_size", 1):
+        case int(size) if size >= 1:
+            return size
+        case size:
+            raise ValueError(
+                f"`patch_size` in {UNET_CONFIG} of {files.model} is {size!r}; it must be an integer of at least 1."
             )

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import torch
 from diffusers.callbacks import MultiPipelineCallbacks, PipelineCallback
+from diffusers.models.auto_model import AutoModel
 from diffusers.models.unets.unet_2d import UNet2DModel
 from diffusers.schedulers.scheduling_utils import SchedulerMixin
 from PIL import Image
@@ -76,7 +77,7 @@ class DifFaceInpaintPipeline(DifFacePipeline):
         """Load a pipeline as diffusers does; `BUNDLED_INPAINT_MODEL` gets the prior of `BUNDLED_MODEL`."""
         if str(pretrained_model_name_or_path) == BUNDLED_INPAINT_MODEL and "unet" not in kwargs:
             dtype = kwargs.get("dtype", kwargs.get("torch_dtype"))
-            kwargs["unet"] = UNet2DModel.from_pretrained(BUNDLED_MODEL, subfolder="unet", dtype=dtype)
+            kwargs["unet"] = AutoModel.from_pretrained(BUNDLED_MODEL, subfolder="unet", dtype=dtype)
         return super().from_pretrained(pretrained_model_name_or_path, **kwargs)
 
     @torch.no_grad()

@@ -20,7 +20,7 @@ def seed():
     torch.manual_seed(0)
 
 
-def tiny_unet(out_channels=3, **changes):
+def tiny_unet(out_channels=3, cls=UNet2DModel, **changes):
     torch.manual_seed(1)
     arguments = {
         "sample_size": SIZE,
@@ -32,7 +32,7 @@ def tiny_unet(out_channels=3, **changes):
         "attention_head_dim": 8,
         "norm_num_groups": 4,
     }
-    return UNet2DModel(**arguments | changes).eval()
+    return cls(**arguments | changes).eval()
 
 
 def tiny_estimator():

@@ -4,7 +4,7 @@ import pytest
 import torch
 from diffusers import DDPMScheduler, EulerDiscreteScheduler
 
-from difface_diffusers import DifFaceInpaintPipeline, DifFacePipeline, LaMaEstimator
+from difface_diffusers import DifFaceInpaintPipeline, DifFacePipeline, DifFaceUNet2DModel, LaMaEstimator
 from difface_diffusers.engines import ENGINES, GRAPH, export_onnx, use_engine
 from tests.conftest import ddim, tiny_estimator, tiny_unet
 
@@ -69,10 +69,12 @@ def test_other_schedulers_run_too(folder, faces, scheduler_class):
     torch.testing.assert_close(restored(pipe, faces)[0], expected, rtol=0, atol=1e-4)
 
 
-def test_the_learned_variance_reaches_the_scheduler(tmp_path, faces):
+@pytest.mark.parametrize("patch_size", [1, 2])
+def test_the_learned_variance_reaches_the_scheduler(tmp_path, faces, patch_size):
     pytest.importorskip("onnxruntime")
     scheduler = DDPMScheduler(variance_type="learned_range")
-    pipe = DifFacePipeline(tiny_unet(6), tiny_estimator(), scheduler, default_num_inference_steps=4)
+    unet = tiny_unet(6, DifFaceUNet2DModel, patch_size=patch_size)
+    pipe = DifFacePipeline(unet, tiny_estimator(), scheduler, default_num_inference_steps=4)
     pipe.set_progress_bar_config(disable=True)
     export_onnx(pipe, tmp_path)
     expected, _ = restored(pipe, faces)

@@ -2,7 +2,14 @@ import pytest
 import torch
 from torch import nn
 
-from difface_diffusers import DifFaceInpaintPipeline, DifFacePipeline, LaMaEstimator, SwinIREstimator, int8
+from difface_diffusers import (
+    DifFaceInpaintPipeline,
+    DifFacePipeline,
+    DifFaceUNet2DModel,
+    LaMaEstimator,
+    SwinIREstimator,
+    int8,
+)
 from difface_diffusers.channels_last import ChannelsLastGroupNorm
 from difface_diffusers.int8 import count_in_int8, watch_inputs
 from difface_diffusers.int8_layers import Inputs, Int8Conv2d
@@ -30,13 +37,14 @@ def pipe():
 @torch.no_grad()
 def test_what_layers_take_is_watched():
     network = nn.Sequential(nn.Conv2d(3, 16, 1), nn.Conv2d(16, 32, 1), nn.Flatten(), nn.Linear(32, 16))
+    network.append(nn.Unflatten(1, (16, 1, 1))).append(nn.Conv2d(16, 16, 1))
     network[1].weight.zero_()
     calls = [torch.full((2, 3, 1, 1), value) for value in (-2.0, 3.0, 0.1)]
     taken = torch.cat([network[0](call) for call in calls])
-    with watch_inputs(network, 16) as inputs:
+    with watch_inputs(network, 16, ["5"]) as inputs:
         for call in calls:
             network(call)
-    assert set(inputs) == {"1"}  # not the one that takes pixels, nor the one that takes a vector
+    assert set(inputs) == {"1"}  # not the one that takes pixels, nor the one that takes a vector, nor that left out
     assert inputs["1"] == Inputs(torch.Size([2, 16, 1, 1]), min(taken.min().item(), 0), max(taken.max().item(), 0))
     assert not network[1]._forward_pre_hooks
 
@@ -52,6 +60,20 @@ def test_a_pipeline_restores_nearly_as_in_floats(pipe, faces, dtype):
     assert isinstance(pipe.estimator.groups[0].blocks[1], Int8SwinBlock)
     assert type(pipe.unet.conv_in) is type(pipe.unet.conv_out) is nn.Conv2d
     answer = pipe(faces, generator=generator(), output_type="pt").images.float()
+    assert 0 < (answer - expected).abs().mean() < 0.01
+
+
+@needs_int8
+@pytest.mark.parametrize(("out_channels", "patch_size"), [(3, 2), (6, 2), (3, 4)])
+def test_what_takes_or_makes_pixels_of_patches_keeps_its_precision(pipe, faces, out_channels, patch_size):
+    """Folded into channels, they are as many as those of other layers."""
+    changes = {"block_out_channels": (16, 32), "patch_size": patch_size}
+    pipe.register_modules(unet=tiny_unet(out_channels, DifFaceUNet2DModel, **changes))
+    expected = pipe(faces, generator=generator(), output_type="pt").images
+    count_in_int8(pipe, faces)
+    assert type(pipe.unet.conv_in) is type(pipe.unet.conv_out) is nn.Conv2d
+    assert isinstance(pipe.unet.down_blocks[0].resnets[0].conv1, Int8Conv2d)
+    answer = pipe(faces, generator=generator(), output_type="pt").images
     assert 0 < (answer - expected).abs().mean() < 0.01
 
 

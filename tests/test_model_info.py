@@ -6,7 +6,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from difface_diffusers import BUNDLED_MODEL, DifFacePipeline
+from difface_diffusers import BUNDLED_MODEL, DifFacePipeline, DifFaceUNet2DModel
 from difface_diffusers.model_info import ComponentInfo, model_info
 
 from .conftest import SIZE, tiny_estimator, tiny_unet
@@ -44,7 +44,7 @@ def test_bundled_model():
     info = model_info(BUNDLED_MODEL)
     pipe = DifFacePipeline.from_pretrained(BUNDLED_MODEL)
     assert info.model == BUNDLED_MODEL and info.revision is None and not info.from_cache
-    assert info.task == "restoration" and info.face_size == pipe.model_size == (128, 128)
+    assert info.task == "restoration" and info.face_size == pipe.model_size == (128, 128) and info.patch_size == 1
     assert info.licence == "cc-by-nc-sa-4.0"
     for component in ("unet", "estimator"):
         (weights,) = getattr(info, component).weights
@@ -70,6 +70,14 @@ def test_what_a_folder_holds(folder):
         (weights,) = getattr(info, component).weights
         assert weights.num_files == 1 and weights.num_bytes == (folder / component / WEIGHTS).stat().st_size
         assert weights.dtypes == ("float32",) and weights.num_parameters == count(network)
+
+
+def test_patches(pipe, folder):
+    pipe.register_modules(unet=tiny_unet(cls=DifFaceUNet2DModel, patch_size=2))
+    pipe.save_pretrained(folder)
+    info = model_info(folder)
+    assert info.patch_size == 2 and info.face_size == (SIZE, SIZE)
+    assert info.unet.weights[0].num_parameters == count(pipe.unet)
 
 
 def test_every_variant(pipe, folder):
@@ -180,6 +188,8 @@ def test_bad_component(folder, component, entry):
         ("unet/config.json", b"[]", "unet/config.json of .* is a JSON list; it must be an object"),
         ("unet/config.json", b"{}", "`sample_size` in unet/config.json of .* is None; it must be an integer or two"),
         ("unet/config.json", b'{"sample_size": "64"}', "`sample_size` .* is '64'"),
+        ("unet/config.json", b'{"sample_size": 64, "patch_size": 0}', "`patch_size` in unet/config.json of .* is 0"),
+        ("unet/config.json", b'{"sample_size": 64, "patch_size": "2"}', "is '2'; it must be an integer of at least 1"),
         ("README.md", b"---\nlicense: [\n---\n", "README.md of .* begins with broken YAML"),
         ("README.md", b"---\nmit\n---\n", "README.md of .* begins with broken YAML"),
         ("README.md", b"\xff", "README.md of .* begins with broken YAML"),

@@ -15,7 +15,7 @@ from .conftest import SIZE, ddim, tiny_estimator, tiny_unet
 
 
 def own_components():
-    """A prior that diffusers does not have, and a transformer as the estimator."""
+    """A prior on patches that diffusers does not have, and a transformer as the estimator."""
     torch.manual_seed(1)
     unet = DifFaceUNet2DModel(
         sample_size=SIZE,
@@ -28,6 +28,7 @@ def own_components():
         norm_num_groups=4,
         attn_norm_num_groups=4,
         resnet_time_scale_shift="scale_shift",
+        patch_size=2,
     )
     estimator = SwinIREstimator(
         embed_dim=8, depths=(2, 2), num_heads=(2, 2), window_size=4, scale=2, num_feat=8, drop_path_rate=0.0

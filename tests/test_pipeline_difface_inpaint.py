@@ -7,7 +7,14 @@ import torch
 from PIL import Image
 
 from conversion import convert_prior
-from difface_diffusers import DifFaceInpaintPipeline, DifFacePipeline, LaMaEstimator
+from difface_diffusers import (
+    BUNDLED_INPAINT_MODEL,
+    DifFaceInpaintPipeline,
+    DifFacePipeline,
+    DifFaceUNet2DModel,
+    LaMaEstimator,
+    pipeline_difface_inpaint,
+)
 from difface_diffusers.models import DiffusedEstimator
 from difface_diffusers.pipeline_difface_inpaint import pull_to_known
 
@@ -230,6 +237,25 @@ class TestCall:
         assert pipe.unet is restoration.unet
         assert pipe.config.default_num_inference_steps == 3
         assert pipe(faces, mask, output_type="pt").images.shape == faces.shape
+
+    def test_the_prior_may_work_on_patches(self, pipe, faces, mask):
+        pipe.register_modules(unet=tiny_unet(cls=DifFaceUNet2DModel, patch_size=2))
+        answer = pipe(faces, mask, generator=generators(0, 1), output_type="pt").images
+        alone = pipe(faces[1:], mask, generator=generators(1), output_type="pt").images
+        torch.testing.assert_close(answer[1:], alone, rtol=0, atol=1e-4)
+        known = hole(mask) == 0
+        assert torch.equal(answer[..., known], faces[..., known])
+        assert (answer - faces)[..., ~known].abs().mean() > 0.1
+
+    def test_the_bundled_one_gets_the_bundled_prior_whatever_its_class(self, tmp_path, monkeypatch):
+        unet = tiny_unet(cls=DifFaceUNet2DModel, patch_size=2)
+        DifFacePipeline(unet, tiny_estimator(), ddim()).save_pretrained(tmp_path)
+        monkeypatch.setattr(pipeline_difface_inpaint, "BUNDLED_MODEL", str(tmp_path))
+        loaded = DifFaceInpaintPipeline.from_pretrained(BUNDLED_INPAINT_MODEL).unet
+        assert type(loaded) is DifFaceUNet2DModel and loaded.config.patch_size == 2
+        assert torch.equal(loaded.conv_in.weight, unet.conv_in.weight)
+        half = DifFaceInpaintPipeline.from_pretrained(BUNDLED_INPAINT_MODEL, dtype=torch.float16)
+        assert half.unet.dtype is torch.float16
 
     @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
     def test_half_precision(self, pipe, faces, mask, dtype):

@@ -22,6 +22,7 @@ def varied_pipeline():
         down_block_types=("DownBlock2D", "DownBlock2D"),
         up_block_types=("UpBlock2D", "UpBlock2D"),
         norm_num_groups=4,
+        patch_size=2,
     )
     estimator = SwinIREstimator(embed_dim=8, depths=(1,), num_heads=(2,), scale=2, num_feat=4)
     return DifFacePipeline(unet, estimator, ddim(), default_num_inference_steps=3, default_eta=0.25)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from difface_diffusers import DifFacePipeline
+from difface_diffusers import DifFacePipeline, DifFaceUNet2DModel
 from difface_diffusers.engines import GRAPH, export_onnx, use_engine
 from difface_diffusers.quantisation import quantise_graph, record_calls
 from tests.conftest import ddim, tiny_estimator, tiny_unet
@@ -43,9 +43,11 @@ def test_without_the_extra(pipe, faces, tmp_path, monkeypatch):
 
 
 @pytest.mark.slow  # see tests/test_engines.py
-def test_convolutions_of_integers_restore_nearly_as_floats_do(pipe, faces, tmp_path):
+@pytest.mark.parametrize("patch_size", [1, 2])
+def test_convolutions_of_integers_restore_nearly_as_floats_do(pipe, faces, patch_size, tmp_path):
     onnx = pytest.importorskip("onnx")
     pytest.importorskip("openvino")
+    pipe.register_modules(unet=tiny_unet(cls=DifFaceUNet2DModel, patch_size=patch_size))
     export_onnx(pipe, tmp_path)
     floats = (tmp_path / "unet" / GRAPH).stat().st_size
     quantise_graph(pipe, tmp_path, faces)

@@ -62,6 +62,8 @@ def _rows(info: "ModelInfo") -> Iterator[tuple[str, str]]:
         yield "revision", info.revision + (", from the cache" if info.from_cache else "")
     yield "pipeline", f"{info.pipeline}: {info.task} of faces of {height} x {width} pixels"
     yield from _component_rows("unet", info.unet)
+    if info.patch_size > 1:
+        yield "", f"works on patches of {info.patch_size} x {info.patch_size} pixels"
     yield from _component_rows("estimator", info.estimator)
     yield "scheduler", f"{info.scheduler.class_name} ({info.scheduler.library})"
     for line in wrap(_settings(info.scheduler_settings), VALUE_WIDTH):

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 import difface_diffusers.model_info
-from difface_diffusers import BUNDLED_MODEL, DifFacePipeline
+from difface_diffusers import BUNDLED_MODEL, DifFacePipeline, DifFaceUNet2DModel
 from difface_diffusers.cli import main
 from difface_diffusers.model_info import model_info
 from tests.conftest import ddim, tiny_estimator, tiny_unet
@@ -53,6 +53,13 @@ pipeline tag  unknown
 """
     )
     assert captured.err == ""
+
+
+def test_says_that_the_prior_works_on_patches(pipe, tmp_path, capsys):
+    pipe.register_modules(unet=tiny_unet(cls=DifFaceUNet2DModel, patch_size=2))
+    pipe.save_pretrained(tmp_path)
+    assert main(["info", str(tmp_path)]) == 0
+    assert " MB\n              works on patches of 2 x 2 pixels\nestimator " in capsys.readouterr().out
 
 
 def test_without_a_name_it_is_the_bundled_model(capsys):

@@ -144,15 +144,14 @@ def test_settings_that_cannot_work_are_refused(changes, message):
 # The whole training
 
 
-@pytest.mark.parametrize("out_channels", [3, 6])
-def test_a_training_ends_with_a_loadable_unet(tmp_path, out_channels):
-    config = build_config(
-        PriorConfig, changed(PRIOR, model={"out_channels": out_channels}, loop={"max_steps": 2, "sheet_every": 2})
-    )
+@pytest.mark.parametrize(("out_channels", "patch_size"), [(3, 1), (6, 1), (6, 2)])
+def test_a_training_ends_with_a_loadable_unet(tmp_path, out_channels, patch_size):
+    model = {"out_channels": out_channels, "patch_size": patch_size}
+    config = build_config(PriorConfig, changed(PRIOR, model=model, loop={"max_steps": 2, "sheet_every": 2}))
     result = train_prior(config, write_faces(tmp_path / "faces"), tmp_path / "run")
     assert result.finished
     model = DifFaceUNet2DModel.from_pretrained(tmp_path / "run" / "unet")
-    assert model.config.out_channels == out_channels
+    assert (model.config.out_channels, model.config.patch_size) == (out_channels, patch_size)
     assert (tmp_path / "run" / "sheets" / "00000002.png").is_file()
 
 

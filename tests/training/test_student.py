@@ -142,6 +142,15 @@ def test_settings_that_cannot_work_are_refused(teacher, tmp_path):
         task(teacher)
 
 
+def test_a_student_may_work_on_patches(teacher):
+    student = task(teacher, model={"patch_size": 2})
+    student.loss(student.model, {"degraded": DEGRADED}).backward()
+    assert student.model.conv_in.weight.shape[1] == 12
+    assert all(
+        parameter.grad.abs().max() > 0 for parameter in (student.model.conv_in.weight, student.model.conv_out.bias)
+    )
+
+
 def test_a_training_ends_with_a_loadable_student(teacher, tmp_path):
     faces = write_faces(tmp_path / "faces")
     config = write_yaml(tmp_path / "student.yaml", settings(teacher, loop={"max_steps": 2, "sheet_every": 2}))
