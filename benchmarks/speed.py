@@ -8,7 +8,6 @@ eager float32. Written to OUTPUT: `speed.md`, `speed.json`. Needs the extra `eng
 
 import argparse
 import copy
-import platform
 import statistics
 import tempfile
 import time
@@ -28,6 +27,8 @@ from difface_diffusers.allocation import keep_freed_memory
 from difface_diffusers.channels_last import to_channels_last
 from difface_diffusers.engines import export_onnx, use_engine
 from difface_diffusers.int8 import count_in_int8
+from difface_diffusers.int8_layers import largest_weight
+from difface_diffusers.processor import ProcessorError, processor_name
 from difface_diffusers.quantisation import quantise_graph
 
 from .reports import Report, name_start, saved_defaults
@@ -152,9 +153,18 @@ class Variant:
     int8: bool = False
     memory_kept: bool = False
 
-    def runs_on(self, device: torch.device) -> bool:
-        """Return whether there is such a thing on a device."""
-        return device.type == "cpu" or not (self.engine or self.int8 or self.memory_kept)
+    def refusal(self, device: torch.device) -> str | None:
+        """Say why it cannot be measured on a device; `None` if it can."""
+        if device.type != "cpu":
+            return (
+                f"on the CPU only, but --device is {device}" if self.engine or self.int8 or self.memory_kept else None
+            )
+        try:
+            if self.int8 and self.engine is None:
+                largest_weight()
+        except ProcessorError as error:
+            return str(error)
+        return None
 
 
 BASELINE = "float32"
@@ -325,7 +335,7 @@ def report(
             expected = expected or answers
     return SpeedReport(
         model=model,
-        device=torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor() or "CPU",
+        device=torch.cuda.get_device_name(device) if device.type == "cuda" else processor_name(),
         threads=torch.get_num_threads(),
         batch_size=batch_size,
         size=pipe.model_size[0],
@@ -354,10 +364,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     if args.batch_size < 1:
         parser.error(f"--batch-size must be at least 1, got {args.batch_size}")
     device = torch.device(args.device)
-    possible = [name for name, variant in VARIANTS.items() if variant.runs_on(device)]
-    variants = args.variants or possible
-    if impossible := [name for name in variants if name not in possible]:
-        parser.error(f"--variants {', '.join(impossible)}: on the CPU only, but --device is {device}")
+    refused = {name: reason for name, variant in VARIANTS.items() if (reason := variant.refusal(device)) is not None}
+    variants = args.variants or [name for name in VARIANTS if name not in refused]
+    for name in variants:
+        if name in refused:
+            parser.error(f"--variants {name}: {refused[name]}")
 
     pipe = official_pipeline() if args.official else DifFacePipeline.from_pretrained(args.model)
     given = {f"default_{name}": getattr(args, name) for name in ("num_inference_steps", "start_timestep")}

@@ -7,6 +7,7 @@ import torch
 
 from benchmarks import speed
 from difface_diffusers import DifFacePipeline, SwinIREstimator
+from difface_diffusers.processor import ProcessorError
 from tests.conftest import SIZE
 
 
@@ -158,6 +159,17 @@ def test_refuses_on_a_gpu_what_only_a_cpu_has(capsys, tmp_path):
 
 
 def test_a_gpu_has_all_but_engines_integers_and_kept_memory():
-    gpu = [name for name, variant in speed.VARIANTS.items() if variant.runs_on(torch.device("cuda"))]
+    gpu = [name for name, variant in speed.VARIANTS.items() if variant.refusal(torch.device("cuda")) is None]
     assert all(not re.search(r"8 bits|OpenVINO|ONNX|memory kept", name) for name in gpu) and len(gpu) == 7
-    assert all(variant.runs_on(torch.device("cpu")) for variant in speed.VARIANTS.values())
+
+
+@pytest.mark.parametrize("right", [True, False])
+def test_a_processor_that_counts_bytes_wrong_has_all_but_torchs_integers(monkeypatch, right):
+    def largest_weight():
+        if not right:
+            raise ProcessorError("wrong here")
+
+    monkeypatch.setattr(speed, "largest_weight", largest_weight)
+    refused = {name: variant.refusal(torch.device("cpu")) for name, variant in speed.VARIANTS.items()}
+    expected = {name: None if right or not name.startswith("8 bits") else "wrong here" for name in refused}
+    assert refused == expected
