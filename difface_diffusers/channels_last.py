@@ -3,15 +3,19 @@
 import torch
 from torch import nn
 
+from .processor import keep_compiled_code_apart
+
 
 def to_channels_last(network: nn.Module) -> None:
     """Lay out a network for `torch.compile`: channels innermost, as matrix units want them, and norms that suit that.
 
     The norms keep their weights and their names, so that the network is saved as before. Without a compiler it is no faster.
+    From then on this process shares no compiled code with processors of other vectors (`torch.compiler.config.cache_key_tag`).
 
     Args:
         network: Changed in place, on any device and in any precision.
     """
+    keep_compiled_code_apart()
     network.to(memory_format=torch.channels_last)  # ty: ignore[no-matching-overload]  not in torch's stubs
     for name, norm in list(network.named_modules()):
         if type(norm) in (nn.GroupNorm, nn.LayerNorm):

@@ -47,5 +47,14 @@ def is_native(dtype: torch.dtype) -> bool:
     return dtype not in NATIVE or _has(*NATIVE[dtype])
 
 
+def keep_compiled_code_apart() -> None:
+    """Let torch's compiler keep what it caches for other processors apart, unless its cache has a tag already.
+
+    Its cache does not know the width of vectors: from one that was filled with AVX-512, code with AVX2 answers NaN or crashes.
+    """
+    if not torch.compiler.config.cache_key_tag:
+        torch.compiler.config.cache_key_tag = torch.backends.cpu.get_cpu_capability()
+
+
 def _has(*names: str) -> bool:
     return any(torch.cpu.get_capabilities().get(name, False) for name in names)

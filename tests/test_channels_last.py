@@ -64,3 +64,11 @@ def test_a_pipeline_restores_and_is_saved_as_before(pipe, faces, tmp_path):
     again.set_progress_bar_config(disable=True)
     assert type(again.unet.conv_norm_out) is nn.GroupNorm
     torch.testing.assert_close(restore(again), expected, atol=1e-4, rtol=0)
+
+
+def test_what_is_compiled_is_kept_apart_from_other_processors(monkeypatch):
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "VSX")
+    for tag, expected in (("", "VSX"), ("mine", "mine")):
+        with torch.compiler.config.patch(cache_key_tag=tag):
+            to_channels_last(nn.Conv2d(3, 3, 1))
+            assert torch.compiler.config.cache_key_tag == expected

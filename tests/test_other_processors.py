@@ -65,6 +65,15 @@ for bits, folder in ((7, sys.argv[1] + "/new"), (8, sys.argv[1] + "/of_the_first
 print(json.dumps(said))
 """
 
+COMPILED = """
+from difface_diffusers.channels_last import to_channels_last
+
+to_channels_last(estimator)
+estimator.compile_repeated_blocks()
+said["error"] = (restore(pipe) - expected).abs().mean().item()
+print(json.dumps(said))
+"""
+
 
 def run(script, processor, *arguments):
     """Return what a script says on a pretended processor."""
@@ -104,3 +113,10 @@ def test_openvino_answers_right_or_not_at_all(processor, tmp_path):
         assert 0 < said["error in 8 bits"] < 0.01
     else:
         assert "has weights of 8 bits, with which OpenVINO would answer wrong here" in said["refused 8 bits"]
+
+
+@pytest.mark.slow  # the compiler takes a minute
+def test_a_shared_cache_of_compiled_code_spoils_no_picture(tmp_path):
+    cache = {"TORCHINDUCTOR_CACHE_DIR": str(tmp_path)}
+    for processor in ({}, AVX2, {}):
+        assert run(COMPILED, processor | cache)["error"] < 1e-5
