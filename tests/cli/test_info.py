@@ -143,7 +143,7 @@ def pushed(hub):
     (folder / "README.md").write_text(CARD)
     other.mkdir()
     (other / "model_index.json").write_text('{"_class_name": "DDPMPipeline"}')
-    with hub.client(hub.root.parent / "owner", "hf_right", HF_HUB_DISABLE_PROGRESS_BARS="0"):
+    with hub.client(hub.root.parent / "owner", "hf_right"):
         for repository, pushed in (("org/tiny", folder), ("org/secret", folder), ("org/other", other)):
             push_folder(pushed, repository, private=repository == "org/secret")
         return folder, ask("org/secret")
@@ -153,7 +153,7 @@ def pushed(hub):
 def answers(hub, home, pushed):
     """What a visitor without a token is told."""
     hub.requests.clear()
-    with hub.client(home, HF_HUB_DISABLE_PROGRESS_BARS="0"):
+    with hub.client(home):
         return {model: ask(model) for model in ("org/tiny", "org/secret", "org/none", "org/other")}
 
 
@@ -210,7 +210,7 @@ def test_an_error_of_the_hub_is_one_line(answers, model, message):
 
 
 def test_a_hub_that_is_down(hub, home, pushed, answers):
-    with hub.client(home, HF_ENDPOINT="http://127.0.0.1:9", HF_HUB_DISABLE_PROGRESS_BARS="0"):
+    with hub.client(home, HF_ENDPOINT="http://127.0.0.1:9"):
         status, output, _ = ask("org/tiny")
         assert status == 0 and json.loads(output)["from_cache"] is True
         status, output, error = ask("org/none")
