@@ -2,11 +2,12 @@
 
 It answers the requests that huggingface_hub makes to create a repository, upload a folder, list it and download it;
 large files go by the basic Git LFS protocol. Clients find it through the variables of `FakeHub.environment`, which are
-read when huggingface_hub is imported: they run in processes of their own.
+read when huggingface_hub is imported: they run in processes of their own, or as this one within `FakeHub.client`.
 """
 
 import base64
 import hashlib
+import importlib
 import json
 import os
 import re
@@ -14,10 +15,15 @@ import shutil
 import subprocess
 import sys
 import threading
+import time
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from unittest.mock import patch
 from urllib.parse import unquote, urlsplit
+
+import huggingface_hub
 
 
 LARGE_SUFFIXES = (".safetensors", ".bin", ".png")
@@ -61,6 +67,13 @@ class Repository:
         return sha
 
 
+def read_environment():
+    """Let huggingface_hub read its variables again, and forget its connections."""
+    importlib.reload(huggingface_hub.constants)
+    huggingface_hub.hf_api.api.endpoint = huggingface_hub.constants.ENDPOINT
+    huggingface_hub.close_session()
+
+
 class FakeHub(ThreadingHTTPServer):
     """The server; a context manager that stops it.
 
@@ -97,7 +110,7 @@ class FakeHub(ThreadingHTTPServer):
         self.shutdown()
         self.server_close()
 
-    def environment(self, home, token=None, offline=False):
+    def environment(self, home, token=None):
         """Return the environment of a client process whose caches lie in the folder `home`."""
         inherited = {
             name: value
@@ -107,14 +120,26 @@ class FakeHub(ThreadingHTTPServer):
         return inherited | {
             "HF_ENDPOINT": self.url,
             "HF_HOME": str(home),
-            "HF_HUB_OFFLINE": str(int(offline)),
+            "HF_HUB_OFFLINE": "0",
             "HF_HUB_DISABLE_XET": "1",
             "HF_HUB_DISABLE_TELEMETRY": "1",
             "HF_HUB_DISABLE_UPDATE_CHECK": "1",
-            "HF_HUB_DISABLE_PROGRESS_BARS": "1",
             "OMP_NUM_THREADS": "1",
             **({"HF_TOKEN": token} if token else {}),
         }
+
+    @contextmanager
+    def client(self, home, token=None, **changes):
+        """Let this process be a client with the variables of `environment`, changed; it does not wait to try anew."""
+        try:
+            with (
+                patch.dict(os.environ, self.environment(home, token) | changes, clear=True),
+                patch.object(time, "sleep", lambda seconds: None),
+            ):
+                read_environment()
+                yield
+        finally:
+            read_environment()
 
     def push(self, folder, repo_id, *flags, home, token="hf_right"):
         """Run `push_folder` in a process of its own and return that."""

@@ -1,4 +1,4 @@
-"""What `from_pretrained` does with an id of the Hub: every client is a process of its own, over HTTP on loopback."""
+"""What `from_pretrained` does with an id of the Hub, over HTTP on loopback."""
 
 import json
 import subprocess
@@ -19,8 +19,6 @@ from difface_diffusers import DifFacePipeline
 outcomes = {}
 for name, arguments in json.loads(sys.argv[1]).items():
     repo_id = arguments.pop("id")
-    if "dtype" in arguments:
-        arguments["dtype"] = getattr(torch, arguments["dtype"])
     try:
         pipe = DifFacePipeline.from_pretrained(repo_id, **arguments)
     except (OSError, ValueError) as error:
@@ -31,17 +29,6 @@ for name, arguments in json.loads(sys.argv[1]).items():
     outcomes[name] = {"images": restored, "classes": [type(part).__name__ for part in pipe.components.values()]}
 torch.save(outcomes, sys.argv[2])
 """
-
-
-def load(hub, home, calls, token=None, offline=False):
-    """Load pipelines in one process; return what each restored, or its error as a text."""
-    answer = home.with_suffix(".pt")
-    subprocess.run(
-        [sys.executable, "-c", LOAD, json.dumps(calls), str(answer)],
-        env=hub.environment(home, token, offline),
-        check=True,
-    )
-    return torch.load(answer)
 
 
 def restored(pipe):
@@ -75,7 +62,7 @@ def hub(work):
 
 @pytest.fixture(scope="module")
 def visitor(hub, work):
-    """What a process without a token gets."""
+    """What a process of its own without a token gets: what each pipeline restored, or its error as a text."""
     calls = {
         "default": {"id": "org/difface"},
         "v1": {"id": "org/difface", "revision": "v1"},
@@ -86,7 +73,10 @@ def visitor(hub, work):
         "right token": {"id": "org/secret", "token": "hf_right"},
         "nothing": {"id": "org/nothing"},
     }
-    return load(hub, work / "visitor", calls)
+    answer = work / "visitor.pt"
+    command = [sys.executable, "-c", LOAD, json.dumps(calls), str(answer)]
+    subprocess.run(command, env=hub.environment(work / "visitor"), check=True)
+    return torch.load(answer)
 
 
 def test_an_id_needs_nothing_but_the_package(visitor, work):
@@ -118,16 +108,17 @@ def test_an_id_that_does_not_exist_is_named(visitor):
 
 def test_only_the_variant_is_fetched(hub, work):
     hub.requests.clear()
-    calls = {"half": {"id": "org/secret", "variant": "fp16", "dtype": "float16"}}
-    outcome = load(hub, work / "half", calls, token="hf_right")["half"]
+    with hub.client(work / "half", "hf_right"):
+        pipe = DifFacePipeline.from_pretrained("org/secret", variant="fp16", dtype=torch.float16)
     fetched = {path.rpartition("/")[2] for path in hub.requested("GET", r"\.safetensors$")}
     assert fetched == {"diffusion_pytorch_model.fp16.safetensors"}
     half = DifFacePipeline.from_pretrained(work / "new", variant="fp16", dtype=torch.float16)
-    assert torch.equal(outcome["images"], restored(half))
+    assert torch.equal(restored(pipe), restored(half))
 
 
 def test_the_cache_serves_when_the_hub_does_not(visitor, hub, work):
     hub.stop()
-    for offline in (True, False):
-        again = load(hub, work / "visitor", {"again": {"id": "org/difface"}}, offline=offline)
-        assert torch.equal(again["again"]["images"], visitor["default"]["images"])
+    for offline in "10":
+        with hub.client(work / "visitor", HF_HUB_OFFLINE=offline):
+            again = DifFacePipeline.from_pretrained("org/difface")
+        assert torch.equal(restored(again), visitor["default"]["images"])

@@ -23,6 +23,11 @@ def pipe(model):
     return pipe
 
 
+@pytest.fixture(autouse=True)
+def few_calls(monkeypatch):
+    monkeypatch.setattr(ablations, "START_CALLS", 4)
+
+
 @pytest.fixture
 def chain(pipe):
     return with_parts(pipe, estimator=ablations.GivenEstimate())
@@ -83,10 +88,12 @@ def test_a_later_start_keeps_less_of_the_error(chain, clean):
     assert set(rows["N = 100"]) == {*METRICS, "kept_error"}
 
 
-def test_report_has_every_row(pipe, clean):
+def test_report_has_every_row(pipe, clean, monkeypatch):
+    monkeypatch.setattr(ablations, "STARTS", (100, 500))
     srcnn = tiny_estimator()
     figures = ablations.report(pipe, "name", srcnn, clean, seed=3, batch_size=2)
     assert figures.etas["eta 0"] != figures.etas["eta 0.5"] != figures.etas["eta 1"]
+    assert list(figures.starts) == ["N = 100", "N = 500"]
     assert list(figures.etas) == ["eta 0", "eta 0.5", "eta 1"]
     assert list(figures.schedulers) == [scheduler.__name__ for scheduler in ablations.SCHEDULERS]
     assert figures.schedulers["DDIMScheduler"] == pytest.approx(figures.estimators["the pipeline's, chain"], abs=1e-4)

@@ -1,4 +1,5 @@
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -159,35 +160,57 @@ def test_photographs_are_read_a_few_at_a_time(folder, tmp_path, monkeypatch):
     assert [len(group) for group in batch._read_together(files, 2, {})] == [2, 2, 1]
 
 
+FORKS = """
+import json, os, signal, sys
+from difface_diffusers.cli import main
+
+signal.signal(signal.SIGINT, signal.default_int_handler)  # background jobs of a shell ignore it
+for line in sys.stdin:
+    errors, *arguments = json.loads(line)
+    process = os.fork()
+    if not process:
+        os.dup2(os.open(errors, os.O_WRONLY | os.O_CREAT), 2)
+        os.dup2(2, 1)
+        sys.exit(main(arguments))
+    print(process, flush=True)
+    print(os.waitstatus_to_exitcode(os.waitpid(process, 0)[1]), flush=True)
+"""
+
+
+@pytest.fixture(scope="module")
+def forks():
+    """A process that has imported the package, and forks for each line of JSON: a file for errors, and arguments."""
+    command = [sys.executable, "-c", FORKS]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1) as process:
+        yield process
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
-def test_a_killed_run_leaves_whole_files_and_can_be_finished(run, photo, tmp_path, number):
-    """The kill comes soon after the first of many large photographs was written."""
-    (tmp_path / "many").mkdir()
-    for index in range(18):
-        write_photo(PhotoFile(np.tile(photo, (2, 2, 1)), Metadata()), tmp_path / "many" / f"{index:02}.png")
-    run(tmp_path / "many" / "00.png", output="model_is_saved")
-    command = [sys.executable, "-m", "difface_diffusers.cli", "restore", str(tmp_path / "many"), "--faces", "largest",
-               "-o", str(tmp_path / "out"), "--model", str(tmp_path / "model"), "--batch-size", "1"]  # fmt: skip
-    process = subprocess.Popen(
-        command,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # background jobs of a shell ignore it
-    )
-    while not list((tmp_path / "out").glob("*.png")) and process.poll() is None:
+def test_a_killed_run_leaves_whole_files_and_can_be_finished(run, photo, tmp_path, forks, number):
+    """The kill comes soon after the first of several photographs was written."""
+    (tmp_path / "several").mkdir()
+    for index in range(8):
+        write_photo(PhotoFile(photo, Metadata()), tmp_path / "several" / f"{index}.png")
+    arguments = ["restore", str(tmp_path / "several"), "--faces", "largest", "-o", str(tmp_path / "out"),
+                 "--model", str(tmp_path / "model"), "--batch-size", "1"]  # fmt: skip
+    print(json.dumps([str(tmp_path / "errors.txt"), *arguments]), file=forks.stdin)
+    process = int(forks.stdout.readline())
+    deadline = time.monotonic() + 60
+    while not list((tmp_path / "out").glob("*.png")):
+        assert time.monotonic() < deadline, (tmp_path / "errors.txt").read_text()
         time.sleep(0.002)
-    process.send_signal(number)
-    _, errors = process.communicate(timeout=60)
-    done = sorted((tmp_path / "out").glob("[0-9][0-9].png"))
-    assert 1 <= len(done) < 18
+    os.kill(process, number)
+    status = int(forks.stdout.readline())
+    done = sorted((tmp_path / "out").glob("[0-9].png"))
+    assert 1 <= len(done) < 8
     for file in done:
-        assert read_photo(file).pixels.shape == (640, 1040, 3)
+        assert read_photo(file).pixels.shape == (320, 520, 3)
     if number == signal.SIGINT:
-        assert process.returncode == 130 and "what was finished is whole" in errors and "Traceback" not in errors
+        errors = (tmp_path / "errors.txt").read_text()
+        assert status == 130 and "what was finished is whole" in errors and "Traceback" not in errors
         assert tree(tmp_path / "out") == [file.name for file in done]
-    assert run(tmp_path / "many", "--faces", "largest", "--skip-existing") == 0
-    assert len(list((tmp_path / "out").glob("[0-9][0-9].png"))) == 18
+    assert run(tmp_path / "several", "--faces", "largest", "--skip-existing") == 0
+    assert len(list((tmp_path / "out").glob("[0-9].png"))) == 8
 
 
 # Samples

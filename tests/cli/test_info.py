@@ -1,16 +1,16 @@
+import contextlib
+import io
 import json
 import re
 import shutil
-import subprocess
-import sys
 from dataclasses import asdict, replace
-from pathlib import Path
 
 import huggingface_hub
 import pytest
 import torch
 
 import difface_diffusers.model_info
+from conversion.hub import push_folder
 from difface_diffusers import BUNDLED_MODEL, DifFacePipeline, DifFaceUNet2DModel
 from difface_diffusers.cli import main
 from difface_diffusers.model_info import model_info
@@ -123,31 +123,12 @@ def test_an_error_is_one_line(folder, capsys, model, message):
 
 # The Hub
 
-ROOT = Path(__file__).parents[2]
-CLIENT = """
-import contextlib, io, json, sys
-from conversion.hub import push_folder
-from difface_diffusers.cli import main
 
-folders, models = map(json.loads, sys.argv[1:])
-for repository, folder in folders.items():
-    push_folder(folder, repository, private=repository == "org/secret")
-answers = {}
-for model in models:
+def ask(model):
+    """Return status, output and errors of `difface info MODEL --json`."""
     with contextlib.redirect_stdout(io.StringIO()) as output, contextlib.redirect_stderr(io.StringIO()) as error:
         status = main(["info", model, "--json"])
-    answers[model] = status, output.getvalue(), error.getvalue()
-print(json.dumps(answers))
-"""
-
-
-def client(environment, folders, models):
-    """Push folders and ask for models in a process of its own; return status, output and errors by model."""
-    command = [sys.executable, "-c", CLIENT, json.dumps(folders), json.dumps(models)]
-    environment = {name: value for name, value in environment.items() if "PROGRESS" not in name}
-    result = subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, text=True, timeout=120)
-    assert result.returncode == 0, result.stderr
-    return json.loads(result.stdout)
+    return status, output.getvalue(), error.getvalue()
 
 
 @pytest.fixture(scope="module")
@@ -169,17 +150,18 @@ def pushed(hub):
     (folder / "README.md").write_text(CARD)
     other.mkdir()
     (other / "model_index.json").write_text('{"_class_name": "DDPMPipeline"}')
-    folders = {"org/tiny": str(folder), "org/secret": str(folder), "org/other": str(other)}
-    return folder, client(hub.environment(hub.root.parent / "owner", "hf_right"), folders, ["org/secret"])[
-        "org/secret"
-    ]
+    with hub.client(hub.root.parent / "owner", "hf_right"):
+        for repository, pushed in (("org/tiny", folder), ("org/secret", folder), ("org/other", other)):
+            push_folder(pushed, repository, private=repository == "org/secret")
+        return folder, ask("org/secret")
 
 
 @pytest.fixture(scope="module")
 def answers(hub, home, pushed):
     """What a visitor without a token is told."""
     hub.requests.clear()
-    return client(hub.environment(home), {}, ["org/tiny", "org/secret", "org/none", "org/other"])
+    with hub.client(home):
+        return {model: ask(model) for model in ("org/tiny", "org/secret", "org/none", "org/other")}
 
 
 @pytest.fixture
@@ -235,11 +217,10 @@ def test_an_error_of_the_hub_is_one_line(answers, model, message):
 
 
 def test_a_hub_that_is_down(hub, home, pushed, answers):
-    environment = hub.environment(home) | {"HF_ENDPOINT": "http://127.0.0.1:9"}
-    found = client(environment, {}, ["org/tiny", "org/none"])
-    assert found["org/tiny"][0] == 0
-    assert json.loads(found["org/tiny"][1])["from_cache"] is True
-    status, output, error = found["org/none"]
+    with hub.client(home, HF_ENDPOINT="http://127.0.0.1:9"):
+        status, output, _ = ask("org/tiny")
+        assert status == 0 and json.loads(output)["from_cache"] is True
+        status, output, error = ask("org/none")
     assert (status, output) == (2, "") and error.count("\n") == 1
     assert "not in the cache, and the Hub does not give it: " in error and "refused" in error
 

@@ -20,6 +20,11 @@ from difface_diffusers import (
 from tests.conversion.reference import estimator_case, image, load_golden, load_manifest, prior_case, weights
 
 
+@pytest.fixture(autouse=True)
+def small_check(monkeypatch):
+    monkeypatch.setattr(conversion.convert, "CHECK_SIZE", 32)
+
+
 @pytest.fixture
 def task(monkeypatch):
     """The official task with tiny architectures, which `main` then knows as "restoration" too."""

@@ -60,7 +60,7 @@ def scene(astronaut, face_width, degrees=0, size=(480, 640), middle=(300, 240)):
 
 class TestYuNetDetector:
     @pytest.mark.parametrize(
-        ("face_width", "size"), [(16, (480, 640)), (40, (480, 640)), (150, (480, 640)), (1500, (2800, 2900))]
+        ("face_width", "size"), [(16, (480, 640)), (40, (480, 640)), (150, (480, 640)), (1100, (2000, 2100))]
     )
     @pytest.mark.parametrize("degrees", [0, 30])
     def test_finds_small_and_large_faces(self, detector, astronaut, truth, face_width, size, degrees):
@@ -81,17 +81,17 @@ class TestYuNetDetector:
         assert np.hypot(*(face.landmarks.T - expected)).max() < 3
 
     def test_a_large_face_that_lies_hides_no_small_upright_ones(self, detector, astronaut):
-        photo, _ = scene(astronaut, 18, size=(1000, 1300), middle=(1200, 900))
-        lying, _ = scene(astronaut, 300, size=(900, 900), middle=(450, 450))
-        photo[:900, :900] = np.rot90(lying)
-        assert sorted(round(face.width / 10) for face in detector.detect(photo)) == pytest.approx([2, 36], abs=5)
+        photo, _ = scene(astronaut, 12, size=(670, 870), middle=(800, 600))
+        lying, _ = scene(astronaut, 200, size=(600, 600), middle=(300, 300))
+        photo[:600, :600] = np.rot90(lying)
+        assert sorted(face.width for face in detector.detect(photo)) == pytest.approx([13, 240], rel=0.2)
 
     def test_finds_many(self, detector, astronaut):
-        group = np.tile(np.asarray(Image.fromarray(astronaut).resize((96, 96))), (8, 12, 1))
+        group = np.tile(np.asarray(Image.fromarray(astronaut).resize((96, 96))), (4, 6, 1))
         faces = detector.detect(group)
-        assert len(faces) == 96
+        assert len(faces) == 24
         cells = {(int(face.centre[0] // 96), int(face.centre[1] // 96)) for face in faces}
-        assert len(cells) == 96
+        assert len(cells) == 24
 
     def test_finds_no_face_where_there_is_none(self, detector):
         assert detector.detect(wall(300, 500)) == []

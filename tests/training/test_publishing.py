@@ -1,5 +1,3 @@
-import subprocess
-import sys
 import threading
 import warnings
 from concurrent.futures import Future
@@ -12,6 +10,7 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from difface_diffusers import SRCNNEstimator
+from difface_diffusers.cli import main
 from difface_diffusers.training import publishing
 from difface_diffusers.training.loop import train
 from tests.hub_server import FakeHub
@@ -21,12 +20,6 @@ from .tiny import ESTIMATOR, changed, write_faces, write_yaml
 
 
 REPO = "org/difface-estimator"
-MAIN = """
-import sys, time
-time.sleep = lambda seconds: None  # between the client's own retries
-from difface_diffusers.cli import main
-sys.exit(main(sys.argv[1:]))
-"""
 
 
 @pytest.fixture
@@ -42,12 +35,8 @@ def run(hub, tmp_path, *options, token="hf_right", **loop_settings):
     config = write_yaml(tmp_path / "config.yaml", changed(ESTIMATOR, loop=settings))
     faces = str(write_faces(tmp_path / "faces"))
     command = ["train", "estimator", "--config", str(config), "--data", faces, "--output", str(tmp_path / "run")]
-    return subprocess.run(
-        [sys.executable, "-c", MAIN, *command, "--push-to-hub", REPO, *options],
-        env=hub.environment(tmp_path / "home", token),
-        capture_output=True,
-        text=True,
-    )
+    with hub.client(tmp_path / "home", token):
+        return main([*command, "--push-to-hub", REPO, *options])
 
 
 def download(hub, target):
@@ -61,8 +50,7 @@ def download(hub, target):
 
 def test_the_last_averaged_weights_are_on_the_hub(tmp_path):
     with FakeHub(tmp_path / "hub") as hub:
-        result = run(hub, tmp_path, "--private", "--validation", str(tmp_path / "faces"))
-    assert result.returncode == 0, result.stderr
+        assert run(hub, tmp_path, "--private", "--validation", str(tmp_path / "faces")) == 0
     assert hub.repositories[REPO].private
     published = download(hub, tmp_path / "published")
     names = [
@@ -93,24 +81,24 @@ def test_the_last_averaged_weights_are_on_the_hub(tmp_path):
 
 
 @pytest.mark.parametrize("token", [None, "hf_wrong"])
-def test_without_a_good_token_no_step_is_taken(tmp_path, token):
+def test_without_a_good_token_no_step_is_taken(tmp_path, token, capfd):
     with FakeHub(tmp_path / "hub") as hub:
-        result = run(hub, tmp_path, token=token)
-    assert result.returncode == 2
-    assert f"`monitoring.push_to_hub` is '{REPO}': " in result.stderr
-    assert "Traceback" not in result.stderr
+        assert run(hub, tmp_path, token=token) == 2
+    errors = capfd.readouterr().err
+    assert f"`monitoring.push_to_hub` is '{REPO}': " in errors
+    assert "Traceback" not in errors
     assert not list((tmp_path / "run").iterdir())
 
 
-def test_an_upload_that_never_succeeds_is_told_at_the_end(tmp_path):
+@pytest.mark.filterwarnings("ignore:an upload to")
+def test_an_upload_that_never_succeeds_is_told_at_the_end(tmp_path, capfd):
     with FakeHub(tmp_path / "hub") as hub:
         hub.break_upload = 1
-        result = run(hub, tmp_path)
-        assert result.returncode == 1
-        assert f"run: hf upload {REPO} {tmp_path / 'run' / 'hub'} ." in result.stderr
+        assert run(hub, tmp_path) == 1
+        assert f"run: hf upload {REPO} {tmp_path / 'run' / 'hub'} ." in capfd.readouterr().err
         assert (tmp_path / "run" / "estimator").is_dir()
         hub.break_upload = None
-        assert run(hub, tmp_path).returncode == 0  # the same command makes up for it
+        assert run(hub, tmp_path) == 0  # the same command makes up for it
     assert SRCNNEstimator.from_pretrained(download(hub, tmp_path / "published"))
 
 
