@@ -9,6 +9,7 @@ from benchmarks import speed
 from difface_diffusers import DifFacePipeline, SwinIREstimator
 from difface_diffusers.processor import ProcessorError
 from tests.conftest import SIZE
+from tests.int8_processors import needs_int8
 
 
 CPU = torch.device("cpu")
@@ -54,7 +55,14 @@ def test_memory_is_what_a_run_holds_beyond_what_was_there():
     assert speed.measure_memory(lambda: kept.sum(), CPU) < 50e6
 
 
-@pytest.mark.parametrize("name", [name for name, variant in speed.VARIANTS.items() if not variant.engine])
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=[needs_int8] if variant.int8 else [])
+        for name, variant in speed.VARIANTS.items()
+        if not variant.engine
+    ],
+)
 def test_variants_change_a_copy(pipe, tmp_path, name):
     variant = speed.VARIANTS[name]
     prepared = speed.prepare(pipe, variant, tmp_path, torch.rand(1, 3, SIZE, SIZE))
