@@ -132,7 +132,7 @@ def take_step(
             loss = task.loss(model, to_device(next(batches), accelerator.device))
             accelerator.backward(loss / config.gradient_accumulation_steps)
         losses.append(loss.detach())
-    accelerator.clip_grad_norm_(model.parameters(), config.max_grad_norm)
+    accelerator.clip_grad_norm_(model.parameters(), math.inf if config.max_grad_norm is None else config.max_grad_norm)
     optimizer.step()
     optimizer.zero_grad()
     return accelerator.reduce(torch.stack(losses).mean(), "mean").item()

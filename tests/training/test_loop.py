@@ -413,6 +413,12 @@ def test_gradients_are_clipped(folder, tmp_path):
     assert torch.cat([gradient.flatten() for gradient in gradients]).norm().item() == pytest.approx(0.01, rel=1e-3)
 
 
+def test_without_a_limit_gradients_stay_as_they_are(folder, tmp_path):
+    train(*prepare(folder, max_steps=1, max_grad_norm=1e9), tmp_path / "high")
+    train(*prepare(folder, max_steps=1, max_grad_norm=None), tmp_path / "none")
+    assert_same_checkpoints(tmp_path / "high", tmp_path / "none", 1)
+
+
 def test_training_lowers_the_loss(folder, tmp_path):
     train(*prepare(folder, max_steps=40, batch_size=4, learning_rate=3e-3), tmp_path)
     losses = [entry["loss"] for entry in logged(tmp_path)]

@@ -88,7 +88,8 @@ def test_the_stream_is_that_of_a_folder(folder, tmp_path, kind):
 
 
 def test_a_training_on_tars_with_workers_ends_like_one_on_a_folder(folder, tmp_path):
-    values = ESTIMATOR | {"data": {"image_size": 16}, "loop": {"max_steps": 3, "batch_size": 2, "num_workers": 1}}
+    settings = {"max_steps": 3, "warmup_steps": 0, "batch_size": 2, "num_workers": 1}
+    values = ESTIMATOR | {"data": {"image_size": 16}, "loop": settings}
     config = build_config(EstimatorConfig, values)
     train_estimator(config, folder, tmp_path / "folder")
     train_estimator(config, SOURCES["tar range"](folder, tmp_path / "tars"), tmp_path / "tar")
