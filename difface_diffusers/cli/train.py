@@ -35,7 +35,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Train; return 130 when a signal stopped the training, as shells do."""
+    """Train; return 1 when something went wrong on the way, 2 when it cannot begin, 130, as shells do, after a signal."""
     from .. import training
 
     tasks: dict[str, tuple[Any, Callable[..., training.TrainingResult]]] = {
@@ -56,6 +56,9 @@ def run(args: argparse.Namespace) -> int:
     except (ValueError, OSError, ImportError) as error:
         print(f"difface train: {error}", file=sys.stderr)
         return 2
+    except training.TrainingError as error:
+        print(f"difface train: {error}", file=sys.stderr)
+        return 1
     except KeyboardInterrupt:
         print("stopped; run the same command again to go on", file=sys.stderr)
         return 130

@@ -3,20 +3,22 @@
 import re
 import signal
 from collections import defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Generator, Iterable
 from functools import partial
 from pathlib import Path, PurePath
+from typing import Any
 
 import cv2
 import numpy as np
 import torch
 from PIL import Image
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, default_collate
 
 from ..image_processing import load_image, pil_to_tensor
 from .augmentation import augment, mix
 from .config import DataConfig
 from .degradation import DegradationRanges, degrade, to_8_bits, to_gray
+from .failures import LostFaces, worker_watched
 from .masks import training_mask
 from .sources import open_faces
 
@@ -151,11 +153,43 @@ class FaceDataset(Dataset):
         return {name: torch.from_numpy(image.transpose(2, 0, 1).copy()) for name, image in images.items()}
 
 
-def load_batches(dataset: FaceDataset, batches: Iterable[list[int]], num_workers: int) -> DataLoader:
-    """Return the items at the positions of each batch, put together; read by `num_workers` processes unless that is 0."""
-    return DataLoader(
-        dataset, batch_sampler=batches, num_workers=num_workers, worker_init_fn=_leave_signals_to_the_loop
+class _Batches(Dataset):
+    """Faces, batch by batch; a face that cannot be read makes its batch a sentence, as errors come garbled from workers."""
+
+    def __init__(self, faces: FaceDataset) -> None:
+        self.faces = faces
+
+    def __getitems__(self, positions: list[int]) -> dict[str, torch.Tensor] | str:
+        try:
+            return default_collate([self.faces[position] for position in positions])
+        except OSError as error:
+            return str(error)
+
+
+def load_batches(
+    faces: FaceDataset, batches: Iterable[list[int]], num_workers: int
+) -> Generator[dict[str, torch.Tensor]]:
+    """Yield the items at the positions of each batch, put together; read by `num_workers` processes unless that is 0.
+
+    Raises:
+        LostFaces: a face cannot be read any more, or a process that reads them has died.
+    """
+    loader = DataLoader(
+        _Batches(faces),
+        batch_sampler=batches,
+        num_workers=num_workers,
+        collate_fn=_as_it_is,
+        worker_init_fn=_leave_signals_to_the_loop,
     )
+    with worker_watched():
+        for batch in loader:
+            if isinstance(batch, str):
+                raise LostFaces(f"a face can no longer be read: {batch}")
+            yield batch
+
+
+def _as_it_is(batch: Any) -> Any:
+    return batch
 
 
 def to_device(batch: dict[str, torch.Tensor], device: torch.device) -> dict[str, torch.Tensor]:

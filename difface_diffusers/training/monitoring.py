@@ -1,6 +1,5 @@
 """What a training shows of itself while it runs. None of it changes the weights."""
 
-import tempfile
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
@@ -11,6 +10,7 @@ import torch
 from accelerate import Accelerator
 from tqdm.auto import tqdm
 
+from ..folders import replaced_folder
 from .config import LoopConfig
 from .data import FaceDataset, to_device
 from .publishing import Publisher
@@ -114,10 +114,5 @@ class Monitor:
         self.record.figures(step, figures)
 
     def _save_best(self) -> None:
-        best = self.output / "best"
-        with tempfile.TemporaryDirectory(prefix=".best-", dir=self.output) as workspace:
-            new = Path(workspace) / "new"
-            self.task.model.save_pretrained(new)
-            if best.exists():
-                best.replace(Path(workspace) / "old")
-            new.replace(best)
+        with replaced_folder(self.output / "best") as folder:
+            self.task.model.save_pretrained(folder)

@@ -17,6 +17,7 @@ import difface_diffusers.training
 from difface_diffusers import SRCNNEstimator
 from difface_diffusers.cli.main import main
 from difface_diffusers.training import shipped_config
+from difface_diffusers.training.estimator import EstimatorTask
 
 from ..training.tiny import ESTIMATOR, PRIOR, SRCNN, changed, write_faces, write_yaml
 
@@ -183,6 +184,38 @@ def test_incomplete_commands(argv, capsys):
         main(argv)
     assert error.value.code == 2
     assert "usage: difface train" in capsys.readouterr().err
+
+
+# What happens on the way
+
+
+def test_a_loss_that_is_not_finite_ends_the_command(folder, tmp_path, capfd, monkeypatch):
+    monkeypatch.setattr(
+        EstimatorTask, "loss", lambda self, model, batch: model(batch["degraded"]).mean() * float("nan")
+    )
+    assert main(arguments("estimator", tmp_path)) == 1
+    (line,) = (line for line in capfd.readouterr().err.splitlines() if line.startswith("difface train: "))
+    assert line.startswith(
+        "difface train: step 1, at the learning rate 0.001, has a loss of nan and gradients of norm"
+    )
+    assert not list((tmp_path / "run").glob("checkpoint-*")) and not (tmp_path / "run" / "estimator").exists()
+
+
+@pytest.fixture
+def small_files():
+    """Let no file grow above 8,000 bytes, which a process is told like a full disk."""
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (8000, limits[1]))
+    yield
+    resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+
+
+def test_a_full_disk_ends_the_command_in_a_sentence(folder, tmp_path, small_files, capsys):
+    assert main(arguments("estimator", tmp_path)) == 1
+    (line,) = (line for line in capsys.readouterr().err.splitlines() if line.startswith("difface train: "))
+    assert line.startswith(f"difface train: {tmp_path / 'run'} cannot be written to (") and "File too large" in line
+    assert line.endswith("the same command begins anew, as there is no checkpoint yet.")
+    assert sorted(path.name for path in (tmp_path / "run").iterdir()) == ["config.yaml", "log.jsonl"]
 
 
 # Interruption
