@@ -138,7 +138,7 @@ def test_config_of_the_other_training(folder, tmp_path, capfd):
 
 def test_missing_data(tmp_path, capfd):
     assert main(arguments("estimator", tmp_path, data=tmp_path / "nowhere")) == 2
-    assert_one_line(capfd, "`data` is", "nowhere", "nothing is there")
+    assert_one_line(capfd, "`data` is", "nowhere", "there is no such file or folder")
 
 
 def test_missing_faces_to_validate_on(folder, tmp_path, capfd):
