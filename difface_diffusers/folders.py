@@ -32,8 +32,8 @@ def replaced_folder(output: Path) -> Generator[Path]:
     """Give a path beside `output` to write a folder to; it takes the place of `output` if nothing is raised, else it goes."""
     output.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{output.name}-", dir=output.parent) as workspace:
-        new = Path(workspace) / "new"
-        yield new
+        folder = Path(workspace) / output.name
+        yield folder
         if output.exists():
-            output.replace(Path(workspace) / "old")
-        new.replace(output)
+            output.replace(Path(workspace) / f"{output.name}.old")
+        folder.replace(output)

@@ -26,6 +26,9 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
         help="a saved pipeline or model to fine-tune; with no `model` in the config it has the saved one's settings",
     )
     parser.add_argument("--output", required=True, help="folder for checkpoints, sheets, log and the finished model")
+    parser.add_argument(
+        "--go-on", action="store_true", help="go on in an output that was begun with other settings too"
+    )
     parser.add_argument("--validation", metavar="DATA", help="faces that are not trained on, to judge the model by")
     flag = {"action": "store_true", "default": None}  # what is left out is up to the config
     parser.add_argument("--tensorboard", **flag, help="write curves and sample sheets for TensorBoard")
@@ -52,7 +55,7 @@ def run(args: argparse.Namespace) -> int:
         options = {field.name: getattr(args, field.name) for field in dataclasses.fields(config.monitoring)}
         given = {name: value for name, value in options.items() if value is not None}
         config = dataclasses.replace(config, monitoring=dataclasses.replace(config.monitoring, **given))
-        result = train(config, args.data, args.output)
+        result = train(config, args.data, args.output, args.go_on)
     except (ValueError, OSError, ImportError) as error:
         print(f"difface train: {error}", file=sys.stderr)
         return 2

@@ -29,6 +29,7 @@ class DataConfig:
         group_pattern: regular expression on the file's stem; files with the same match form a group (one identity,
             say). `None`: every file stands alone.
         max_per_group: how many files of a group an epoch draws.
+        skip_broken: leave out images that are broken or not square; otherwise they are an error.
     """
 
     image_size: int = 128
@@ -36,6 +37,7 @@ class DataConfig:
     augmentation: AugmentationRanges = field(default_factory=AugmentationRanges)
     group_pattern: str | None = None
     max_per_group: int = 1
+    skip_broken: bool = False
 
     def __post_init__(self) -> None:
         _check_lowest(self, 1, "image_size", "max_per_group")

@@ -1,9 +1,10 @@
 """Clean faces as an endless, seekable stream of training samples."""
 
+import copy
 import re
 import signal
 from collections import defaultdict
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Callable, Collection, Generator, Iterable
 from functools import partial
 from pathlib import Path, PurePath
 from typing import Any
@@ -83,12 +84,16 @@ class FaceDataset(Dataset):
         holes: bool = False,
     ) -> None:
         self.source = open_faces(source)
+        self.origin = str(source)
         self.config = config
         self.seed = seed
         self.degradation = degradation
         self.holes = holes
-        self.groups = self._group()
-        self.epoch_length = sum(min(len(group), config.max_per_group) for group in self.groups)
+        self._draw_from(self._group())
+
+    def _draw_from(self, groups: list[list[int]]) -> None:
+        self.groups = groups
+        self.epoch_length = sum(min(len(group), self.config.max_per_group) for group in groups)
         self._epoch: tuple[int, list[int]] = (-1, [])
 
     def _group(self) -> list[list[int]]:
@@ -110,13 +115,21 @@ class FaceDataset(Dataset):
             self._epoch = epoch, [faces[place] for place in rng.permutation(len(faces))]
         return self._epoch[1][index]
 
+    def without(self, faces: Collection[int]) -> "FaceDataset":
+        """Return the same faces but for those of some numbers, as if their files were not there."""
+        other = copy.copy(self)
+        groups = ([face for face in group if face not in faces] for group in self.groups)
+        other._draw_from([group for group in groups if group])
+        return other
+
     def held_out(self, source: str | Path) -> "FaceDataset":
         """Return other faces, to be judged by: degraded in the same ways, else unchanged, each of them once an epoch.
 
         Raises:
             ValueError, ImportError: see `open_faces`.
         """
-        config = DataConfig(image_size=self.config.image_size, horizontal_flip=False)
+        size, skip_broken = self.config.image_size, self.config.skip_broken
+        config = DataConfig(image_size=size, horizontal_flip=False, skip_broken=skip_broken)
         try:
             return FaceDataset(source, config, HELD_OUT_SEED, self.degradation, self.holes)
         except ValueError as error:

@@ -3,7 +3,7 @@
 import contextlib
 import dataclasses
 import math
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
 from functools import partial
 from pathlib import Path
 
@@ -15,12 +15,14 @@ from diffusers.models.modeling_utils import ModelMixin
 from diffusers.training_utils import EMAModel
 
 from ..folders import replaced_folder
+from .checking import check_faces
 from .checkpoints import how_to_go_on, load_checkpoint, save_checkpoint
-from .config import LoopConfig, save_config
+from .config import LoopConfig
 from .data import FaceDataset, PositionSampler, load_batches, to_device
 from .failures import LostFaces, TrainingError, told_plainly
 from .monitoring import Monitor
 from .processes import any_of, join_processes, stop_on_signal
+from .resuming import check_output, describe_run, note_run
 from .schedule import learning_rate
 from .task import Task
 
@@ -40,7 +42,9 @@ class TrainingResult:
     unpublished: str | None = None
 
 
-def train(task: Task, dataset: FaceDataset, config: LoopConfig, output: str | Path) -> TrainingResult:
+def train(
+    task: Task, dataset: FaceDataset, config: LoopConfig, output: str | Path, go_on: bool = False
+) -> TrainingResult:
     """Train until `max_steps`, or until SIGINT or SIGTERM, from the newest checkpoint in `output` if there is one.
 
     Everything random in a forward pass is a function of the seed and the place of its batch in the stream. So an interrupted
@@ -51,27 +55,33 @@ def train(task: Task, dataset: FaceDataset, config: LoopConfig, output: str | Pa
         task: model, loss and sample sheet.
         dataset: where position p is drawn in step p // (batch size of all processes and accumulations).
         config: settings of the loop.
-        output: receives `config.yaml`, `checkpoint-*/`, what a `Monitor` writes and, at the end, the averaged model under
-            its name.
+        output: receives `config.yaml`, `run.json`, `checkpoint-*/`, what a `Monitor` writes and, at the end, the averaged
+            model under its name.
+        go_on: go on in an `output` of other settings too.
 
     Returns:
         The step that was reached; not finished when a signal stopped the loop, a checkpoint having been written.
 
     Raises:
+        ValueError: faces cannot be used, see `check_faces`, or `output` belongs to another training, see `check_output`.
         TrainingError: the loss or a gradient is not finite, faces can no longer be read, or `output` not be written to. The
             last checkpoint is whole.
     """
     output = Path(output)
     accelerator = join_processes(config.mixed_precision)
+    faces = check_faces(dataset, task.config.monitoring.validation, accelerator)
+    run = describe_run(faces, accelerator.num_processes)
+    if not go_on:
+        check_output(output, task, run)
     optimizer = torch.optim.AdamW(task.model.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay)
     ema = EMAModel(task.model.parameters(), decay=config.ema_decay, foreach=True)
     step = load_checkpoint(output, task.model, ema, optimizer)
     if config.gradient_checkpointing:
         task.model.enable_gradient_checkpointing()
     averaged = partial(averaged_weights, task.model, ema)
-    monitor = Monitor(task, averaged, dataset, config, accelerator, output, step)
+    monitor = Monitor(task, averaged, faces, config, accelerator, output, step)
     if accelerator.is_main_process:
-        save_config(task.config, output / "config.yaml")
+        note_run(output, task.config, run)
     model, optimizer = accelerator.prepare(task.model, optimizer)
     ema.to(accelerator.device)
 
@@ -82,16 +92,13 @@ def train(task: Task, dataset: FaceDataset, config: LoopConfig, output: str | Pa
         accelerator.process_index,
         accelerator.num_processes,
     )
-    batches = iter(load_batches(dataset, sampler, config.num_workers))
+    batches = iter(load_batches(faces.trained, sampler, config.num_workers))
 
     model.train()
     lost, lacking = None, False
     with told_plainly(output), contextlib.closing(monitor), stop_on_signal() as signals:
         while step < config.max_steps:
-            try:
-                group = [next(batches) for _ in range(config.gradient_accumulation_steps)]
-            except LostFaces as error:
-                lost = error
+            group, lost = _fetch(batches, config.gradient_accumulation_steps)
             stopped, lacking = any_of([bool(signals), lost is not None], accelerator)
             if stopped or lacking:
                 break
@@ -118,6 +125,16 @@ def train(task: Task, dataset: FaceDataset, config: LoopConfig, output: str | Pa
         raise TrainingError(f"{lost or 'another process lacks faces, see there'}; {how_to_go_on(output)}.") from lost
     with told_plainly(output):
         return TrainingResult(step, finished, monitor.finish(step) if finished else None)
+
+
+def _fetch(
+    batches: Iterator[dict[str, torch.Tensor]], number: int
+) -> tuple[list[dict[str, torch.Tensor]], LostFaces | None]:
+    """Return the next batches, or why they cannot be read."""
+    try:
+        return [next(batches) for _ in range(number)], None
+    except LostFaces as error:
+        return [], error
 
 
 def take_step(

@@ -2,9 +2,11 @@
 
 import glob
 import io
+import os
 import re
 import tarfile
 from collections import defaultdict
+from collections.abc import Hashable, Iterable, Sequence
 from pathlib import Path, PurePath
 from typing import Any, BinaryIO
 
@@ -38,6 +40,10 @@ class FaceSource:
         """Read an image completely, upright; an `OSError` names one that is broken."""
         return load_image(*self.file(index))
 
+    def places(self) -> set[Hashable]:
+        """Return where the images lie, as names that are the same for the same place, whatever path leads there."""
+        raise NotImplementedError
+
 
 class ImageFolder(FaceSource):
     """The image files in a folder and those below it, sorted by path."""
@@ -49,6 +55,10 @@ class ImageFolder(FaceSource):
     def file(self, index: int) -> tuple[Path | BinaryIO, str]:
         """Return the file of an image, and what an error should call it."""
         return self.paths[index], str(self.paths[index])
+
+    def places(self) -> set[Hashable]:
+        """Return the image files."""
+        return _identities(self.paths)
 
 
 class ImageArchives(FaceSource):
@@ -76,6 +86,10 @@ class ImageArchives(FaceSource):
             file.seek(member.offset_data)
             return io.BytesIO(file.read(member.size)), f"{member.name} in {archive}"
 
+    def places(self) -> set[Hashable]:
+        """Return the tar files."""
+        return _identities(archive for archive, _ in self.members)
+
     def _check_samples(self) -> None:
         """Refuse pictures that only differ in what they are of their sample: 1.input.png, 1.target.png, 2.input.png, ..."""
         samples = defaultdict(set)
@@ -89,15 +103,22 @@ class ImageArchives(FaceSource):
 
 
 class ImageColumn(FaceSource):
-    """The images in the only such column of a `datasets.Dataset`, row by row; hidden files are left out."""
+    """The images in the only such column of a `datasets.Dataset`, row by row; hidden files are left out.
 
-    def __init__(self, rows: Any, source: str) -> None:
+    Args:
+        rows: the data set.
+        source: what errors call it.
+        files: that it was made of.
+        hub_id: of the repository that it is from.
+    """
+
+    def __init__(self, rows: Any, source: str, files: Sequence[str] = (), hub_id: str | None = None) -> None:
         from datasets import Image as ImageFeature
 
         columns = [name for name, feature in rows.features.items() if isinstance(feature, ImageFeature)]
         if len(columns) != 1:
             raise ValueError(f"{len(columns)} of the columns {rows.column_names} hold images; one must.")
-        self.source, self.column = source, columns[0]
+        self.source, self.column, self.files, self.hub_id = source, columns[0], files, hub_id
         self.rows = rows.select_columns(columns).cast_column(self.column, ImageFeature(decode=False))
         chunks = self.rows.with_format("arrow")[:][self.column].chunks
         paths = [path for chunk in chunks for path in chunk.field("path").to_pylist()]
@@ -114,6 +135,11 @@ class ImageColumn(FaceSource):
         if image["bytes"] is None:
             return Path(image["path"]), image["path"]
         return io.BytesIO(image["bytes"]), f"{self.names[index]} in row {row} of {self.source}"
+
+    def places(self) -> set[Hashable]:
+        """Return the repository, the files that the data set was made of, and those that hold it now."""
+        repository: set[Hashable] = {self.hub_id} - {None}
+        return repository | _identities([*self.files, *(entry["filename"] for entry in self.rows.cache_files)])
 
 
 def open_faces(source: str | Path) -> FaceSource:
@@ -139,8 +165,7 @@ def open_faces(source: str | Path) -> FaceSource:
     hub = SPLIT.fullmatch(str(source))
     if hub is None or not may_be_hub_id(hub["id"]):
         raise ValueError(f"`data` is {source}: there is no such file or folder; it must be {ACCEPTED}.")
-    missing = "there is no such file or folder, nor can it be read from the Hub: "
-    return _load(source, hub["id"], split=hub["split"] or "train", missing=missing)
+    return _load(source, hub["id"], split=hub["split"] or "train")
 
 
 def _open_dataset_folder(folder: Path) -> FaceSource:
@@ -180,14 +205,22 @@ def _image_members(archive: str) -> list[tarfile.TarInfo]:
     return members
 
 
-def _load(source: str | Path, *arguments: str, missing: str = "", **settings: Any) -> FaceSource:
+def _load(source: str | Path, *arguments: str, **settings: Any) -> FaceSource:
     """Load with `datasets.load_dataset`, or with `load_from_disk` if there are no arguments for it."""
     datasets = import_extra("datasets", "train", f"`data` is {source}, no folder of images; reading it needs")
+    files = settings.get("data_files", ())
+    hub_id = arguments[0] if arguments and not files else None
     try:
         rows = datasets.load_dataset(*arguments, **settings) if arguments else datasets.load_from_disk(str(source))
-        return ImageColumn(rows, str(source))
+        return ImageColumn(rows, str(source), files, hub_id)
     except (OSError, ValueError, datasets.exceptions.DatasetsError) as error:
-        raise ValueError(f"`data` is {source}: {missing}{error}") from error
+        nowhere = "there is no such file or folder, nor can it be read from the Hub: " if hub_id else ""
+        raise ValueError(f"`data` is {source}: {nowhere}{error}") from error
+
+
+def _identities(paths: Iterable[str | Path]) -> set[Hashable]:
+    """Return a name of each file that no link changes."""
+    return {(status.st_dev, status.st_ino) for status in map(os.stat, paths)}
 
 
 def _expand(pattern: str) -> list[str]:

@@ -79,8 +79,8 @@ class StudentTask:
         return imply_clean(self.teacher.scheduler, epsilon, timestep, latents)
 
 
-def train_student(config: StudentConfig, data: str | Path, output: str | Path) -> TrainingResult:
-    """Train a student on clean aligned faces: `data` as in `open_faces`, `output` as in `loop.train`."""
+def train_student(config: StudentConfig, data: str | Path, output: str | Path, go_on: bool = False) -> TrainingResult:
+    """Train a student on clean aligned faces: `data` as in `open_faces`, `output` and `go_on` as in `loop.train`."""
     torch.manual_seed(config.loop.seed)
     dataset = FaceDataset(data, config.data, config.loop.seed, config.degradation)
-    return train(StudentTask(config), dataset, config.loop, output)
+    return train(StudentTask(config), dataset, config.loop, output, go_on)

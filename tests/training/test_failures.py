@@ -71,7 +71,7 @@ def test_a_step_that_is_not_finite_leaves_everything_as_it_was(folder, tmp_path,
     with pytest.raises(TrainingError, match=message):
         train(happening(task, 4, noted), dataset, config, tmp_path / "run")
     assert all(value.equal(weights[0][name]) for name, value in task.model.named_parameters())
-    assert folders(tmp_path / "run") == ["checkpoint-00000004", "config.yaml", "log.jsonl"]
+    assert folders(tmp_path / "run") == ["checkpoint-00000004", "config.yaml", "log.jsonl", "run.json"]
     for file in ("model", "ema", "optimizer"):
         tensors = load_file(tmp_path / "run" / "checkpoint-00000004" / f"{file}.safetensors")
         assert all(tensor.isfinite().all() for tensor in tensors.values())
@@ -107,7 +107,7 @@ def test_no_checkpoint_has_numbers_that_are_not_finite(folder, tmp_path, monkeyp
     monkeypatch.setattr(torch.optim.AdamW, "step", spoilt)
     with pytest.raises(TrainingError, match=r"^after step 4, at the learning rate .* is not finite; .*-00000002\.$"):
         train(task, dataset, config, tmp_path / "run")
-    assert folders(tmp_path / "run") == ["checkpoint-00000002", "config.yaml", "log.jsonl"]
+    assert folders(tmp_path / "run") == ["checkpoint-00000002", "config.yaml", "log.jsonl", "run.json"]
 
 
 # The disk
@@ -198,7 +198,7 @@ def test_a_dead_worker_is_told_of(folder, tmp_path):
 
 
 def test_a_vanished_face_of_the_validation_is_named(folder, tmp_path):
-    held_out = write_faces(tmp_path / "held_out", ["v.png"])
+    held_out = write_faces(tmp_path / "held_out", ["v.png"], seed=50)
     task, dataset, config = prepare(folder, monitoring={"validation": str(held_out)}, validate_every=3)
     with pytest.raises(TrainingError, match=r"^a face can no longer be read: .*v\.png.*; the same command"):
         train(

@@ -343,7 +343,7 @@ def test_files_of_a_training(folder, tmp_path):
     output = tmp_path / "deep" / "run"
     train(task, dataset, config, output)
     assert folders(output) == [
-        "checkpoint-00000004", "checkpoint-00000006", "config.yaml", "estimator", "log.jsonl", "sheets"
+        "checkpoint-00000004", "checkpoint-00000006", "config.yaml", "estimator", "log.jsonl", "run.json", "sheets"
     ]  # fmt: skip
     assert folders(output / "sheets") == ["00000003.png", "00000006.png"]
     with Image.open(output / "sheets" / "00000003.png") as picture:

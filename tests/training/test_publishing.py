@@ -61,7 +61,9 @@ def download(hub, target):
 
 def test_the_last_averaged_weights_are_on_the_hub(tmp_path):
     with FakeHub(tmp_path / "hub") as hub:
-        result = run(hub, tmp_path, "--private", "--validation", str(tmp_path / "faces"))
+        result = run(
+            hub, tmp_path, "--private", "--validation", str(write_faces(tmp_path / "held_out", ["v.png"], seed=50))
+        )
     assert result.returncode == 0, result.stderr
     assert hub.repositories[REPO].private
     published = download(hub, tmp_path / "published")

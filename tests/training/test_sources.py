@@ -304,7 +304,9 @@ def test_a_tar_that_is_cut_short_is_refused(folder, tmp_path):
         last = archive.getmembers()[-1]
     for length in (last.offset, last.offset + 100, last.offset_data, last.offset_data + 100, last.offset_data + 1024):
         tar.write_bytes(whole[:length])
-        with pytest.raises(ValueError, match=r"`data` is .*faces\.tar: .*(unexpected end of data|truncated header|cut short)"):
+        with pytest.raises(
+            ValueError, match=r"`data` is .*faces\.tar: .*(unexpected end of data|truncated header|cut short)"
+        ):
             open_faces(tar)
 
 

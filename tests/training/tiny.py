@@ -49,10 +49,12 @@ def face(seed, height=32, width=32):
     return pixels.clip(0, 255).astype(np.uint8)
 
 
-def write_faces(folder, names=("a_0.png", "a_1.png", "a_2.png", "b_0.png", "b_1.jpg", "c_0.png", "sub/d_0.png")):
-    """Write one face per name; return the folder."""
-    for seed, name in enumerate(names):
+def write_faces(
+    folder, names=("a_0.png", "a_1.png", "a_2.png", "b_0.png", "b_1.jpg", "c_0.png", "sub/d_0.png"), seed=0
+):
+    """Write one face per name, of the seeds from `seed` on; return the folder."""
+    for number, name in enumerate(names, start=seed):
         path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(face(seed)).save(path)
+        Image.fromarray(face(number)).save(path)
     return folder
