@@ -22,8 +22,8 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     parser.add_argument("--data", required=True, help=DATA_HELP)
     parser.add_argument(
         "--init-from",
-        metavar="FOLDER",
-        help="a saved pipeline or model to fine-tune; with no `model` in the config it has the saved one's settings",
+        metavar="MODEL",
+        help="folder or Hub id of a pipeline or model to fine-tune; with no `model` in the config it has the saved one's settings",
     )
     parser.add_argument("--output", required=True, help="folder for checkpoints, sheets, log and the finished model")
     parser.add_argument(

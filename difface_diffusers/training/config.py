@@ -133,7 +133,7 @@ class PriorConfig:
         model: arguments of `DifFaceUNet2DModel`; six output channels switch the learned variance on. None of them with
             initial weights stand for those of the saved UNet; so do none of the estimator's and the student's.
         scheduler: arguments of `DDPMScheduler`, which noises the images.
-        initial_weights: folder of a saved UNet, or of a pipeline, to start from, of the same architecture but any
+        initial_weights: folder or Hub id of a saved UNet or pipeline to start from, of the same architecture but any
             `sample_size`, and as wide on each level or narrower; a narrower one is widened first.
         focus_timestep: timesteps below it are drawn with `focus_probability`, the others share the rest; validation looks
             at those below it alone.
@@ -161,7 +161,7 @@ class EstimatorConfig:
     Attributes:
         architecture: "swinir" or "srcnn", which undo the blind degradation, or "lama", which fills holes.
         model: arguments of the architecture's class.
-        initial_weights: folder of a saved estimator of the same architecture, or of a pipeline, to start from.
+        initial_weights: folder or Hub id of a saved estimator of the same architecture, or of a pipeline, to start from.
         degradation: ranges of the blind degradation; "lama" sees none.
     """
 
@@ -181,8 +181,8 @@ class StudentConfig:
     Attributes:
         teacher: folder or Hub id of the pipeline; its estimator, prior, scheduler and default settings make the targets.
         model: arguments of `DifFaceUNet2DModel`, the student's.
-        initial_weights: folder of a saved UNet of the same architecture, or of a pipeline, to start from: the teacher's
-            say.
+        initial_weights: folder or Hub id of a saved UNet of the same architecture, or of a pipeline, to start from: the
+            teacher's say.
         degradation: ranges of the blind degradation that the teacher restores.
     """
 
