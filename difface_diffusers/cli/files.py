@@ -2,7 +2,7 @@
 
 import glob
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 from PIL import Image
@@ -89,6 +89,11 @@ def uncertainty_path(target: Path) -> Path:
 def crops_folder(target: Path) -> Path:
     """Where the aligned faces go that belong to a result."""
     return target.with_name(f"{target.stem}_faces")
+
+
+def companions(files: Collection[Path]) -> set[Path]:
+    """Return the files among these that `restore` writes beside another of them, which is its result."""
+    return {path for file in files for path in (comparison_path(file), uncertainty_path(file))} & set(files)
 
 
 def plan_outputs(

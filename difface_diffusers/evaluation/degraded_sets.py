@@ -98,7 +98,7 @@ def restoration_set(size: int, seed: int = RESTORATION_SEED) -> Iterator[Recipe]
     for combination in combinations(seed):
         degradation = combination.at(size)
         noise = stream.standard_normal((*shrunk_size(size, size, degradation.downscale), 3)).astype(np.float32)
-        noted = {
+        noted: dict[str, float | str] = {
             "jpeg_quality": degradation.jpeg_quality,
             "scale": degradation.downscale,
             "noise_sigma": degradation.noise_sigma,

@@ -85,7 +85,11 @@ def test_parameters_are_noted_in_the_pixels_of_the_size(size):
     for recipe in itertools.islice(restoration_set(size), 0, 1000, 97):
         applied = recipe.degrade.keywords["degradation"]
         noted = recipe.parameters
-        assert (noted["sigma_x"], noted["sigma_y"], noted["scale"]) == (applied.sigma_x, applied.sigma_y, applied.downscale)
+        assert (noted["sigma_x"], noted["sigma_y"], noted["scale"]) == (
+            applied.sigma_x,
+            applied.sigma_y,
+            applied.downscale,
+        )
         assert (noted["jpeg_quality"], noted["noise_sigma"]) == (applied.jpeg_quality, applied.noise_sigma)
     first = next(restoration_set(size)).parameters
     assert (first["sigma_x"], first["scale"]) == (4 * size / 512, max(1, 4 * size / 512))
