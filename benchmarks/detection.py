@@ -28,6 +28,7 @@ from difface_diffusers.evaluation.face_metrics import locate
 from difface_diffusers.faces import Face, FaceDetector, YuNetDetector
 from difface_diffusers.faces.alignment import transform
 from difface_diffusers.image_processing import load_image
+from difface_diffusers.listing import list_files
 from difface_diffusers.training.sources import IMAGE_SUFFIXES
 
 
@@ -100,7 +101,7 @@ def read_sources(folder: Path) -> list[Source]:
     Raises:
         ValueError: The folder holds no image, or one that is not square.
     """
-    paths = sorted(path for path in folder.glob("*") if path.suffix.lower() in IMAGE_SUFFIXES)
+    paths = list_files(folder, IMAGE_SUFFIXES, recursive=False)
     if not paths:
         raise ValueError(f"`data` must be a folder of images ({', '.join(IMAGE_SUFFIXES)}), found none in {folder}")
     crops = [np.array(load_image(path).convert("RGB")) for path in paths]

@@ -9,6 +9,7 @@ import torch
 from tqdm import tqdm
 
 from difface_diffusers import DifFacePipeline
+from difface_diffusers.listing import list_files
 from difface_diffusers.training.data import read_face
 from difface_diffusers.training.degradation import DegradationRanges, degrade
 from difface_diffusers.training.sources import IMAGE_SUFFIXES
@@ -28,7 +29,7 @@ def load_faces(folder: Path, size: int, limit: int | None = None) -> torch.Tenso
     Raises:
         ValueError: The folder holds no image, or one cannot be read.
     """
-    paths = sorted(path for path in folder.glob("*") if path.suffix.lower() in IMAGE_SUFFIXES)[:limit]
+    paths = list_files(folder, IMAGE_SUFFIXES, recursive=False)[:limit]
     if not paths:
         raise ValueError(f"`data` must be a folder of images ({', '.join(IMAGE_SUFFIXES)}), found none in {folder}")
     return torch.stack([torch.from_numpy(read_face(path, size)).permute(2, 0, 1) for path in paths])

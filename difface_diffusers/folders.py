@@ -1,4 +1,4 @@
-"""Writing a folder that appears only when it is whole."""
+"""Writing a folder that appears, or takes the place of another, only when it is whole."""
 
 import contextlib
 import tempfile
@@ -24,4 +24,16 @@ def whole_folder(output: Path) -> Generator[Path]:
     with tempfile.TemporaryDirectory(prefix=f".{output.name}-", dir=output.parent) as workspace:
         folder = Path(workspace) / output.name
         yield folder
+        folder.replace(output)
+
+
+@contextlib.contextmanager
+def replaced_folder(output: Path) -> Generator[Path]:
+    """Give a path beside `output` to write a folder to; it takes the place of `output` if nothing is raised, else it goes."""
+    output.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f".{output.name}-", dir=output.parent) as workspace:
+        folder = Path(workspace) / output.name
+        yield folder
+        if output.exists():
+            output.replace(Path(workspace) / f"{output.name}.old")
         folder.replace(output)

@@ -151,6 +151,16 @@ class FakeHub(ThreadingHTTPServer):
             text=True,
         )
 
+    def add(self, folder, repo_id, private=False):
+        """Make a repository of a folder without a client."""
+        files = {}
+        for path in sorted(folder.rglob("*")):
+            if path.is_file():
+                name = path.relative_to(folder).as_posix()
+                files[name] = self.store(path.read_bytes(), large=name.endswith(LARGE_SUFFIXES))
+        self.repositories[repo_id] = Repository(private)
+        self.repositories[repo_id].commit(files)
+
     def requested(self, method, pattern):
         """Return the paths of the answered requests of a method whose path matches a regular expression."""
         return [path for made, path, _ in self.requests if made == method and re.search(pattern, path)]
@@ -159,11 +169,12 @@ class FakeHub(ThreadingHTTPServer):
         """Return where the content with a hash is, or would be, stored."""
         return self.root / "objects" / oid
 
-    def store(self, content):
-        """Store a small file."""
-        oid = hashlib.sha1(b"blob %d\0" % len(content) + content).hexdigest()
+    def store(self, content, large=False):
+        """Store a file, hashed as Git does, or as LFS does the large ones."""
+        git = hashlib.sha1(b"blob %d\0" % len(content) + content)
+        oid = (hashlib.sha256(content) if large else git).hexdigest()
         self.object_path(oid).write_bytes(content)
-        return StoredFile(self.object_path(oid), len(content), oid, large=False)
+        return StoredFile(self.object_path(oid), len(content), oid, large)
 
 
 class HubHandler(BaseHTTPRequestHandler):

@@ -11,14 +11,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..photo_files import whole_file
-from .files import UsageError, folder_images
+from .files import UsageError, companions, folder_images
 
 
 if TYPE_CHECKING:
     from ..evaluation.folders import FolderScores
 
 DESCRIPTION = """\
-Judge restored faces. Files belong together by their names without suffix, and must have the same size. Of the metrics, psnr,
+Judge restored faces. Files belong together by their names without suffix, and must have the same size. What `restore` writes
+beside its results, NAME_compare.png and NAME_uncertainty.png, is left out, unless there is a reference of that name. Of the metrics, psnr,
 psnr_y, coarse_psnr, ssim, ms_ssim, lpips, gradient_ratio, identity_distance and landmark_distance compare with --reference; niqe and piqe
 with nothing; frechet_distance (of dlib's embeddings), fid and kid compare sets, with --reference and, ending in _set, with
 --reference-set. lpips, fid and kid need a file with their network. The mean over the images is printed; --output has the
@@ -79,8 +80,12 @@ def run(args: argparse.Namespace) -> int:
 def _score(args: argparse.Namespace) -> dict[str, "FolderScores"]:
     from ..evaluation.folders import features_of, load_metrics, score_folder
 
-    folders = {name: getattr(args, name) for name in ("restored", "input", "reference", "reference_set")}
-    files = {name: _collect(name, folder) for name, folder in folders.items() if folder is not None}
+    folders = {name: getattr(args, name) for name in ("reference", "reference_set", "restored", "input")}
+    files: dict[str, dict[str, Path]] = {}
+    for name, folder in folders.items():
+        if folder is not None:
+            judged = name in ("restored", "input")
+            files[name] = _collect(name, folder, files.get("reference", {}) if judged else None)
     if "reference" not in files and "reference_set" not in files and not set(args.metrics or []) & {"niqe", "piqe"}:
         raise UsageError(
             "there is nothing to compare with; give --reference or --reference-set, or --metrics niqe piqe"
@@ -105,10 +110,18 @@ def _names(args: argparse.Namespace) -> list[str]:
     return [*DEFAULT_METRICS, *(["lpips"] if args.lpips_weights else []), *(["fid", "kid"] if args.features else [])]
 
 
-def _collect(name: str, folder: Path) -> dict[str, Path]:
-    """Return the images of a folder by their names without suffix."""
+def _collect(name: str, folder: Path, references: Mapping[str, Path] | None) -> dict[str, Path]:
+    """Return the images of a folder by their names without suffix.
+
+    Given references, what `restore` writes beside its results is left out, unless there is a reference of its name.
+    """
     option = f"--{name.replace('_', '-')}"
     files = folder_images(option, folder)
+    if references is not None:
+        beside = {file for file in companions(files) if file.stem not in references}
+        files = [file for file in files if file not in beside]
+        if beside:
+            print(f"{option}: left out {len(beside)} that `restore` writes beside its results, as {min(beside).name}")
     by_name = {file.stem: file for file in files}
     if len(by_name) < len(files):
         doubles = sorted(file.name for file in files if by_name[file.stem] != file)

@@ -2,11 +2,12 @@
 
 import glob
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 from PIL import Image
 
+from ..listing import list_files
 from ..photo_files import FORMATS, QUALITY, whole_file
 
 
@@ -37,12 +38,11 @@ def collect_inputs(
     for entry in inputs:
         path = Path(entry)
         if path.is_dir():
-            inside = sorted(path.rglob("*") if recursive else path.iterdir())
             earlier = output.resolve() if output is not None and output.resolve() != path.resolve() else None
             found = {
                 file: file.relative_to(path).parent
-                for file in inside
-                if _is_image(file) and earlier not in file.resolve().parents
+                for file in list_files(path, READ_SUFFIXES, recursive)
+                if earlier not in file.resolve().parents
             }
             reason = f"the folder holds no image ({' '.join(READ_SUFFIXES)})"
         elif path.exists():
@@ -68,15 +68,12 @@ def folder_images(option: str, folder: Path) -> list[Path]:
     return list(files)
 
 
-def _is_image(file: Path) -> bool:
-    return file.suffix.lower() in READ_SUFFIXES and not file.name.startswith(".") and file.is_file()
-
-
 def mask_for(file: Path, masks: Path) -> Path | None:
     """Return the mask of an input: `masks` itself, or the image of the same name in this folder if there is one."""
     if not masks.is_dir():
         return masks
-    return next((path for path in sorted(masks.glob(f"{glob.escape(file.stem)}.*")) if _is_image(path)), None)
+    named = (path for path in sorted(masks.glob(f"{glob.escape(file.stem)}.*")) if path.stem == file.stem)
+    return next((path for path in named if path.suffix.lower() in READ_SUFFIXES and path.is_file()), None)
 
 
 def comparison_path(target: Path) -> Path:
@@ -92,6 +89,11 @@ def uncertainty_path(target: Path) -> Path:
 def crops_folder(target: Path) -> Path:
     """Where the aligned faces go that belong to a result."""
     return target.with_name(f"{target.stem}_faces")
+
+
+def companions(files: Collection[Path]) -> set[Path]:
+    """Return the files among these that `restore` writes beside another of them, which is its result."""
+    return {path for file in files for path in (comparison_path(file), uncertainty_path(file))} & set(files)
 
 
 def plan_outputs(

@@ -22,10 +22,13 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     parser.add_argument("--data", required=True, help=DATA_HELP)
     parser.add_argument(
         "--init-from",
-        metavar="FOLDER",
-        help="a saved pipeline or model to fine-tune; with no `model` in the config it has the saved one's settings",
+        metavar="MODEL",
+        help="folder or Hub id of a pipeline or model to fine-tune; with no `model` in the config it has the saved one's settings",
     )
     parser.add_argument("--output", required=True, help="folder for checkpoints, sheets, log and the finished model")
+    parser.add_argument(
+        "--go-on", action="store_true", help="go on in an output that was begun with other settings too"
+    )
     parser.add_argument("--validation", metavar="DATA", help="faces that are not trained on, to judge the model by")
     flag = {"action": "store_true", "default": None}  # what is left out is up to the config
     parser.add_argument("--tensorboard", **flag, help="write curves and sample sheets for TensorBoard")
@@ -35,7 +38,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Train; return 130 when a signal stopped the training, as shells do."""
+    """Train; return 1 when something went wrong on the way, 2 when it cannot begin, 130, as shells do, after a signal."""
     from .. import training
 
     tasks: dict[str, tuple[Any, Callable[..., training.TrainingResult]]] = {
@@ -52,10 +55,13 @@ def run(args: argparse.Namespace) -> int:
         options = {field.name: getattr(args, field.name) for field in dataclasses.fields(config.monitoring)}
         given = {name: value for name, value in options.items() if value is not None}
         config = dataclasses.replace(config, monitoring=dataclasses.replace(config.monitoring, **given))
-        result = train(config, args.data, args.output)
+        result = train(config, args.data, args.output, args.go_on)
     except (ValueError, OSError, ImportError) as error:
         print(f"difface train: {error}", file=sys.stderr)
         return 2
+    except training.TrainingError as error:
+        print(f"difface train: {error}", file=sys.stderr)
+        return 1
     except KeyboardInterrupt:
         print("stopped; run the same command again to go on", file=sys.stderr)
         return 130

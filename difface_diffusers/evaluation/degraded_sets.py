@@ -90,7 +90,7 @@ def combinations(seed: int = RESTORATION_SEED) -> list[Combination]:
 
 
 def restoration_set(size: int, seed: int = RESTORATION_SEED) -> Iterator[Recipe]:
-    """Yield the 4,000 recipes of the paper's CelebA-Test for faces of `size` x `size` pixels.
+    """Yield the 4,000 recipes of the paper's CelebA-Test for faces of `size` x `size` pixels, and their parameters in these.
 
     The noise comes from one stream of NumPy's legacy generator, as in the paper's set, so every face depends on those before.
     """
@@ -98,7 +98,15 @@ def restoration_set(size: int, seed: int = RESTORATION_SEED) -> Iterator[Recipe]
     for combination in combinations(seed):
         degradation = combination.at(size)
         noise = stream.standard_normal((*shrunk_size(size, size, degradation.downscale), 3)).astype(np.float32)
-        yield Recipe(asdict(combination), partial(apply_degradation, degradation=degradation, noise=noise))
+        noted: dict[str, float | str] = {
+            "jpeg_quality": degradation.jpeg_quality,
+            "scale": degradation.downscale,
+            "noise_sigma": degradation.noise_sigma,
+            "sigma_x": degradation.sigma_x,
+            "angle": degradation.angle,
+            "sigma_y": degradation.sigma_y,
+        }
+        yield Recipe(noted, partial(apply_degradation, degradation=degradation, noise=noise))
 
 
 def inpainting_set(size: int, seed: int = INPAINTING_SEED) -> Iterator[Recipe]:

@@ -4,6 +4,7 @@ from pathlib import Path
 
 from .config import EstimatorConfig, PriorConfig, StudentConfig, build_config, load_config
 from .estimator import train_estimator
+from .failures import TrainingError
 from .loop import TrainingResult
 from .prior import train_prior
 from .student import train_student
@@ -19,6 +20,7 @@ __all__ = [
     "EstimatorConfig",
     "PriorConfig",
     "StudentConfig",
+    "TrainingError",
     "TrainingResult",
     "build_config",
     "load_config",

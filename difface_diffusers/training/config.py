@@ -1,6 +1,7 @@
 """Typed settings of the trainings; a YAML file states only what differs from the defaults."""
 
 import dataclasses
+import math
 import re
 import typing
 from dataclasses import MISSING, dataclass, field
@@ -9,8 +10,12 @@ from types import ModuleType
 from typing import Any
 
 from ..extras import import_extra
+from ..photo_files import whole_file
 from .augmentation import AugmentationRanges
 from .degradation import DegradationRanges
+
+
+EXPONENT = re.compile(r"[-+]?(\d[\d_]*\.?[\d_]*|\.\d[\d_]*)[eE][-+]?\d+$")
 
 
 @dataclass(frozen=True)
@@ -24,6 +29,7 @@ class DataConfig:
         group_pattern: regular expression on the file's stem; files with the same match form a group (one identity,
             say). `None`: every file stands alone.
         max_per_group: how many files of a group an epoch draws.
+        skip_broken: leave out images that are broken or not square; otherwise they are an error.
     """
 
     image_size: int = 128
@@ -31,6 +37,7 @@ class DataConfig:
     augmentation: AugmentationRanges = field(default_factory=AugmentationRanges)
     group_pattern: str | None = None
     max_per_group: int = 1
+    skip_broken: bool = False
 
     def __post_init__(self) -> None:
         _check_lowest(self, 1, "image_size", "max_per_group")
@@ -49,10 +56,10 @@ class LoopConfig:
         batch_size: images per process and forward pass.
         gradient_accumulation_steps: forward passes per update.
         learning_rate: of AdamW, after the warm-up.
-        final_learning_rate: reached by a cosine at `max_steps`.
-        warmup_steps: steps of the learning rate's linear rise; the last of them has all of it.
+        final_learning_rate: reached by a cosine at `max_steps`; not above `learning_rate`.
+        warmup_steps: steps of the learning rate's linear rise, `max_steps` at most; the last of them has all of it.
         weight_decay: of AdamW.
-        max_grad_norm: gradients are clipped to this norm.
+        max_grad_norm: gradients are clipped to this norm; `None` leaves them as they are.
         ema_decay: of the averaged weights, which are the ones that are saved; in step k it is k / (k + 9) at most, so
             that the initial weights are soon forgotten.
         mixed_precision: "no" or "bf16".
@@ -73,7 +80,7 @@ class LoopConfig:
     final_learning_rate: float = 1e-5
     warmup_steps: int = 500
     weight_decay: float = 0.0
-    max_grad_norm: float = 1.0
+    max_grad_norm: float | None = 1.0
     ema_decay: float = 0.999
     mixed_precision: str = "no"
     gradient_checkpointing: bool = False
@@ -89,7 +96,12 @@ class LoopConfig:
         _check_lowest(self, 1, "max_steps", "batch_size", "gradient_accumulation_steps", "log_every", "sheet_every")
         _check_lowest(self, 1, "validate_every", "checkpoint_every", "checkpoints_kept")
         _check_lowest(self, 0, "learning_rate", "final_learning_rate", "warmup_steps", "weight_decay", "seed")
-        _check_lowest(self, 0, "max_grad_norm", "num_workers")
+        _check_lowest(self, 0, "num_workers")
+        _check_finite(self, "learning_rate", "weight_decay")
+        _check_highest(self, "final_learning_rate", "learning_rate")
+        _check_highest(self, "warmup_steps", "max_steps")
+        if self.max_grad_norm is not None and not self.max_grad_norm > 0:
+            raise ValueError(f"`max_grad_norm` is {self.max_grad_norm}; it must be above 0, or null for no clipping.")
         if self.mixed_precision not in ("no", "bf16"):
             raise ValueError(f'`mixed_precision` is "{self.mixed_precision}"; it must be "no" or "bf16".')
         if not 0 <= self.ema_decay < 1:
@@ -121,7 +133,7 @@ class PriorConfig:
         model: arguments of `DifFaceUNet2DModel`; six output channels switch the learned variance on. None of them with
             initial weights stand for those of the saved UNet; so do none of the estimator's and the student's.
         scheduler: arguments of `DDPMScheduler`, which noises the images.
-        initial_weights: folder of a saved UNet, or of a pipeline, to start from, of the same architecture but any
+        initial_weights: folder or Hub id of a saved UNet or pipeline to start from, of the same architecture but any
             `sample_size`, and as wide on each level or narrower; a narrower one is widened first.
         focus_timestep: timesteps below it are drawn with `focus_probability`, the others share the rest; validation looks
             at those below it alone.
@@ -149,7 +161,7 @@ class EstimatorConfig:
     Attributes:
         architecture: "swinir" or "srcnn", which undo the blind degradation, or "lama", which fills holes.
         model: arguments of the architecture's class.
-        initial_weights: folder of a saved estimator of the same architecture, or of a pipeline, to start from.
+        initial_weights: folder or Hub id of a saved estimator of the same architecture, or of a pipeline, to start from.
         degradation: ranges of the blind degradation; "lama" sees none.
     """
 
@@ -169,8 +181,8 @@ class StudentConfig:
     Attributes:
         teacher: folder or Hub id of the pipeline; its estimator, prior, scheduler and default settings make the targets.
         model: arguments of `DifFaceUNet2DModel`, the student's.
-        initial_weights: folder of a saved UNet of the same architecture, or of a pipeline, to start from: the teacher's
-            say.
+        initial_weights: folder or Hub id of a saved UNet of the same architecture, or of a pipeline, to start from: the
+            teacher's say.
         degradation: ranges of the blind degradation that the teacher restores.
     """
 
@@ -193,31 +205,47 @@ def build_config(config_class: type[ConfigT], values: dict[str, Any]) -> ConfigT
 
 
 def load_config(config_class: type[ConfigT], path: str | Path) -> ConfigT:
-    """Read a config from a YAML file.
+    """Read a config from a YAML file, in which `5e-5` is a number.
 
     Raises:
         ValueError: the file is not a YAML mapping, or `build_config` refuses what it says.
     """
-    yaml = _yaml()
-    try:
-        values = yaml.safe_load(Path(path).read_text()) or {}
-    except yaml.YAMLError as error:
-        raise ValueError(f"{path} is not valid YAML: {error}") from error
-    if not isinstance(values, dict):
-        raise ValueError(f"{path} holds a {type(values).__name__}; it must be a mapping of settings.")
+    values = read_settings(path)
     try:
         return build_config(config_class, values)
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
 
 
+def read_settings(path: str | Path) -> dict[str, Any]:
+    """Return what a YAML file says; a `ValueError` if it is not a YAML mapping."""
+    yaml = _yaml()
+    try:
+        values = yaml.load(Path(path).read_text(encoding="utf-8"), _with_exponents(yaml.SafeLoader)) or {}
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path} is not valid YAML: {error}") from error
+    if not isinstance(values, dict):
+        raise ValueError(f"{path} holds a {type(values).__name__}; it must be a mapping of settings.")
+    return values
+
+
 def save_config(config: TrainingConfig, path: Path) -> None:
     """Write every setting, defaults included, as a YAML file that `load_config` reads."""
-    path.write_text(_yaml().safe_dump(dataclasses.asdict(config), sort_keys=False))
+    yaml = _yaml()
+    text = yaml.dump(dataclasses.asdict(config), Dumper=_with_exponents(yaml.SafeDumper), sort_keys=False)
+    with whole_file(path) as file:
+        file.write(text.encode())
 
 
 def _yaml() -> ModuleType:
     return import_extra("yaml", "train", "Training needs")
+
+
+def _with_exponents(base: Any) -> Any:
+    """Return a loader or dumper of PyYAML to which 5e-5 is a number; YAML 1.1 takes it for text."""
+    changed = type(base.__name__, (base,), {})
+    changed.add_implicit_resolver("tag:yaml.org,2002:float", EXPONENT, list("-+.0123456789"))
+    return changed
 
 
 def _check_lowest(config: Any, lowest: int, *names: str) -> None:
@@ -225,6 +253,19 @@ def _check_lowest(config: Any, lowest: int, *names: str) -> None:
         value = getattr(config, name)
         if not value >= lowest:
             raise ValueError(f"`{name}` is {value}; it must be at least {lowest}.")
+
+
+def _check_highest(config: Any, name: str, highest: str) -> None:
+    value, limit = getattr(config, name), getattr(config, highest)
+    if not value <= limit:
+        raise ValueError(f"`{name}` is {value}; it must be at most `{highest}`, {limit}.")
+
+
+def _check_finite(config: Any, *names: str) -> None:
+    for name in names:
+        value = getattr(config, name)
+        if not math.isfinite(value):
+            raise ValueError(f"`{name}` is {value}; it must be finite.")
 
 
 def _build(config_class: Any, values: dict[str, Any], prefix: str) -> Any:
@@ -258,6 +299,8 @@ def _convert(expected: Any, value: Any, name: str) -> Any:
         return value
     elif float in accepted and type(value) is int:
         return float(value)
+    elif int in accepted and type(value) is float and value.is_integer():  # 1e6
+        return int(value)
     raise ValueError(
         f"`{name}` is {value!r}; it must be {expected.__name__ if isinstance(expected, type) else expected}."
     )

@@ -1,22 +1,25 @@
 """Clean faces as an endless, seekable stream of training samples."""
 
+import copy
 import re
 import signal
 from collections import defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Generator, Iterable
 from functools import partial
 from pathlib import Path, PurePath
+from typing import Any
 
 import cv2
 import numpy as np
 import torch
 from PIL import Image
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, default_collate
 
 from ..image_processing import load_image, pil_to_tensor
 from .augmentation import augment, mix
 from .config import DataConfig
 from .degradation import DegradationRanges, degrade, to_8_bits, to_gray
+from .failures import LostFaces, worker_watched
 from .masks import training_mask
 from .sources import open_faces
 
@@ -81,12 +84,16 @@ class FaceDataset(Dataset):
         holes: bool = False,
     ) -> None:
         self.source = open_faces(source)
+        self.origin = str(source)
         self.config = config
         self.seed = seed
         self.degradation = degradation
         self.holes = holes
-        self.groups = self._group()
-        self.epoch_length = sum(min(len(group), config.max_per_group) for group in self.groups)
+        self._draw_from(self._group())
+
+    def _draw_from(self, groups: list[list[int]]) -> None:
+        self.groups = groups
+        self.epoch_length = sum(min(len(group), self.config.max_per_group) for group in groups)
         self._epoch: tuple[int, list[int]] = (-1, [])
 
     def _group(self) -> list[list[int]]:
@@ -108,13 +115,21 @@ class FaceDataset(Dataset):
             self._epoch = epoch, [faces[place] for place in rng.permutation(len(faces))]
         return self._epoch[1][index]
 
+    def without(self, faces: Collection[int]) -> "FaceDataset":
+        """Return the same faces but for those of some numbers, as if their files were not there."""
+        other = copy.copy(self)
+        groups = ([face for face in group if face not in faces] for group in self.groups)
+        other._draw_from([group for group in groups if group])
+        return other
+
     def held_out(self, source: str | Path) -> "FaceDataset":
         """Return other faces, to be judged by: degraded in the same ways, else unchanged, each of them once an epoch.
 
         Raises:
             ValueError, ImportError: see `open_faces`.
         """
-        config = DataConfig(image_size=self.config.image_size, horizontal_flip=False)
+        size, skip_broken = self.config.image_size, self.config.skip_broken
+        config = DataConfig(image_size=size, horizontal_flip=False, skip_broken=skip_broken)
         try:
             return FaceDataset(source, config, HELD_OUT_SEED, self.degradation, self.holes)
         except ValueError as error:
@@ -151,11 +166,43 @@ class FaceDataset(Dataset):
         return {name: torch.from_numpy(image.transpose(2, 0, 1).copy()) for name, image in images.items()}
 
 
-def load_batches(dataset: FaceDataset, batches: Iterable[list[int]], num_workers: int) -> DataLoader:
-    """Return the items at the positions of each batch, put together; read by `num_workers` processes unless that is 0."""
-    return DataLoader(
-        dataset, batch_sampler=batches, num_workers=num_workers, worker_init_fn=_leave_signals_to_the_loop
+class _Batches(Dataset):
+    """Faces, batch by batch; a face that cannot be read makes its batch a sentence, as errors come garbled from workers."""
+
+    def __init__(self, faces: FaceDataset) -> None:
+        self.faces = faces
+
+    def __getitems__(self, positions: list[int]) -> dict[str, torch.Tensor] | str:
+        try:
+            return default_collate([self.faces[position] for position in positions])
+        except OSError as error:
+            return str(error)
+
+
+def load_batches(
+    faces: FaceDataset, batches: Iterable[list[int]], num_workers: int
+) -> Generator[dict[str, torch.Tensor]]:
+    """Yield the items at the positions of each batch, put together; read by `num_workers` processes unless that is 0.
+
+    Raises:
+        LostFaces: a face cannot be read any more, or a process that reads them has died.
+    """
+    loader = DataLoader(
+        _Batches(faces),
+        batch_sampler=batches,
+        num_workers=num_workers,
+        collate_fn=_as_it_is,
+        worker_init_fn=_leave_signals_to_the_loop,
     )
+    with worker_watched():
+        for batch in loader:
+            if isinstance(batch, str):
+                raise LostFaces(f"a face can no longer be read: {batch}")
+            yield batch
+
+
+def _as_it_is(batch: Any) -> Any:
+    return batch
 
 
 def to_device(batch: dict[str, torch.Tensor], device: torch.device) -> dict[str, torch.Tensor]:

@@ -86,8 +86,10 @@ class InpaintingTask(EstimatorTask):
         return (weight * (estimate - batch["clean"]).abs()).sum() / weight.sum()
 
 
-def train_estimator(config: EstimatorConfig, data: str | Path, output: str | Path) -> TrainingResult:
-    """Train an estimator on clean aligned faces: `data` as in `open_faces`, `output` as in `loop.train`.
+def train_estimator(
+    config: EstimatorConfig, data: str | Path, output: str | Path, go_on: bool = False
+) -> TrainingResult:
+    """Train an estimator on clean aligned faces: `data` as in `open_faces`, `output` and `go_on` as in `loop.train`.
 
     The architecture decides what it learns: to fill holes, or to undo the blind degradation.
     """
@@ -96,4 +98,4 @@ def train_estimator(config: EstimatorConfig, data: str | Path, output: str | Pat
         task, dataset = InpaintingTask(config), FaceDataset(data, config.data, config.loop.seed, holes=True)
     else:
         task, dataset = EstimatorTask(config), FaceDataset(data, config.data, config.loop.seed, config.degradation)
-    return train(task, dataset, config.loop, output)
+    return train(task, dataset, config.loop, output, go_on)

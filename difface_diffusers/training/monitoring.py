@@ -1,6 +1,5 @@
 """What a training shows of itself while it runs. None of it changes the weights."""
 
-import tempfile
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
@@ -11,6 +10,8 @@ import torch
 from accelerate import Accelerator
 from tqdm.auto import tqdm
 
+from ..folders import replaced_folder
+from .checking import CheckedFaces
 from .config import LoopConfig
 from .data import FaceDataset, to_device
 from .publishing import Publisher
@@ -28,7 +29,7 @@ class Monitor:
     Args:
         task: what is trained.
         averaged: gives the model its averaged weights for as long as the context lasts.
-        dataset: the faces that are trained on.
+        faces: those that are trained on, and those to judge by.
         config: settings of the loop.
         accelerator: joins the processes.
         output: receives `log.jsonl`, `sheets/`, and as asked for `best/`, the averaged weights with the lowest validation
@@ -36,7 +37,7 @@ class Monitor:
         step: where the training goes on.
 
     Raises:
-        ValueError: there are no faces where `monitoring.validation` says, or the Hub refuses the repository.
+        ValueError: the Hub refuses the repository.
         ImportError: a package is missing that `monitoring` asks for.
     """
 
@@ -44,7 +45,7 @@ class Monitor:
         self,
         task: Task,
         averaged: Callable[[], AbstractContextManager[None]],
-        dataset: FaceDataset,
+        faces: CheckedFaces,
         config: LoopConfig,
         accelerator: Accelerator,
         output: Path,
@@ -56,8 +57,8 @@ class Monitor:
         self.config = config
         self.accelerator = accelerator
         self.output = output
-        self.held_out = None if monitoring.validation is None else dataset.held_out(monitoring.validation)
-        sheet_faces = torch.utils.data.default_collate([dataset[position] for position in range(SHEET_FACES)])
+        self.held_out = faces.held_out
+        sheet_faces = torch.utils.data.default_collate([faces.trained[position] for position in range(SHEET_FACES)])
         self.sheet_batch = to_device(sheet_faces, accelerator.device)
         self.record = Record(output, step, monitoring.tensorboard) if accelerator.is_main_process else None
         self.publisher = None
@@ -114,10 +115,5 @@ class Monitor:
         self.record.figures(step, figures)
 
     def _save_best(self) -> None:
-        best = self.output / "best"
-        with tempfile.TemporaryDirectory(prefix=".best-", dir=self.output) as workspace:
-            new = Path(workspace) / "new"
-            self.task.model.save_pretrained(new)
-            if best.exists():
-                best.replace(Path(workspace) / "old")
-            new.replace(best)
+        with replaced_folder(self.output / "best") as folder:
+            self.task.model.save_pretrained(folder)

@@ -94,8 +94,8 @@ class PriorTask:
         return sheet({name: (images / 2 + 0.5).clamp(0, 1) for name, images in columns.items()})
 
 
-def train_prior(config: PriorConfig, data: str | Path, output: str | Path) -> TrainingResult:
-    """Train a prior on clean aligned faces: `data` as in `open_faces`, `output` as in `loop.train`."""
+def train_prior(config: PriorConfig, data: str | Path, output: str | Path, go_on: bool = False) -> TrainingResult:
+    """Train a prior on clean aligned faces: `data` as in `open_faces`, `output` and `go_on` as in `loop.train`."""
     torch.manual_seed(config.loop.seed)
     dataset = FaceDataset(data, config.data, config.loop.seed)
-    return train(PriorTask(config), dataset, config.loop, output)
+    return train(PriorTask(config), dataset, config.loop, output, go_on)

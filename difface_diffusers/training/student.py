@@ -7,6 +7,7 @@ from diffusers.models.modeling_utils import ModelMixin
 from PIL import Image
 
 from ..evaluation.sheets import sheet
+from ..hub_ids import may_be_hub_id
 from ..models.unet import DifFaceUNet2DModel
 from ..pipeline_difface import DifFacePipeline
 from ..timesteps import imply_clean
@@ -29,6 +30,8 @@ class StudentTask:
     def __init__(self, config: StudentConfig) -> None:
         self.config = config
         self.model = build_model(DifFaceUNet2DModel, config.model, config.initial_weights, "unet")
+        if not Path(config.teacher).is_dir() and not may_be_hub_id(config.teacher):
+            raise ValueError(f"`teacher` is {config.teacher!r}: there is no such folder; it must hold a pipeline.")
         try:
             self.teacher = DifFacePipeline.from_pretrained(config.teacher)
         except (OSError, ValueError) as error:
@@ -79,8 +82,8 @@ class StudentTask:
         return imply_clean(self.teacher.scheduler, epsilon, timestep, latents)
 
 
-def train_student(config: StudentConfig, data: str | Path, output: str | Path) -> TrainingResult:
-    """Train a student on clean aligned faces: `data` as in `open_faces`, `output` as in `loop.train`."""
+def train_student(config: StudentConfig, data: str | Path, output: str | Path, go_on: bool = False) -> TrainingResult:
+    """Train a student on clean aligned faces: `data` as in `open_faces`, `output` and `go_on` as in `loop.train`."""
     torch.manual_seed(config.loop.seed)
     dataset = FaceDataset(data, config.data, config.loop.seed, config.degradation)
-    return train(StudentTask(config), dataset, config.loop, output)
+    return train(StudentTask(config), dataset, config.loop, output, go_on)

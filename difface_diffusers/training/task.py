@@ -1,7 +1,6 @@
 """What the loop trains, and how its model is built."""
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any, Protocol
 
 import torch
@@ -9,6 +8,7 @@ from diffusers.models.modeling_utils import ModelMixin
 from PIL import Image
 
 from .config import TrainingConfig
+from .pretrained import load_pretrained
 
 
 class Task(Protocol):
@@ -56,7 +56,8 @@ def build_model(
     Args:
         model_class: what to build.
         settings: its arguments; none with initial weights stand for those of the saved model.
-        initial_weights: folder of a saved model, or of a pipeline that has one, to start from; `None` starts at random.
+        initial_weights: folder or Hub id of a saved model, or of a pipeline that has one, to start from; `None` starts at
+            random.
         component: name of the model in a pipeline.
         transfer: called with the saved model and the new one, gives the latter its weights; raises a `ValueError` where
             they do not fit.
@@ -66,15 +67,17 @@ def build_model(
     """
     if initial_weights is None:
         return _build(model_class, settings)
-    if not Path(initial_weights).is_dir():
-        raise ValueError(
-            f"`initial_weights` is {initial_weights}; it must be the folder of a saved model or pipeline."
-        )
     try:
-        initial = _load(model_class, Path(initial_weights), component)
+        initial = load_pretrained(model_class, initial_weights, component)
+    except (OSError, ValueError) as error:
+        raise ValueError(
+            f"`initial_weights` is {initial_weights}; it must be the folder of a saved model or pipeline, or the id of one on"
+            f" the Hub: {error}"
+        ) from error
+    try:
         model = _build(model_class, settings) if settings else model_class.from_config(initial.config)
         transfer(initial, model)
-    except (OSError, ValueError) as error:
+    except ValueError as error:
         raise ValueError(f"`initial_weights` is {initial_weights}: {error}") from error
     return model
 
@@ -84,12 +87,3 @@ def _build(model_class: type[ModelMixin], settings: dict[str, Any]) -> ModelMixi
         return model_class(**settings)
     except TypeError as error:
         raise ValueError(f"`model`: {error}") from error
-
-
-def _load(model_class: type[ModelMixin], folder: Path, component: str) -> ModelMixin:
-    """Load a saved model or a pipeline's; a base class's are the class's own."""
-    folder = folder / component if (folder / "model_index.json").is_file() else folder
-    saved, accepted = model_class.load_config(folder)["_class_name"], [base.__name__ for base in model_class.__mro__]
-    if saved not in accepted:
-        raise ValueError(f"{folder} holds a {saved}; it must hold a {model_class.__name__}.")
-    return model_class.from_pretrained(folder)

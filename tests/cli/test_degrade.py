@@ -51,9 +51,9 @@ def test_the_papers_set_goes_round_the_faces_and_repeats(run, short, tmp_path, c
     assert [row["file"] for row in table[:4]] == ["0000_a.png", "0001_b.png", "0002_c.png", "0003_a.png"]
     assert [row["source"] for row in table[:3]] == ["a.png", "b.jpg", "c.png"]
     assert [(row["jpeg_quality"], row["scale"], row["sigma_x"], row["angle"]) for row in table[:3]] == [
-        ("30", "4", "4", "0.0"), ("30", "4", "4", "0.5"), ("30", "4", "8", "0.0")
+        ("30", "1.0", "0.25", "0.0"), ("30", "1.0", "0.25", "0.5"), ("30", "1.0", "0.5", "0.0")
     ]  # fmt: skip
-    assert len(table) == 400 and sum(row["scale"] == "40" for row in table) == 200
+    assert len(table) == 400 and sum(row["scale"] == "2.5" for row in table) == 200
     assert "degraded 400 of 400" in capsys.readouterr().out
     for kind in ("lq", "hq"):
         assert sorted(path.name for path in (tmp_path / "out" / kind).iterdir()) == [row["file"] for row in table]

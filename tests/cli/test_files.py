@@ -41,6 +41,16 @@ class TestCollect:
         assert len(collect_inputs([str(folder)], recursive=True)[0]) == 5
         assert collect_inputs([str(folder / "out")], output=folder / "out")[0] == {folder / "out" / "a.png": Path()}
 
+    def test_what_is_hidden_is_no_input(self, folder):
+        for name in ("._b.png", ".cache/d.png", "sub/._c.png"):
+            (folder / name).parent.mkdir(exist_ok=True)
+            (folder / name).write_bytes(b"")
+        files, _ = collect_inputs([str(folder)], recursive=True)
+        assert list(files) == [folder / name for name in ("a.JPG", "b.png", "sub/c.png")]
+        assert list(collect_inputs([str(folder / "*")])[0]) == [
+            folder / name for name in ("a.JPG", "b.png", "notes.txt")
+        ]
+
     def test_a_name_with_pattern_characters(self, folder):
         odd = folder / "face[1].png"
         odd.write_bytes(b"")
@@ -114,6 +124,9 @@ class TestMasks:
         assert mask_for(Path("other/b.tif"), folder) == folder / "b.png"
         assert mask_for(Path("c.png"), folder) is None
         assert mask_for(Path("notes.png"), folder) is None
+        (folder / "x.y.png").write_bytes(b"")
+        assert mask_for(Path("x.png"), folder) is None
+        assert mask_for(Path("x.y.jpg"), folder) == folder / "x.y.png"
 
     def test_a_name_with_pattern_characters(self, folder):
         (folder / "face[1].png").write_bytes(b"")

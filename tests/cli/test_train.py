@@ -17,6 +17,7 @@ import difface_diffusers.training
 from difface_diffusers import SRCNNEstimator
 from difface_diffusers.cli.main import main
 from difface_diffusers.training import shipped_config
+from difface_diffusers.training.estimator import EstimatorTask
 
 from ..training.tiny import ESTIMATOR, PRIOR, SRCNN, changed, write_faces, write_yaml
 
@@ -86,7 +87,7 @@ def log(output):
 
 
 def test_shows_itself_as_options_or_config_say(folder, tmp_path):
-    held_out = write_faces(tmp_path / "held_out", ["v.png"])
+    held_out = write_faces(tmp_path / "held_out", ["v.png"], seed=50)
     options = [*arguments("estimator", tmp_path), "--validation", str(held_out), "--tensorboard"]
     assert main(options) == 0
     monitoring = {"validation": str(held_out), "tensorboard": True}
@@ -137,7 +138,7 @@ def test_config_of_the_other_training(folder, tmp_path, capfd):
 
 def test_missing_data(tmp_path, capfd):
     assert main(arguments("estimator", tmp_path, data=tmp_path / "nowhere")) == 2
-    assert_one_line(capfd, "`data` is", "nowhere", "nothing is there")
+    assert_one_line(capfd, "`data` is", "nowhere", "there is no such file or folder")
 
 
 def test_missing_faces_to_validate_on(folder, tmp_path, capfd):
@@ -162,12 +163,53 @@ def test_unreadable_image(folder, tmp_path, capfd, cut):
     assert_one_line(capfd, "broken.jpg cannot be read as an image")
 
 
+def test_an_image_that_is_not_square_is_refused_or_left_out(folder, tmp_path, capfd):
+    Image.new("RGB", (32, 31)).save(folder / "wide.png")
+    assert main(arguments("estimator", tmp_path)) == 2
+    assert_one_line(
+        capfd, "`data` is ", "1 of 8 images", "wide.png is 32 x 31 pixels, and not square", "`data.skip_broken`"
+    )
+    assert not (tmp_path / "run").exists()
+    config = write_yaml(tmp_path / "skip.yaml", changed(ESTIMATOR, data={"skip_broken": True}))
+    with pytest.warns(UserWarning, match="1 of 8 images cannot be used"):
+        assert main(arguments("estimator", tmp_path, config)) == 0
+
+
+def test_validation_on_the_faces_of_the_training(folder, tmp_path, capfd):
+    assert main([*arguments("estimator", tmp_path), "--validation", str(folder / "sub")]) == 2
+    assert_one_line(capfd, "`monitoring.validation` is ", "1 of its 1 faces", "trained on")
+    assert not (tmp_path / "run").exists()
+
+
 def test_output_of_another_model(folder, tmp_path, capfd):
     assert main(arguments("estimator", tmp_path)) == 0
     config = write_yaml(tmp_path / "other.yaml", changed(ESTIMATOR, model={"num_channels": 12}))
     capfd.readouterr()
     assert main(arguments("estimator", tmp_path, config=config)) == 2
-    assert_one_line(capfd, "`output` is", "checkpoint-00000006 of another model")
+    assert_one_line(
+        capfd,
+        "`output` is",
+        "checkpoint-00000006 of another model: `model.num_channels` was 8 and is 12;",
+        "`--go-on`",
+    )
+
+
+def test_output_of_other_settings(folder, tmp_path, capfd):
+    assert main(arguments("estimator", tmp_path)) == 0
+    before = (tmp_path / "run" / "config.yaml").read_bytes()
+    changes = {"loop": {"learning_rate": 2e-3, "max_steps": 7, "log_every": 2}, "degradation": {"downscale": [1, 4]}}
+    other = arguments("estimator", tmp_path, write_yaml(tmp_path / "other.yaml", changed(ESTIMATOR, **changes)))
+    capfd.readouterr()
+    assert main(other) == 2
+    assert_one_line(
+        capfd,
+        "checkpoint-00000006 of another training: `degradation.downscale` was [0.8, 32.0] and is [1.0, 4.0],"
+        " `loop.learning_rate` was 0.001 and is 0.002; name another folder",
+    )
+    assert (tmp_path / "run" / "config.yaml").read_bytes() == before
+    assert main([*other, "--go-on"]) == 0
+    assert (tmp_path / "run" / "checkpoint-00000007").is_dir()
+    assert yaml.safe_load((tmp_path / "run" / "config.yaml").read_text())["loop"]["learning_rate"] == 2e-3
 
 
 def test_output_that_is_a_file(folder, tmp_path, capfd):
@@ -183,6 +225,38 @@ def test_incomplete_commands(argv, capsys):
         main(argv)
     assert error.value.code == 2
     assert "usage: difface train" in capsys.readouterr().err
+
+
+# What happens on the way
+
+
+def test_a_loss_that_is_not_finite_ends_the_command(folder, tmp_path, capfd, monkeypatch):
+    monkeypatch.setattr(
+        EstimatorTask, "loss", lambda self, model, batch: model(batch["degraded"]).mean() * float("nan")
+    )
+    assert main(arguments("estimator", tmp_path)) == 1
+    (line,) = (line for line in capfd.readouterr().err.splitlines() if line.startswith("difface train: "))
+    assert line.startswith(
+        "difface train: step 1, at the learning rate 0.001, has a loss of nan and gradients of norm"
+    )
+    assert not list((tmp_path / "run").glob("checkpoint-*")) and not (tmp_path / "run" / "estimator").exists()
+
+
+@pytest.fixture
+def small_files():
+    """Let no file grow above 8,000 bytes, which a process is told like a full disk."""
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (8000, limits[1]))
+    yield
+    resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+
+
+def test_a_full_disk_ends_the_command_in_a_sentence(folder, tmp_path, small_files, capsys):
+    assert main(arguments("estimator", tmp_path)) == 1
+    (line,) = (line for line in capsys.readouterr().err.splitlines() if line.startswith("difface train: "))
+    assert line.startswith(f"difface train: {tmp_path / 'run'} cannot be written to (") and "File too large" in line
+    assert line.endswith("the same command begins anew, as there is no checkpoint yet.")
+    assert sorted(path.name for path in (tmp_path / "run").iterdir()) == ["config.yaml", "log.jsonl", "run.json"]
 
 
 # Interruption
@@ -251,7 +325,8 @@ def validations(output):
 def test_two_processes_interrupted_and_resumed(folder, tmp_path, task):
     settings = {"max_steps": 60, "batch_size": 4, "num_workers": 1, "gradient_accumulation_steps": 2}
     settings["validate_every"] = 20
-    values = CONFIGS[task] | {"monitoring": {"validation": str(tmp_path / "faces")}}
+    held_out = write_faces(tmp_path / "held_out", ["v_0.png", "v_1.png", "v_2.png"], seed=50)
+    values = CONFIGS[task] | {"monitoring": {"validation": str(held_out)}}
     config = write_yaml(tmp_path / "config.yaml", changed(values, loop=settings))
     whole, resumed, log = tmp_path / "whole", tmp_path / "resumed", tmp_path / "log.txt"
 

@@ -73,9 +73,26 @@ def test_a_set_repeats():
 
 
 def test_parameters_are_noted():
-    recipe = next(restoration_set(32))
-    assert list(recipe.parameters) == ["jpeg_quality", "scale", "noise_sigma", "sigma_x", "angle", "sigma_y"]
-    assert recipe.parameters["scale"] == 4 and recipe.mask is None
+    recipe = next(restoration_set(512))
+    assert recipe.parameters == {
+        "jpeg_quality": 30, "scale": 4, "noise_sigma": 1, "sigma_x": 4, "angle": 0, "sigma_y": combinations()[0].sigma_y
+    }  # fmt: skip
+    assert recipe.mask is None
+
+
+@pytest.mark.parametrize("size", [32, 64, 128, 512])
+def test_parameters_are_noted_in_the_pixels_of_the_size(size):
+    for recipe in itertools.islice(restoration_set(size), 0, 1000, 97):
+        applied = recipe.degrade.keywords["degradation"]
+        noted = recipe.parameters
+        assert (noted["sigma_x"], noted["sigma_y"], noted["scale"]) == (
+            applied.sigma_x,
+            applied.sigma_y,
+            applied.downscale,
+        )
+        assert (noted["jpeg_quality"], noted["noise_sigma"]) == (applied.jpeg_quality, applied.noise_sigma)
+    first = next(restoration_set(size)).parameters
+    assert (first["sigma_x"], first["scale"]) == (4 * size / 512, max(1, 4 * size / 512))
 
 
 # Its set for holes

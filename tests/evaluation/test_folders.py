@@ -127,6 +127,40 @@ class TestCommand:
         assert "judged 1 of 2 images" in captured.out
         assert "failed: restored a.png: there is no reference of its name" in captured.err
 
+    def test_what_restore_writes_beside_its_results_is_left_out(self, run, write, tmp_path, capsys):
+        beside = ["a_compare.png", "b_compare.png", "a_uncertainty.png"]
+        write("restored", [*beside, "c_compare.png"], 3)  # the last one has no result beside it
+        write("degraded", ["a_compare.png"], 4)
+        folders = ("--reference", tmp_path / "clean", "--input", tmp_path / "degraded", "--metrics", "psnr")
+        assert run(*folders, "-o", tmp_path / "report.json") == 1
+        captured = capsys.readouterr()
+        assert "--restored: left out 3 that `restore` writes beside its results, as a_compare.png" in captured.out
+        assert "--input: left out 1 that" in captured.out
+        assert "judged 4 of 5 images" in captured.out
+        assert captured.err.endswith("failed: restored c_compare.png: there is no reference of its name\n")
+        report = json.loads((tmp_path / "report.json").read_text())
+        assert list(report["restored"]["images"]) == list(report["input"]["images"]) == ["a.png", "b.png"]
+
+    def test_files_of_such_names_that_have_a_reference_are_judged(self, run, write, tmp_path, capsys):
+        for folder, seed in (("restored", 5), ("clean", 6)):
+            write(folder, ["a_compare.png"], seed)
+        write("restored", ["a_compare_compare.png", "b_compare.png"], 7)
+        assert run("--reference", tmp_path / "clean", "--metrics", "psnr") == 0
+        output = capsys.readouterr().out
+        assert "left out 2 that" in output and "judged 3 of 3 images" in output
+
+    def test_without_references_they_are_left_out_too(self, run, write, capsys):
+        write("restored", ["a.png", "a_compare.png"], 5, size=(192, 96))
+        write("restored", ["b.png"], 6, size=(192, 96))
+        assert run("--metrics", "niqe") == 0
+        assert "judged 2 of 2 images" in capsys.readouterr().out
+
+    def test_hidden_files_are_not_judged(self, run, tmp_path, capsys):
+        (tmp_path / "restored" / "._a.png").write_bytes(b"no image")
+        (tmp_path / "clean" / "._a.png").write_bytes(b"no image")
+        assert run("--reference", tmp_path / "clean", "--metrics", "psnr") == 0
+        assert "judged 2 of 2 images" in capsys.readouterr().out
+
     def test_the_psnr_of_equal_images_is_null(self, run, tmp_path):
         assert run("--reference", tmp_path / "restored", "--metrics", "psnr", "-o", tmp_path / "report.json") == 0
         assert json.loads((tmp_path / "report.json").read_text())["restored"]["means"] == {"psnr": None}

@@ -26,8 +26,8 @@ def test_nothing_said_means_the_defaults():
 
 
 def test_only_what_is_said_changes():
-    config = build_config(EstimatorConfig, {"loop": {"max_steps": 7}, "degradation": {"downscale": [1, 4.5]}})
-    assert config.loop == dataclasses.replace(LoopConfig(), max_steps=7)
+    config = build_config(EstimatorConfig, {"loop": {"max_steps": 777}, "degradation": {"downscale": [1, 4.5]}})
+    assert config.loop == dataclasses.replace(LoopConfig(), max_steps=777)
     assert config.degradation.downscale == (1.0, 4.5)
     assert config.degradation.blur_sigma == (0.1, 15.0)
     assert config.data == DataConfig()
@@ -40,10 +40,18 @@ def test_integers_pass_for_floats():
     assert type(config.focus_probability) is float
 
 
+def test_whole_floats_pass_for_integers():
+    config = build_config(PriorConfig, {"loop": {"max_steps": 1e6, "seed": 10.0}})
+    assert config.loop.max_steps == 1_000_000
+    assert type(config.loop.max_steps) is type(config.loop.seed) is int
+
+
 def test_optional_values_may_be_null():
-    config = build_config(PriorConfig, {"focus_probability": None, "data": {"group_pattern": None}})
+    values = {"focus_probability": None, "data": {"group_pattern": None}, "loop": {"max_grad_norm": None}}
+    config = build_config(PriorConfig, values)
     assert config.focus_probability is None
     assert config.data.group_pattern is None
+    assert config.loop.max_grad_norm is None
 
 
 def test_lists_among_model_arguments_become_tuples():
@@ -99,8 +107,14 @@ def test_wrong_types_are_named(values, message):
         *[("loop", name, 0, "at least 1") for name in ("log_every", "sheet_every", "checkpoint_every")],
         ("loop", "checkpoints_kept", 0, "at least 1"),
         *[("loop", name, -1, "at least 0") for name in ("warmup_steps", "seed", "num_workers", "learning_rate")],
-        *[("loop", name, -0.5, "at least 0") for name in ("final_learning_rate", "weight_decay", "max_grad_norm")],
-        ("loop", "learning_rate", float("nan"), "at least 0"),
+        *[("loop", name, -0.5, "at least 0") for name in ("final_learning_rate", "weight_decay")],
+        *[("loop", "max_grad_norm", value, "above 0, or null for no clipping") for value in (-0.5, 0, float("nan"))],
+        *[("loop", name, float("nan"), "at least 0") for name in ("learning_rate", "final_learning_rate")],
+        *[("loop", name, float("inf"), "must be finite") for name in ("learning_rate", "weight_decay")],
+        ("loop", "final_learning_rate", 2e-4, "at most `learning_rate`, 0.0001"),
+        ("loop", "final_learning_rate", float("inf"), "at most `learning_rate`, 0.0001"),
+        ("loop", "warmup_steps", 10_001, "at most `max_steps`, 10000"),
+        ("loop", "max_steps", 300, "`warmup_steps` is 500; it must be at most `max_steps`, 300"),
         ("loop", "ema_decay", 1.0, r"within \[0, 1\)"),
         ("loop", "ema_decay", -0.1, r"within \[0, 1\)"),
         ("loop", "mixed_precision", "fp16", 'must be "no" or "bf16"'),
@@ -110,8 +124,14 @@ def test_wrong_types_are_named(values, message):
     ],
 )
 def test_values_out_of_range_are_named(section, name, value, message):
-    with pytest.raises(ValueError, match=f"`{name}` is .*{message}"):
+    expected = message if message.startswith("`") else f"`{name}` is .*{message}"
+    with pytest.raises(ValueError, match=expected):
         build_config(PriorConfig, {section: {name: value}})
+
+
+def test_limits_themselves_are_in_range():
+    same = {"learning_rate": 1e-6, "final_learning_rate": 1e-6, "warmup_steps": 3, "max_steps": 3}
+    assert build_config(PriorConfig, {"loop": same | {"max_grad_norm": float("inf")}}).loop.warmup_steps == 3
 
 
 @pytest.mark.parametrize("probability", [-0.1, 1.1])
@@ -133,6 +153,26 @@ def test_a_saved_config_loads_alike(tmp_path, config_class, values):
     assert set(written["loop"]) == {field.name for field in dataclasses.fields(LoopConfig)}
 
 
+@pytest.mark.parametrize("number", ["5e-5", "5E-5", "+5e-05", ".5e-4", "0.5e-4", "5.e-5", "5.0e-5", "0.00005"])
+def test_numbers_with_exponents_are_numbers(tmp_path, number):
+    text = f"loop: {{learning_rate: {number}, final_learning_rate: 0, max_steps: 2e3}}\nscheduler: {{beta_start: {number}}}"
+    (tmp_path / "numbers.yaml").write_text(text)
+    config = load_config(PriorConfig, tmp_path / "numbers.yaml")
+    assert config.loop.learning_rate == config.scheduler["beta_start"] == 5e-5
+    assert config.loop.max_steps == 2000
+
+
+def test_text_that_looks_like_a_number_stays_text(tmp_path):
+    (tmp_path / "text.yaml").write_text("data: {group_pattern: '5e5'}")
+    config = load_config(PriorConfig, tmp_path / "text.yaml")
+    assert config.data.group_pattern == "5e5"
+    save_config(config, tmp_path / "whole.yaml")
+    assert load_config(PriorConfig, tmp_path / "whole.yaml") == config
+    (tmp_path / "text.yaml").write_text("loop: {learning_rate: '5e-5'}")
+    with pytest.raises(ValueError, match=r"`loop\.learning_rate` is '5e-5'; it must be float"):
+        load_config(PriorConfig, tmp_path / "text.yaml")
+
+
 def test_an_empty_file_means_the_defaults(tmp_path):
     (tmp_path / "empty.yaml").write_text("# nothing\n")
     assert load_config(EstimatorConfig, tmp_path / "empty.yaml") == EstimatorConfig()
@@ -146,10 +186,11 @@ def test_an_empty_file_means_the_defaults(tmp_path):
         ("loop: {max_steps: 3", r"odd\.yaml is not valid YAML"),
         ("loop:\n  max_stepss: 3\n", r"odd\.yaml: unknown setting `loop\.max_stepss`"),
         ("data: {image_size: 0}", r"odd\.yaml: `image_size` is 0"),
+        (b"loop: {seed: 1}  # gr\xfc\xdfe", r"odd\.yaml is not valid YAML"),
     ],
 )
 def test_errors_name_the_file(tmp_path, text, message):
-    (tmp_path / "odd.yaml").write_text(text)
+    (tmp_path / "odd.yaml").write_bytes(text if isinstance(text, bytes) else text.encode())
     with pytest.raises(ValueError, match=message):
         load_config(EstimatorConfig, tmp_path / "odd.yaml")
 

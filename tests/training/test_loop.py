@@ -1,5 +1,4 @@
 import json
-import math
 import os
 import shutil
 import signal
@@ -12,19 +11,12 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from difface_diffusers import SRCNNEstimator
-from difface_diffusers.training import EstimatorConfig, PriorConfig, build_config, load_config, loop
-from difface_diffusers.training.config import LoopConfig
+from difface_diffusers.training import EstimatorConfig, PriorConfig, build_config, checkpoints, load_config
 from difface_diffusers.training.data import FaceDataset
 from difface_diffusers.training.estimator import EstimatorTask
-from difface_diffusers.training.loop import (
-    TrainingResult,
-    averaged_weights,
-    learning_rate,
-    load_checkpoint,
-    save_checkpoint,
-    train,
-)
+from difface_diffusers.training.loop import TrainingResult, averaged_weights, train
 from difface_diffusers.training.prior import PriorTask
+from difface_diffusers.training.schedule import learning_rate
 
 from .tiny import ESTIMATOR, PRIOR, SRCNN, SWINIR, changed, write_faces
 
@@ -80,6 +72,10 @@ def signalled(task, step, number=signal.SIGINT):
     return task
 
 
+def folders(output):
+    return sorted(path.name for path in output.iterdir())
+
+
 def logged(output):
     return [json.loads(line) for line in (output / "log.jsonl").read_text().splitlines()]
 
@@ -99,20 +95,6 @@ def assert_same_checkpoints(first, second, step):
 
 
 # Learning rate
-
-
-def test_learning_rate_rises_and_falls():
-    config = LoopConfig(max_steps=110, warmup_steps=10, learning_rate=1e-3, final_learning_rate=1e-4)
-    assert learning_rate(0, config) == pytest.approx(1e-4)
-    assert learning_rate(4, config) == pytest.approx(5e-4)
-    assert learning_rate(9, config) == learning_rate(10, config) == pytest.approx(1e-3)
-    assert learning_rate(35, config) == pytest.approx(1e-4 + 9e-4 * (1 + math.sqrt(0.5)) / 2)
-    assert learning_rate(60, config) == pytest.approx(5.5e-4)
-    assert learning_rate(110, config) == pytest.approx(1e-4)
-
-
-def test_learning_rate_without_warmup_starts_in_full():
-    assert learning_rate(0, LoopConfig(warmup_steps=0, learning_rate=3.0)) == 3.0
 
 
 def test_every_step_has_its_learning_rate(folder, tmp_path, monkeypatch):
@@ -168,91 +150,6 @@ def test_the_average_of_the_weights_is_what_is_saved(folder, tmp_path):
 
 
 # Checkpoints
-
-
-@pytest.fixture
-def parts():
-    """A model, its average and its optimizer after one step."""
-    model = SRCNNEstimator(**SRCNN)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=0.01)
-    ema = EMAModel(model.parameters())
-    model(torch.rand(1, 3, 16, 16)).sum().backward()
-    optimizer.step()
-    ema.step(model.parameters())
-    return model, ema, optimizer
-
-
-def folders(output):
-    return sorted(path.name for path in output.iterdir())
-
-
-def test_a_checkpoint_brings_everything_back(tmp_path, parts):
-    model, ema, optimizer = parts
-    ema.shadow_params[0] += 1
-    save_checkpoint(tmp_path, 7, *parts, kept=1)
-    fresh = SRCNNEstimator(**SRCNN)
-    fresh_ema, fresh_optimizer = EMAModel(fresh.parameters()), torch.optim.AdamW(fresh.parameters(), lr=0.5)
-    assert load_checkpoint(tmp_path, fresh, fresh_ema, fresh_optimizer) == 7
-    assert all(map(torch.equal, fresh.parameters(), model.parameters()))
-    assert all(map(torch.equal, fresh_ema.shadow_params, ema.shadow_params))
-    assert fresh_ema.optimization_step == ema.optimization_step == 1
-    states = zip(optimizer.state.values(), fresh_optimizer.state.values(), strict=True)
-    assert all(old[name].equal(new[name]) for old, new in states for name in ("step", "exp_avg", "exp_avg_sq"))
-    assert fresh_optimizer.param_groups[0]["lr"] == 0.5
-
-
-def test_the_newest_checkpoints_are_kept(tmp_path, parts):
-    for step in (2, 9, 10, 100):
-        save_checkpoint(tmp_path, step, *parts, kept=2)
-    assert folders(tmp_path) == ["checkpoint-00000010", "checkpoint-00000100"]
-    assert load_checkpoint(tmp_path, *parts) == 100
-
-
-def test_without_checkpoint_the_start_is_0(tmp_path, parts):
-    assert load_checkpoint(tmp_path / "nowhere", *parts) == 0
-
-
-def test_a_checkpoint_appears_in_one_move(tmp_path, parts, monkeypatch):
-    save_checkpoint(tmp_path, 1, *parts, kept=1)
-    moved, move = [], os.replace
-
-    def watched(source, target):
-        moved.append(target.name)
-        assert folders(tmp_path) == [".checkpoint-00000002", "checkpoint-00000001"]
-        assert sorted(path.name for path in source.iterdir()) == sorted(
-            ["model.safetensors", "ema.safetensors", "optimizer.safetensors", "state.json"]
-        )
-        move(source, target)
-        assert folders(tmp_path) == ["checkpoint-00000001", "checkpoint-00000002"]
-
-    monkeypatch.setattr(loop.os, "replace", watched)
-    save_checkpoint(tmp_path, 2, *parts, kept=1)
-    assert moved == ["checkpoint-00000002"]
-    assert folders(tmp_path) == ["checkpoint-00000002"]
-
-
-def test_a_checkpoint_that_could_not_be_finished_does_not_count(tmp_path, parts, monkeypatch):
-    save_checkpoint(tmp_path, 1, *parts, kept=1)
-    write = loop.save_file
-
-    def full_disk(tensors, path):
-        if path.name == "optimizer.safetensors":
-            raise OSError("No space left on device")
-        write(tensors, path)
-
-    with monkeypatch.context() as patch, pytest.raises(OSError, match="No space left"):
-        patch.setattr(loop, "save_file", full_disk)
-        save_checkpoint(tmp_path, 2, *parts, kept=1)
-    assert load_checkpoint(tmp_path, *parts) == 1
-    save_checkpoint(tmp_path, 2, *parts, kept=1)
-    assert folders(tmp_path) == ["checkpoint-00000002"]
-
-
-def test_a_checkpoint_of_another_model_is_refused(tmp_path, parts):
-    save_checkpoint(tmp_path, 3, *parts, kept=1)
-    other = SRCNNEstimator(**SRCNN | {"num_channels": 12})
-    with pytest.raises(ValueError, match=r"`output` is .*, which holds checkpoint-00000003 of another model\.$"):
-        load_checkpoint(tmp_path, other, EMAModel(other.parameters()), torch.optim.AdamW(other.parameters(), lr=0.01))
 
 
 def test_an_output_of_another_training_is_refused(folder, tmp_path):
@@ -346,13 +243,13 @@ def test_a_signal_ends_the_step_and_writes_a_checkpoint(folder, tmp_path, number
 
 
 def test_a_second_signal_does_not_disturb_the_last_checkpoint(folder, tmp_path, monkeypatch):
-    write = loop.save_file
+    write = checkpoints.save_file
 
     def signalled_again(tensors, path):
         os.kill(os.getpid(), signal.SIGINT)
         write(tensors, path)
 
-    monkeypatch.setattr(loop, "save_file", signalled_again)
+    monkeypatch.setattr(checkpoints, "save_file", signalled_again)
     task, dataset, config = prepare(folder)
     try:
         result = train(signalled(task, 1), dataset, config, tmp_path)
@@ -413,6 +310,12 @@ def test_gradients_are_clipped(folder, tmp_path):
     assert torch.cat([gradient.flatten() for gradient in gradients]).norm().item() == pytest.approx(0.01, rel=1e-3)
 
 
+def test_without_a_limit_gradients_stay_as_they_are(folder, tmp_path):
+    train(*prepare(folder, max_steps=1, max_grad_norm=1e9), tmp_path / "high")
+    train(*prepare(folder, max_steps=1, max_grad_norm=None), tmp_path / "none")
+    assert_same_checkpoints(tmp_path / "high", tmp_path / "none", 1)
+
+
 def test_training_lowers_the_loss(folder, tmp_path):
     train(*prepare(folder, max_steps=40, batch_size=4, learning_rate=3e-3), tmp_path)
     losses = [entry["loss"] for entry in logged(tmp_path)]
@@ -440,7 +343,7 @@ def test_files_of_a_training(folder, tmp_path):
     output = tmp_path / "deep" / "run"
     train(task, dataset, config, output)
     assert folders(output) == [
-        "checkpoint-00000004", "checkpoint-00000006", "config.yaml", "estimator", "log.jsonl", "sheets"
+        "checkpoint-00000004", "checkpoint-00000006", "config.yaml", "estimator", "log.jsonl", "run.json", "sheets"
     ]  # fmt: skip
     assert folders(output / "sheets") == ["00000003.png", "00000006.png"]
     with Image.open(output / "sheets" / "00000003.png") as picture:

@@ -50,7 +50,8 @@ def download(hub, target):
 
 def test_the_last_averaged_weights_are_on_the_hub(tmp_path):
     with FakeHub(tmp_path / "hub") as hub:
-        assert run(hub, tmp_path, "--private", "--validation", str(tmp_path / "faces")) == 0
+        held_out = write_faces(tmp_path / "held_out", ["v.png"], seed=50)
+        assert run(hub, tmp_path, "--private", "--validation", str(held_out)) == 0
     assert hub.repositories[REPO].private
     published = download(hub, tmp_path / "published")
     names = [

@@ -131,7 +131,7 @@ def test_a_student_of_the_teachers_weights_begins_as_its_single_call(teacher):
 def test_settings_that_cannot_work_are_refused(teacher, tmp_path):
     with pytest.raises(ValueError, match=r"`data\.image_size` is 32; it must be the size of `teacher`, \(16, 16\)"):
         task(teacher, data={"image_size": 32})
-    with pytest.raises(ValueError, match=r"`teacher` is '.*nowhere'"):
+    with pytest.raises(ValueError, match=r"`teacher` is '.*nowhere': there is no such folder"):
         task(tmp_path / "nowhere")
     with pytest.raises(ValueError, match="`teacher` is missing; it has no default"):
         build_config(StudentConfig, {"model": UNET})

@@ -183,5 +183,5 @@ def test_held_out_faces_are_unchanged_and_degraded_whatever_the_seed(tmp_path, f
 
 
 def test_missing_faces_are_refused(tmp_path, faces):
-    with pytest.raises(ValueError, match=r"`monitoring\.validation`: .*nowhere: nothing is there"):
+    with pytest.raises(ValueError, match=r"`monitoring\.validation`: .*nowhere: there is no such file"):
         faces.held_out(tmp_path / "nowhere")

@@ -19,7 +19,7 @@ UNET = {
 SWINIR = {"embed_dim": 8, "depths": [2], "num_heads": [2], "scale": 2, "window_size": 4, "num_feat": 8}
 SRCNN = {"down_scale_factor": 2, "num_channels": 8, "depth": 2}
 DATA = {"image_size": 16}
-LOOP = {"max_steps": 6, "batch_size": 2, "warmup_steps": 2, "learning_rate": 1e-3, "log_every": 1}
+LOOP = {"max_steps": 6, "batch_size": 2, "warmup_steps": 1, "learning_rate": 1e-3, "log_every": 1}
 PRIOR = {"model": UNET, "data": DATA, "loop": LOOP}
 ESTIMATOR = {"architecture": "srcnn", "model": SRCNN, "data": DATA, "loop": LOOP}
 
@@ -49,10 +49,12 @@ def face(seed, height=32, width=32):
     return pixels.clip(0, 255).astype(np.uint8)
 
 
-def write_faces(folder, names=("a_0.png", "a_1.png", "a_2.png", "b_0.png", "b_1.jpg", "c_0.png", "sub/d_0.png")):
-    """Write one face per name; return the folder."""
-    for seed, name in enumerate(names):
+def write_faces(
+    folder, names=("a_0.png", "a_1.png", "a_2.png", "b_0.png", "b_1.jpg", "c_0.png", "sub/d_0.png"), seed=0
+):
+    """Write one face per name, of the seeds from `seed` on; return the folder."""
+    for number, name in enumerate(names, start=seed):
         path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(face(seed)).save(path)
+        Image.fromarray(face(number)).save(path)
     return folder
