@@ -133,11 +133,11 @@ def _deform(image: np.ndarray, augmentation: Augmentation) -> np.ndarray:
         ((width - 1) / 2, (height - 1) / 2), augmentation.angle, 1 + augmentation.zoom
     )
     similarity[:, 2] += augmentation.right * width, augmentation.down * width
-    back = cv2.invertAffineTransform(similarity)
-    grid = np.stack(np.meshgrid(np.arange(width), np.arange(height)), axis=-1).astype(np.float32)
-    warp = cv2.resize(augmentation.knots * np.float32(width), (width, height), interpolation=cv2.INTER_CUBIC)
-    source = grid @ back[:, :2].T + back[:, 2] + warp
-    x, y = np.moveaxis(source.astype(np.float32), -1, 0)
+    back = cv2.invertAffineTransform(similarity).astype(np.float32)
+    columns, rows = np.arange(width, dtype=np.float32)[:, None], np.arange(height, dtype=np.float32)[:, None, None]
+    source = cv2.resize(augmentation.knots * np.float32(width), (width, height), interpolation=cv2.INTER_CUBIC)
+    source += columns * back[:, 0] + (rows * back[:, 1] + back[:, 2])
+    x, y = cv2.split(source)
     return cv2.remap(image, x, y, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REFLECT_101)
 
 
