@@ -68,8 +68,50 @@ def mix(first: np.ndarray, second: np.ndarray, rng: np.random.Generator) -> np.n
     return (first + share * (second - first)).clip(0, 1)
 
 
+@dataclass(frozen=True)
+class Augmentation:
+    """What happens to one face.
+
+    Attributes:
+        angle: by which it is turned, degrees.
+        zoom: relative change of its size.
+        right: displacement along x, in widths of the image.
+        down: displacement along y, in widths of the image.
+        knots: displacements `[WARP_GRID,WARP_GRID,2]`, (x, y) in widths of the image, which the places between follow.
+        exponents: of the three channels' values from 0 to 1.
+    """
+
+    angle: float
+    zoom: float
+    right: float
+    down: float
+    knots: np.ndarray
+    exponents: np.ndarray
+
+
+def draw_augmentation(ranges: AugmentationRanges, rng: np.random.Generator) -> Augmentation:
+    """Draw what happens to a face."""
+    placement = rng.uniform(-1, 1, 4) * (ranges.rotation, ranges.zoom, ranges.shift, ranges.shift)
+    knots = rng.standard_normal((WARP_GRID, WARP_GRID, 2), dtype=np.float32) * np.float32(ranges.warp)
+    exponents = np.exp(rng.uniform(-1, 1) * ranges.tone + rng.uniform(-1, 1, 3) * ranges.tint)
+    return Augmentation(*placement, knots, exponents)
+
+
+def apply_augmentation(image: np.ndarray, augmentation: Augmentation) -> np.ndarray:
+    """Change one face; what comes in from outside is the mirrored border.
+
+    Args:
+        image: `[H,W,3]`, RGB, uint8.
+        augmentation: what happens to it.
+
+    Returns:
+        The changed face, same shape and type.
+    """
+    return _recolour(_deform(image, augmentation), augmentation.exponents)
+
+
 def augment(image: np.ndarray, ranges: AugmentationRanges, rng: np.random.Generator) -> np.ndarray:
-    """Change one face at random.
+    """Change one face at random, as `apply_augmentation` does.
 
     Args:
         image: `[H,W,3]`, RGB, uint8.
@@ -77,28 +119,29 @@ def augment(image: np.ndarray, ranges: AugmentationRanges, rng: np.random.Genera
         rng: draws everything.
 
     Returns:
-        The changed face, same shape and type; what comes in from outside is the mirrored border.
+        The changed face, same shape and type.
     """
-    return _recolour(_deform(image, ranges, rng), ranges, rng)
+    return apply_augmentation(image, draw_augmentation(ranges, rng))
 
 
-def _deform(image: np.ndarray, ranges: AugmentationRanges, rng: np.random.Generator) -> np.ndarray:
+def _deform(image: np.ndarray, augmentation: Augmentation) -> np.ndarray:
     height, width = image.shape[:2]
-    angle, zoom, right, down = rng.uniform(-1, 1, 4) * (ranges.rotation, ranges.zoom, ranges.shift, ranges.shift)
-    knots = rng.standard_normal((WARP_GRID, WARP_GRID, 2), dtype=np.float32) * np.float32(ranges.warp * width)
-    if not (angle or zoom or right or down or knots.any()):
+    placement = augmentation.angle, augmentation.zoom, augmentation.right, augmentation.down
+    if not (any(placement) or augmentation.knots.any()):
         return image
-    similarity = cv2.getRotationMatrix2D(((width - 1) / 2, (height - 1) / 2), angle, 1 + zoom)
-    similarity[:, 2] += right * width, down * width
-    back = cv2.invertAffineTransform(similarity)
-    grid = np.stack(np.meshgrid(np.arange(width), np.arange(height)), axis=-1).astype(np.float32)
-    source = grid @ back[:, :2].T + back[:, 2] + cv2.resize(knots, (width, height), interpolation=cv2.INTER_CUBIC)
-    x, y = np.moveaxis(source.astype(np.float32), -1, 0)
+    similarity = cv2.getRotationMatrix2D(
+        ((width - 1) / 2, (height - 1) / 2), augmentation.angle, 1 + augmentation.zoom
+    )
+    similarity[:, 2] += augmentation.right * width, augmentation.down * width
+    back = cv2.invertAffineTransform(similarity).astype(np.float32)
+    columns, rows = np.arange(width, dtype=np.float32)[:, None], np.arange(height, dtype=np.float32)[:, None, None]
+    source = cv2.resize(augmentation.knots * np.float32(width), (width, height), interpolation=cv2.INTER_CUBIC)
+    source += columns * back[:, 0] + (rows * back[:, 1] + back[:, 2])
+    x, y = cv2.split(source)
     return cv2.remap(image, x, y, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REFLECT_101)
 
 
-def _recolour(image: np.ndarray, ranges: AugmentationRanges, rng: np.random.Generator) -> np.ndarray:
-    exponents = np.exp(rng.uniform(-1, 1) * ranges.tone + rng.uniform(-1, 1, 3) * ranges.tint)
+def _recolour(image: np.ndarray, exponents: np.ndarray) -> np.ndarray:
     levels = np.arange(256)[:, None] / 255
     table = np.rint(255 * levels**exponents).astype(np.uint8)
     return cv2.LUT(image, table[None])

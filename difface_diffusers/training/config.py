@@ -138,6 +138,9 @@ class PriorConfig:
         focus_timestep: timesteps below it are drawn with `focus_probability`, the others share the rest; validation looks
             at those below it alone.
         focus_probability: see `focus_timestep`; `None` draws all timesteps alike.
+        min_snr_gamma: cap on the weight that the clean image has in the error of epsilon, as signal-to-noise ratio, say 5;
+            timesteps with a higher ratio count less, see `losses.min_snr_weights`. `None` counts all alike. Validation
+            always does, so that its figures can be compared.
     """
 
     model: dict[str, Any] = field(default_factory=dict)
@@ -145,6 +148,7 @@ class PriorConfig:
     initial_weights: str | None = None
     focus_timestep: int = 450
     focus_probability: float | None = None
+    min_snr_gamma: float | None = None
     data: DataConfig = field(default_factory=DataConfig)
     loop: LoopConfig = field(default_factory=LoopConfig)
     monitoring: MonitoringConfig = field(default_factory=MonitoringConfig)
@@ -152,6 +156,8 @@ class PriorConfig:
     def __post_init__(self) -> None:
         if self.focus_probability is not None and not 0 <= self.focus_probability <= 1:
             raise ValueError(f"`focus_probability` is {self.focus_probability}; it must be within 0 .. 1 or null.")
+        if self.min_snr_gamma is not None and not 0 < self.min_snr_gamma < math.inf:
+            raise ValueError(f"`min_snr_gamma` is {self.min_snr_gamma}; it must be above 0 and finite, or null.")
 
 
 @dataclass(frozen=True)

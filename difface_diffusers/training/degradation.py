@@ -80,6 +80,15 @@ def gaussian_kernel(radius: int, sigma_x: float, sigma_y: float, angle: float) -
     return (kernel / kernel.sum()).astype(np.float32)
 
 
+def blur(image: np.ndarray, radius: int, sigma_x: float, sigma_y: float, angle: float) -> np.ndarray:
+    """Blur an image by a `gaussian_kernel`, along rows and columns in turn where it is round; the border is mirrored."""
+    if sigma_x != sigma_y:
+        return cv2.filter2D(image, -1, gaussian_kernel(radius, sigma_x, sigma_y, angle))
+    bell = np.exp(-0.5 * (np.arange(-radius, radius + 1) / sigma_x) ** 2)
+    bell = (bell / bell.sum()).astype(np.float32)
+    return cv2.sepFilter2D(image, -1, bell, bell)
+
+
 def halftone(image: np.ndarray, pitch: float, angle: float) -> np.ndarray:
     """Print a face in square dots of three inks, each on a screen of its own.
 
@@ -187,8 +196,7 @@ def apply_degradation(image: np.ndarray, degradation: Degradation, noise: np.nda
     if degradation.halftone_pitch:
         image = halftone(image, degradation.halftone_pitch, degradation.halftone_angle)
     radius = max(3, round(KERNEL_RADIUS * min(height, width) / REFERENCE_SIZE))
-    kernel = gaussian_kernel(radius, degradation.sigma_x, degradation.sigma_y, degradation.angle)
-    degraded = cv2.filter2D(image, -1, kernel)
+    degraded = blur(image, radius, degradation.sigma_x, degradation.sigma_y, degradation.angle)
     degraded = cv2.resize(degraded, noise.shape[1::-1], interpolation=cv2.INTER_LINEAR)
     degraded = (degraded + noise * np.float32(degradation.noise_sigma / 255)).clip(0, 1)
     degraded = jpeg(degraded, degradation.jpeg_quality)

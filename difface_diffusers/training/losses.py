@@ -34,6 +34,8 @@ def prior_loss(
     noisy: torch.Tensor,
     timesteps: torch.Tensor,
     scheduler: DDPMScheduler,
+    *,
+    min_snr_gamma: float | None = None,
 ) -> torch.Tensor:
     """Mean squared error of epsilon, plus the variational bound when the model also answers the variance.
 
@@ -44,16 +46,32 @@ def prior_loss(
         noisy: x_t.
         timesteps: int64 `[B]`.
         scheduler: holds the betas.
+        min_snr_gamma: weighs the squared error of each image, see `min_snr_weights`; `None` weighs all alike. The bound has its
+            own weights.
 
     Returns:
         Scalar. The bound reaches the variance half alone: epsilon enters it detached.
     """
     model_output = model_output.float()
     epsilon = model_output[:, :3]
-    loss = torch.nn.functional.mse_loss(epsilon, noise)
+    if min_snr_gamma is None:
+        loss = torch.nn.functional.mse_loss(epsilon, noise)
+    else:
+        squared = (epsilon - noise).square().mean(dim=(1, 2, 3))
+        loss = (min_snr_weights(timesteps, scheduler, min_snr_gamma) * squared).mean()
     if model_output.shape[1] == 6:
         loss = loss + variational_bound(epsilon.detach(), model_output[:, 3:], clean, noisy, timesteps, scheduler)
     return loss
+
+
+def min_snr_weights(timesteps: torch.Tensor, scheduler: DDPMScheduler, gamma: float) -> torch.Tensor:
+    """Return min(SNR, gamma) / SNR of each timestep, `[B]` (Hang et al. 2023, arXiv 2303.09556, for epsilon).
+
+    Where there is little noise, the error of epsilon weighs less, so that these timesteps do not outdo all others. Where there
+    is nothing but noise the weight is 1.
+    """
+    product = scheduler.alphas_cumprod.to(timesteps.device)[timesteps]
+    return (gamma * (1 - product) / product).clamp(max=1)
 
 
 def variational_bound(

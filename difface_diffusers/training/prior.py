@@ -59,7 +59,8 @@ class PriorTask:
             self.config.focus_probability,
         ).to(clean.device)
         noisy = self.scheduler.add_noise(clean, noise, timesteps)  # ty: ignore[invalid-argument-type]  IntTensor
-        return prior_loss(model(noisy, timesteps).sample, clean, noise, noisy, timesteps, self.scheduler)
+        tensors = (model(noisy, timesteps).sample, clean, noise, noisy, timesteps)
+        return prior_loss(*tensors, self.scheduler, min_snr_gamma=self.config.min_snr_gamma)
 
     def validate(
         self, model: ModelMixin, batch: dict[str, torch.Tensor], generators: list[torch.Generator]

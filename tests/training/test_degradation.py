@@ -9,6 +9,7 @@ from difface_diffusers.training import degradation
 from difface_diffusers.training.degradation import (
     DegradationRanges,
     apply_degradation,
+    blur,
     degrade,
     draw_degradation,
     gaussian_kernel,
@@ -86,6 +87,12 @@ def test_turned_kernel_is_the_density_of_the_turned_covariance(angle):
 @pytest.mark.parametrize("angle", [0.3, -2.0])
 def test_equal_sigmas_make_the_angle_idle(angle):
     np.testing.assert_allclose(gaussian_kernel(4, 1.3, 1.3, angle), gaussian_kernel(4, 1.3, 1.3, 0.0), atol=1e-8)
+
+
+@pytest.mark.parametrize(("sigma_y", "angle"), [(1.3, 0.0), (1.3, 0.5), (0.4, 0.5)])
+def test_blur_is_a_filter_of_the_kernel(sigma_y, angle):
+    expected = cv2.filter2D(clean(30, 22), -1, gaussian_kernel(5, 1.3, sigma_y, angle))
+    np.testing.assert_allclose(blur(clean(30, 22), 5, 1.3, sigma_y, angle), expected, atol=1e-6)
 
 
 # JPEG and gray
@@ -282,12 +289,12 @@ def sizes_and_kernels(monkeypatch, size, draws=300):
         sizes.append(target[0])
         return resize(image, target, **kwargs)
 
-    def spied_kernel(*arguments):
+    def spied_blur(image, *arguments):
         kernels.append(arguments)
-        return np.ones((1, 1), dtype=np.float32)
+        return image
 
     monkeypatch.setattr(degradation.cv2, "resize", spied_resize)
-    monkeypatch.setattr(degradation, "gaussian_kernel", spied_kernel)
+    monkeypatch.setattr(degradation, "blur", spied_blur)
     generator = rng()
     for _ in range(draws):
         degrade(np.zeros((size, size, 3), dtype=np.float32), DegradationRanges(), generator)

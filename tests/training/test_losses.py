@@ -7,6 +7,7 @@ from torch.distributions import Normal, kl_divergence
 
 from difface_diffusers.training.losses import (
     discretized_gaussian_log_likelihood,
+    min_snr_weights,
     prior_loss,
     sample_timesteps,
     variational_bound,
@@ -161,6 +162,60 @@ def test_half_precision_outputs_have_a_full_precision_loss():
     assert loss.item() == pytest.approx(
         prior_loss(output.float(), clean, noise, noisy, timesteps, SCHEDULER).item(), rel=1e-6
     )
+
+
+# Its weights
+
+
+@pytest.mark.parametrize("gamma", [1.0, 5.0])
+def test_weights_are_the_capped_ratio_over_the_ratio(gamma):
+    _, products = schedule()
+    ratio = products / (1 - products)
+    expected = torch.minimum(ratio, torch.tensor(gamma)) / ratio
+    weights = min_snr_weights(torch.arange(1000), SCHEDULER, gamma)
+    torch.testing.assert_close(weights.double(), expected, rtol=2e-3, atol=0)
+    assert weights[0] < 2e-3 and (weights[600:] == 1).all()  # at t = 0 the ratio is 9999
+    assert (weights.diff() >= 0).all()
+
+
+def test_pure_noise_has_the_weight_1():
+    scheduler = DDPMScheduler(rescale_betas_zero_snr=True)
+    weights = min_snr_weights(torch.tensor([10, 998, 999]), scheduler, 5.0)
+    assert weights[0] < 0.1 and weights[1:].tolist() == [1, 1]
+
+
+def test_the_squared_error_of_each_image_is_weighed():
+    clean, noise, noisy, timesteps = tensors(0, 100, 700)
+    output = noise + torch.tensor([1.0, 2.0, 3.0])[:, None, None, None]
+    weights = min_snr_weights(timesteps, SCHEDULER, 5.0)
+    loss = prior_loss(output, clean, noise, noisy, timesteps, SCHEDULER, min_snr_gamma=5.0)
+    expected = (weights * torch.tensor([1.0, 4.0, 9.0])).mean()
+    assert loss.item() == pytest.approx(expected.item(), rel=1e-5)
+    assert len(set(weights.tolist())) == 3
+
+
+def test_the_bound_is_not_weighed():
+    clean, noise, noisy, timesteps = tensors(0, 100)
+    epsilon = (0.5 * noise).requires_grad_()
+    place = torch.full_like(noise, 0.2).requires_grad_()
+    output = torch.cat([epsilon, place], dim=1)
+    losses = [
+        prior_loss(output, clean, noise, noisy, timesteps, SCHEDULER, min_snr_gamma=gamma) for gamma in (None, 0.5)
+    ]
+    bound = variational_bound(epsilon.detach(), place, clean, noisy, timesteps, SCHEDULER)
+    squared = (epsilon - noise).square().mean(dim=(1, 2, 3))
+    assert losses[1].item() == pytest.approx(
+        ((min_snr_weights(timesteps, SCHEDULER, 0.5) * squared).mean() + bound).item(), rel=1e-5
+    )
+    variances = [torch.autograd.grad(loss, place, retain_graph=True)[0] for loss in losses]
+    torch.testing.assert_close(*variances)
+    assert not torch.allclose(*(torch.autograd.grad(loss, epsilon, retain_graph=True)[0] for loss in losses))
+
+
+def test_a_cap_that_no_timestep_reaches_changes_nothing():
+    clean, noise, noisy, timesteps = tensors(0, 300)
+    arguments = (0.3 * noise, clean, noise, noisy, timesteps, SCHEDULER)
+    assert prior_loss(*arguments, min_snr_gamma=1e6).item() == pytest.approx(prior_loss(*arguments).item(), rel=1e-6)
 
 
 # Timesteps

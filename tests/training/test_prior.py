@@ -3,9 +3,11 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from diffusers.training_utils import EMAModel
 
 from difface_diffusers import DifFaceUNet2DModel
 from difface_diffusers.training import PriorConfig, build_config, train_prior
+from difface_diffusers.training.loop import averaged_weights
 from difface_diffusers.training.prior import PriorTask
 
 from .tiny import PRIOR, UNET, changed, write_faces
@@ -72,6 +74,71 @@ def test_timesteps_are_focused(probability, lowest, highest):
     model, asked = answering(torch.zeros_like(faces))
     prior.loss(model, {"clean": faces})
     assert (asked[0][1].min(), asked[0][1].max()) == (lowest, highest)
+
+
+@pytest.mark.parametrize(("gamma", "weight"), [(None, 1.0), (5.0, 5 * 0.0001 / 0.9999)])
+def test_the_error_is_weighed_if_asked_for_but_not_the_validation(gamma, weight):
+    prior = task(min_snr_gamma=gamma, focus_timestep=1, focus_probability=1.0)  # t = 0 alone
+    model, asked = answering(torch.zeros(2, 3, 16, 16))
+    torch.manual_seed(5)
+    noise = torch.randn(2, 3, 16, 16)
+    torch.manual_seed(5)
+    loss = prior.loss(model, {"clean": CLEAN})
+    assert asked[0][1].tolist() == [0, 0]
+    assert loss.item() == pytest.approx(weight * noise.square().mean().item(), rel=1e-3)
+
+    generators = [torch.Generator().manual_seed(face) for face in range(2)]
+    figures = task(min_snr_gamma=gamma).validate(model, {"clean": CLEAN}, generators)
+    assert figures["loss"].mean() > 0.8  # an epsilon of deviation 1 was answered by zeros
+
+
+@pytest.mark.parametrize("gamma", [0, -1.0, float("inf"), float("nan")])
+def test_refuses_a_weight_that_cannot_be(gamma):
+    with pytest.raises(ValueError, match=r"`min_snr_gamma` is .*; it must be above 0 and finite, or null"):
+        task(min_snr_gamma=gamma)
+
+
+# Dropout
+
+
+@pytest.mark.parametrize("layers_per_block", [1, [2, 1]])
+def test_dropout_is_in_every_residual_block(layers_per_block):
+    model = task(model={"dropout": 0.3, "layers_per_block": layers_per_block}).model
+    rates = [module.p for name, module in model.named_modules() if name.endswith(".dropout")]
+    blocks = [name for name, module in model.named_modules() if type(module).__name__ == "ResnetBlock2D"]
+    assert len(rates) == len(blocks) > 6 and set(rates) == {0.3}
+
+
+def test_dropout_is_on_while_training_and_off_in_validation_and_sheets():
+    prior = task(model={"dropout": 0.5})
+    ema = EMAModel(prior.model.parameters(), foreach=True)
+    torch.nn.init.normal_(prior.model.conv_out.weight)
+    noisy, timesteps = torch.randn(2, 3, 16, 16), torch.tensor([3, 500])
+
+    def differs(call):
+        answers = []
+        for seed in (1, 2):
+            torch.manual_seed(seed)
+            answers.append(call())
+        return not answers[0].equal(answers[1])
+
+    def validate():
+        generators = [torch.Generator().manual_seed(face) for face in range(2)]
+        return prior.validate(prior.model, {"clean": CLEAN}, generators)["loss"]
+
+    def sheet():
+        return torch.from_numpy(np.array(prior.sheet(prior.model, {"clean": CLEAN})))
+
+    prior.model.train()
+    ema.step(prior.model.parameters())
+    with torch.no_grad():
+        assert differs(lambda: prior.model(noisy, timesteps).sample)
+    with averaged_weights(prior.model, ema):
+        assert not differs(lambda: prior.model(noisy, timesteps).sample)
+        assert not differs(validate)
+        assert not differs(sheet)
+    with torch.no_grad():
+        assert differs(lambda: prior.model(noisy, timesteps).sample)  # on again
 
 
 # The sheet
