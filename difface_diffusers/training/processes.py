@@ -9,6 +9,8 @@ from collections.abc import Generator
 import torch
 from accelerate import Accelerator
 
+from ..processor import is_native, processor_name
+
 
 def join_processes(mixed_precision: str) -> Accelerator:
     """Join the processes of a launcher, those on a CPU too, which accelerate leaves apart unless it is told."""
@@ -18,6 +20,12 @@ def join_processes(mixed_precision: str) -> Accelerator:
         warnings.warn(
             "`accelerate launch` was asked for several processes but started one: on a CPU it starts several only with"
             " `--multi_gpu`, which stands for several processes of any kind.",
+            stacklevel=3,
+        )
+    if mixed_precision == "bf16" and accelerator.device.type == "cpu" and not is_native(torch.bfloat16):
+        warnings.warn(
+            f"`mixed_precision` is bf16, but this processor ({processor_name()}) has no instructions for it; float32 is faster"
+            ' there, often many times: take "no".',
             stacklevel=3,
         )
     return accelerator

@@ -1,0 +1,23 @@
+import warnings
+
+import pytest
+import torch
+from accelerate.state import AcceleratorState
+
+from difface_diffusers.training import processes
+from difface_diffusers.training.processes import join_processes
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="the processor of a GPU's host does not matter")
+@pytest.mark.parametrize(
+    ("precision", "native", "warns"), [("bf16", False, True), ("bf16", True, False), ("no", False, False)]
+)
+def test_a_precision_that_the_processor_emulates_is_warned_of(monkeypatch, precision, native, warns):
+    monkeypatch.setattr(processes, "is_native", lambda dtype: native or dtype is not torch.bfloat16)
+    AcceleratorState._reset_state(reset_partial_state=True)  # it looks at the settings once in a process
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        join_processes(precision)
+    AcceleratorState._reset_state(reset_partial_state=True)
+    messages = [str(warning.message) for warning in caught]
+    assert any("`mixed_precision` is bf16, but this processor (" in message for message in messages) is warns
