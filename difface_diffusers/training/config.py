@@ -134,7 +134,8 @@ class PriorConfig:
             initial weights stand for those of the saved UNet; so do none of the estimator's and the student's.
         scheduler: arguments of `DDPMScheduler`, which noises the images.
         initial_weights: folder or Hub id of a saved UNet or pipeline to start from, of the same architecture but any
-            `sample_size`, and as wide on each level or narrower; a narrower one is widened first.
+            `sample_size`, and as wide on each level or narrower; a narrower one is widened first. For a network on patches
+            it may be one on single pixels, of a `sample_size` that is smaller by the patches' side.
         focus_timestep: timesteps below it are drawn with `focus_probability`, the others share the rest; validation looks
             at those below it alone.
         focus_probability: see `focus_timestep`; `None` draws all timesteps alike.

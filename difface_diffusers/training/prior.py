@@ -14,6 +14,7 @@ from .config import PriorConfig
 from .data import FaceDataset
 from .loop import TrainingResult, train
 from .losses import prior_loss, sample_timesteps
+from .patching import fold
 from .task import build_model
 from .widening import widen
 
@@ -30,12 +31,18 @@ class PriorTask:
 
     def __init__(self, config: PriorConfig) -> None:
         self.config = config
-        self.model = build_model(DifFaceUNet2DModel, config.model, config.initial_weights, self.name, widen)
         try:
             self.scheduler = DDPMScheduler(**config.scheduler)
         except (TypeError, NotImplementedError) as error:
             raise ValueError(f"`scheduler`: {error}") from error
+        self.model = build_model(DifFaceUNet2DModel, config.model, config.initial_weights, self.name, self._transfer)
         self._check()
+
+    def _transfer(self, initial: DifFaceUNet2DModel, model: DifFaceUNet2DModel) -> None:
+        if initial.config.patch_size == model.config.patch_size:
+            widen(initial, model)
+        else:
+            fold(initial, model, self.scheduler.alphas_cumprod, max(1, self.config.focus_timestep))
 
     def _check(self) -> None:
         channels = self.model.config.out_channels

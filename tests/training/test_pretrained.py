@@ -38,7 +38,7 @@ def build(hub, home, calls, offline=False):
     answer = home.with_suffix(".pt")
     subprocess.run(
         [sys.executable, "-c", LOAD, json.dumps(calls), str(answer)],
-        env=hub.environment(home, offline=offline),
+        env=hub.environment(home) | {"HF_HUB_OFFLINE": str(int(offline))},
         check=True,
     )
     return torch.load(answer)

@@ -3,6 +3,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from diffusers import UNet2DModel
 from diffusers.training_utils import EMAModel
 
 from difface_diffusers import DifFaceUNet2DModel
@@ -185,10 +186,40 @@ def test_narrower_initial_weights_are_widened(tmp_path):
     torch.testing.assert_close(answer, expected, rtol=0, atol=1e-4)
 
 
+@pytest.mark.parametrize("cls", [UNet2DModel, DifFaceUNet2DModel])
+def test_initial_weights_on_pixels_begin_a_prior_on_patches(tmp_path, cls):
+    torch.manual_seed(9)
+    small = cls(**UNET | {"sample_size": 8}).eval()
+    small.save_pretrained(tmp_path)
+    prior = task(initial_weights=str(tmp_path), model={"patch_size": 2}, focus_timestep=1)
+    noisy = torch.randn(1, 3, 16, 16)
+    with torch.no_grad():
+        expected = small(torch.nn.functional.avg_pool2d(noisy, 2), 0).sample / 2
+        answer = prior.model.eval()(noisy, 0).sample
+    spread = expected.repeat_interleave(2, 2).repeat_interleave(2, 3)
+    assert (answer - spread).square().mean() < 0.05 * spread.var()  # the timesteps are nearly what they stood for
+
+
+def test_a_prior_on_patches_begins_another_one(tmp_path):
+    """As between priors on pixels; and with no model in the config it is of the same kind."""
+    torch.manual_seed(9)
+    initial = DifFaceUNet2DModel(**UNET | {"patch_size": 2})
+    initial.save_pretrained(tmp_path)
+    for model in ({"patch_size": 2}, None):
+        config = changed(PRIOR, initial_weights=str(tmp_path), model=model or {})
+        prior = PriorTask(build_config(PriorConfig, config if model else config | {"model": {}}))
+        assert prior.model.config.patch_size == 2
+        assert all(map(torch.equal, prior.model.parameters(), initial.parameters()))
+
+
 def test_initial_weights_that_do_not_fit_are_refused(tmp_path):
     DifFaceUNet2DModel(**UNET | {"layers_per_block": 2}).save_pretrained(tmp_path)
     with pytest.raises(ValueError, match=r"`initial_weights` is .*: `layers_per_block` is 1; it must be 2"):
         task(initial_weights=str(tmp_path))
+    with pytest.raises(
+        ValueError, match=r"`initial_weights` is .*: `sample_size` is 16; with `patch_size` 2 it must be"
+    ):
+        task(initial_weights=str(tmp_path), model={"patch_size": 2})
 
 
 @pytest.mark.parametrize(

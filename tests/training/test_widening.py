@@ -1,5 +1,6 @@
 import pytest
 import torch
+from diffusers import UNet2DModel
 
 from difface_diffusers import DifFaceUNet2DModel
 from difface_diffusers.training import widening
@@ -71,6 +72,51 @@ def test_the_same_width_is_a_copy_at_another_size():
     narrow, wide = unet((8, 16, 24)), unet((8, 16, 24), sample_size=32)
     widen(narrow, wide)
     torch.testing.assert_close(answers(wide, 32), answers(narrow, 32), rtol=0, atol=1e-5)
+
+
+def test_a_network_of_diffusers_can_be_widened():
+    narrow = UNet2DModel.from_config(unet((8, 16, 24)).config).eval()
+    wide = unet((16, 32, 48))
+    widen(narrow, wide)
+    assert error(narrow, wide) < 1e-4
+
+
+def test_patches_stay():
+    narrow, wide = (unet(channels, patch_size=2) for channels in ((8, 16, 24), (16, 32, 48)))
+    widen(narrow, wide)
+    assert error(narrow, wide) < 1e-4
+    with pytest.raises(ValueError, match="`patch_size` is 2; it must be 1, as in the narrower network"):
+        widen(unet((8, 16, 24)), wide)
+
+
+@torch.no_grad()
+def test_spare_channels_have_no_effect():
+    """With whole groups of the last normalisation, those of the others keep to themselves as far as it goes."""
+    narrow, wide = unet((8, 16, 24)), unet((24, 32, 48))
+    born = {name: value.clone() for name, value in wide.state_dict().items()}
+    widen(narrow, wide, num_spare=6)
+    assert error(narrow, wide) < 0.5
+    resnet = f"{widening.last_resnet(wide)}.conv2"
+    for name in ("conv_in.weight", "conv_in.bias", "conv_norm_out.weight", f"{resnet}.weight", f"{resnet}.bias"):
+        value = wide.state_dict()[name]
+        assert value[-6:].equal(born[name][-6:]) and not value[:-6].equal(born[name][:-6])
+    expected = answers(wide)
+    wide.conv_norm_out.weight[-6:] *= 9
+    wide.state_dict()[f"{resnet}.weight"][-6:] *= 9
+    assert torch.equal(answers(wide), expected)
+
+
+@pytest.mark.parametrize(
+    ("wide", "spare", "parts"),
+    [
+        (64, 12, [(20, 40), (12, 12), (0, 12)]),
+        (64, 32, [(32, 32), (0, 0), (0, 32)]),
+        (96, 12, [(20, 60), (12, 24), (0, 12)]),
+    ],
+)
+def test_channels_beside_spare_ones_are_copied_as_often_as_there_is_room(wide, spare, parts):
+    assert widening._with_spare(32, wide, spare) == parts
+    assert len(widening._copies(parts)) == wide
 
 
 def test_copies_can_grow_apart():
