@@ -118,14 +118,12 @@ def _pass_details(unet: DifFaceUNet2DModel, num_spare: int) -> None:
     answers = (details * shares[:, None] / slope).T  # [pixels, num_spare]
 
     weights, spare = unet.state_dict(), slice(-num_spare, None)  # they are the network's own
-    resnet = last_resnet(unet)
+    resnet = last_resnet(unet)  # the last channels that it reads come straight from `conv_in`
     for layer in ("conv_in", f"{resnet}.conv2", f"{resnet}.conv_shortcut"):
         weights[f"{layer}.weight"][spare] = 0
         weights[f"{layer}.bias"][spare] = 0
     weights["conv_in.weight"][spare, :, 1, 1] = details
-    weights[f"{resnet}.conv_shortcut.weight"][spare, spare, 0, 0] = torch.eye(
-        num_spare
-    )  # the skip comes from `conv_in`
+    weights[f"{resnet}.conv_shortcut.weight"][spare, spare, 0, 0] = torch.eye(num_spare)
     weights["conv_norm_out.weight"][spare] = 1
     weights["conv_norm_out.bias"][spare] = LINEAR_FROM
     weights["conv_out.weight"][: len(answers), spare, 1, 1] = answers
