@@ -155,15 +155,13 @@ class Variant:
 
     def refusal(self, device: torch.device) -> str | None:
         """Say why it cannot be measured on a device; `None` if it can."""
-        if device.type != "cpu":
-            return (
-                f"on the CPU only, but --device is {device}" if self.engine or self.int8 or self.memory_kept else None
-            )
-        try:
-            if self.int8 and self.engine is None:
+        if device.type != "cpu" and (self.engine or self.int8 or self.memory_kept):
+            return f"on the CPU only, but --device is {device}"
+        if self.int8 and self.engine is None:
+            try:
                 largest_weight()
-        except ProcessorError as error:
-            return str(error)
+            except ProcessorError as error:
+                return str(error)
         return None
 
 

@@ -219,23 +219,17 @@ def largest_weight() -> int:
     Raises:
         ProcessorError: neither is, or it would be no faster than float32.
     """
-    largest = _find_largest_weight()
-    if largest is None:
-        raise ProcessorError(
-            f"8 bits would be counted wrong here, or no faster than float32: {why_bytes_are_wrong()}. Leave the networks in"
-            " float32, or let another engine run them (`difface export`, `difface restore --engine`)."
-        )
-    return largest
+    if counts_exactly(WEIGHTS_OF_8_BITS):
+        return WEIGHTS_OF_8_BITS
+    if torch.backends.cpu.get_cpu_capability() == VECTORS_FOR_7_BITS and counts_exactly(WEIGHTS_OF_7_BITS):
+        return WEIGHTS_OF_7_BITS
+    raise ProcessorError(
+        f"8 bits would be counted wrong here, or no faster than float32: {why_bytes_are_wrong()}. Leave the networks in"
+        " float32, or let another engine run them (`difface export`, `difface restore --engine`)."
+    )
 
 
 @functools.cache
-def _find_largest_weight() -> int | None:
-    if counts_exactly(WEIGHTS_OF_8_BITS):
-        return WEIGHTS_OF_8_BITS
-    wide = torch.backends.cpu.get_cpu_capability() == VECTORS_FOR_7_BITS
-    return WEIGHTS_OF_7_BITS if wide and counts_exactly(WEIGHTS_OF_7_BITS) else None
-
-
 def counts_exactly(largest: int) -> bool:
     """Try each kind of layer with all inputs and weights at their largest, for which the answers are known."""
     try:

@@ -47,6 +47,13 @@ def is_native(dtype: torch.dtype) -> bool:
     return dtype not in NATIVE or _has(*NATIVE[dtype])
 
 
+def why_slow(dtype: torch.dtype) -> str | None:
+    """Say why a precision is slow on this processor; `None` if it is not."""
+    if is_native(dtype):
+        return None
+    return f"this processor ({processor_name()}) has no instructions for {dtype}; float32 is faster, often many times"
+
+
 def keep_compiled_code_apart() -> None:
     """Let torch's compiler keep what it caches for other processors apart, unless its cache has a tag already.
 

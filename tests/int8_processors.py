@@ -1,9 +1,11 @@
-"""What the tests of 8 bits know of the processor that they run on."""
+"""What the tests of 8 bits share: what they know of the processor that they run on, and a pipeline."""
 
 import pytest
 import torch
 
+from difface_diffusers import DifFacePipeline, SwinIREstimator
 from difface_diffusers.int8_layers import counts_exactly
+from tests.conftest import ddim, tiny_unet
 
 
 EIGHT_BITS = counts_exactly(127)
@@ -15,3 +17,12 @@ needs_7_bits = pytest.mark.skipif(not SEVEN_BITS, reason="this processor has no 
 needs_int8 = pytest.mark.skipif(
     not (EIGHT_BITS or SEVEN_BITS), reason="8 bits are refused on this processor: no VNNI, no AMX, no AVX-512"
 )
+
+
+def wide_pipe():
+    """A pipeline of layers wide enough."""
+    unet = tiny_unet(block_out_channels=(16, 32))
+    estimator = SwinIREstimator(embed_dim=16, depths=(2,), num_heads=(2,), scale=2, window_size=4, num_feat=16).eval()
+    pipe = DifFacePipeline(unet, estimator, ddim(), default_num_inference_steps=4)
+    pipe.set_progress_bar_config(disable=True)
+    return pipe

@@ -4,7 +4,6 @@ from torch import nn
 
 from difface_diffusers import (
     DifFaceInpaintPipeline,
-    DifFacePipeline,
     DifFaceUNet2DModel,
     LaMaEstimator,
     SwinIREstimator,
@@ -16,8 +15,8 @@ from difface_diffusers.int8_layers import Inputs, Int8Conv2d
 from difface_diffusers.int8_swinir import Int8SwinBlock
 from difface_diffusers.models.swinir import SwinBlock
 from difface_diffusers.processor import ProcessorError
-from tests.conftest import ddim, tiny_unet
-from tests.int8_processors import needs_int8
+from tests.conftest import tiny_unet
+from tests.int8_processors import needs_int8, wide_pipe
 
 
 def generator():
@@ -26,12 +25,7 @@ def generator():
 
 @pytest.fixture
 def pipe():
-    """A pipeline of layers wide enough."""
-    unet = tiny_unet(block_out_channels=(16, 32))
-    estimator = SwinIREstimator(embed_dim=16, depths=(2,), num_heads=(2,), scale=2, window_size=4, num_feat=16).eval()
-    pipe = DifFacePipeline(unet, estimator, ddim(), default_num_inference_steps=4)
-    pipe.set_progress_bar_config(disable=True)
-    return pipe
+    return wide_pipe()
 
 
 @torch.no_grad()

@@ -102,9 +102,15 @@ def pretend(monkeypatch):
         monkeypatch.setattr(int8_layers, "counts_exactly", lambda largest: largest <= exact)
         monkeypatch.setattr(int8_layers.torch.backends.cpu, "get_cpu_capability", lambda: vectors)
 
-    int8_layers._find_largest_weight.cache_clear()
-    yield pretend
-    int8_layers._find_largest_weight.cache_clear()
+    return pretend
+
+
+@pytest.fixture
+def asked_anew():
+    """Let the processor be asked in this test, and again after it."""
+    counts_exactly.cache_clear()
+    yield
+    counts_exactly.cache_clear()
 
 
 @pytest.mark.parametrize(
@@ -131,6 +137,7 @@ def test_the_processor_is_asked_by_the_largest_sums():
     assert counts_exactly(exact) and (exact == 127 or not counts_exactly(127))
 
 
+@pytest.mark.usefixtures("asked_anew")
 def test_a_kernel_that_there_is_not_counts_nothing(monkeypatch):
     def refuse(*_):
         raise RuntimeError("could not create a primitive descriptor")
@@ -139,6 +146,7 @@ def test_a_kernel_that_there_is_not_counts_nothing(monkeypatch):
     assert not counts_exactly(63)
 
 
+@pytest.mark.usefixtures("asked_anew")
 @pytest.mark.parametrize("wrong", [Int8Conv2d, Int8Linear])
 def test_a_kernel_that_errs_by_a_thousandth_is_noticed(monkeypatch, wrong):
     right = wrong.forward

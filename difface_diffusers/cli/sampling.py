@@ -94,7 +94,7 @@ def load_pipeline(
     import torch
 
     from ..allocation import keep_freed_memory
-    from ..processor import is_native, processor_name
+    from ..processor import why_slow
 
     if args.model is None and (processes is None or processes.is_main_process):
         print("no --model given: using the bundled 128-pixel model")
@@ -108,12 +108,8 @@ def load_pipeline(
         raise UsageError(f"--device {args.device} cannot be used: {error}") from error
     if pipe.device.type == "cpu":
         keep_freed_memory()
-        if not is_native(dtype):
-            print(
-                f"--dtype {args.dtype}: this processor ({processor_name()}) has no instructions for it; float32 is faster,"
-                " often many times",
-                file=sys.stderr,
-            )
+        if (reason := why_slow(dtype)) is not None:
+            print(f"--dtype {args.dtype}: {reason}", file=sys.stderr)
     pipe.set_progress_bar_config(leave=False, desc="denoising", disable=processes is not None)
     try:
         pipe.check_inputs(num_images=1, sampling=pipe.with_defaults(**sampling_of(args)))

@@ -9,7 +9,7 @@ from collections.abc import Generator
 import torch
 from accelerate import Accelerator
 
-from ..processor import is_native, processor_name
+from ..processor import why_slow
 
 
 def join_processes(mixed_precision: str) -> Accelerator:
@@ -22,12 +22,9 @@ def join_processes(mixed_precision: str) -> Accelerator:
             " `--multi_gpu`, which stands for several processes of any kind.",
             stacklevel=3,
         )
-    if mixed_precision == "bf16" and accelerator.device.type == "cpu" and not is_native(torch.bfloat16):
-        warnings.warn(
-            f"`mixed_precision` is bf16, but this processor ({processor_name()}) has no instructions for it; float32 is faster"
-            ' there, often many times: take "no".',
-            stacklevel=3,
-        )
+    on_cpu_in_bf16 = mixed_precision == "bf16" and accelerator.device.type == "cpu"
+    if on_cpu_in_bf16 and (reason := why_slow(torch.bfloat16)) is not None:
+        warnings.warn(f'`mixed_precision` is bf16, but {reason}: take "no".', stacklevel=3)
     return accelerator
 
 

@@ -6,24 +6,15 @@ from diffusers import DDPMScheduler, UNet2DModel
 from difface_diffusers import DifFaceUNet2DModel
 from difface_diffusers.training import patching
 from difface_diffusers.training.patching import fold
+from tests.conftest import tiny_unet
 
 
 ALPHAS = DDPMScheduler().alphas_cumprod  # linear
-SETTINGS = {
-    "sample_size": 16,
-    "block_out_channels": (8, 16),
-    "layers_per_block": 1,
-    "down_block_types": ("DownBlock2D", "AttnDownBlock2D"),
-    "up_block_types": ("AttnUpBlock2D", "UpBlock2D"),
-    "attention_head_dim": 8,
-    "norm_num_groups": 4,
-    "resnet_time_scale_shift": "scale_shift",
-}
 
 
 def unet(cls=DifFaceUNet2DModel, **changes):
-    torch.manual_seed(0)
-    model = cls(**SETTINGS | changes).eval()
+    settings = {"sample_size": 16, "resnet_time_scale_shift": "scale_shift"}
+    model = tiny_unet(cls=cls, **settings | changes)
     for parameter in model.parameters():  # biases and norms begin as zeros and ones, which hide mistakes
         torch.nn.init.normal_(parameter, std=0.2)
     return model

@@ -4,7 +4,7 @@ import pytest
 import torch
 from accelerate.state import AcceleratorState
 
-from difface_diffusers.training import processes
+from difface_diffusers import processor
 from difface_diffusers.training.processes import join_processes
 
 
@@ -13,7 +13,7 @@ from difface_diffusers.training.processes import join_processes
     ("precision", "native", "warns"), [("bf16", False, True), ("bf16", True, False), ("no", False, False)]
 )
 def test_a_precision_that_the_processor_emulates_is_warned_of(monkeypatch, precision, native, warns):
-    monkeypatch.setattr(processes, "is_native", lambda dtype: native or dtype is not torch.bfloat16)
+    monkeypatch.setattr(processor, "is_native", lambda dtype: native or dtype is not torch.bfloat16)
     AcceleratorState._reset_state(reset_partial_state=True)  # it looks at the settings once in a process
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
