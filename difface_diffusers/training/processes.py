@@ -7,15 +7,21 @@ import warnings
 from collections.abc import Generator
 
 import torch
-from accelerate import Accelerator
+from accelerate import Accelerator, PartialState
 
 from ..processor import is_native, processor_name
+from .hardware import choose_precision
 
 
 def join_processes(mixed_precision: str) -> Accelerator:
-    """Join the processes of a launcher, those on a CPU too, which accelerate leaves apart unless it is told."""
+    """Join the processes of a launcher, those on a CPU too, which accelerate leaves apart unless it is told.
+
+    Args:
+        mixed_precision: of `LoopConfig`.
+    """
     several_on_cpu = "LOCAL_RANK" in os.environ and not torch.cuda.is_available()
-    accelerator = Accelerator(cpu=several_on_cpu, mixed_precision=mixed_precision)
+    device = torch.device(PartialState(cpu=several_on_cpu).device or "cpu")
+    accelerator = Accelerator(cpu=several_on_cpu, mixed_precision=choose_precision(mixed_precision, device))
     if accelerator.num_processes == 1 and {"ACCELERATE_USE_CPU", "MASTER_ADDR"} <= os.environ.keys():
         warnings.warn(
             "`accelerate launch` was asked for several processes but started one: on a CPU it starts several only with"
@@ -25,7 +31,7 @@ def join_processes(mixed_precision: str) -> Accelerator:
     if mixed_precision == "bf16" and accelerator.device.type == "cpu" and not is_native(torch.bfloat16):
         warnings.warn(
             f"`mixed_precision` is bf16, but this processor ({processor_name()}) has no instructions for it; float32 is faster"
-            ' there, often many times: take "no".',
+            ' there, often many times: take "auto".',
             stacklevel=3,
         )
     return accelerator
