@@ -42,7 +42,8 @@ def save_checkpoint(
     temporary.mkdir(parents=True)
     try:
         for file, tensors in files.items():
-            save_file(tensors, temporary / f"{file}.safetensors")
+            rows = {name: tensor.contiguous() for name, tensor in tensors.items()}  # they may be laid out otherwise
+            save_file(rows, temporary / f"{file}.safetensors")
         (temporary / "state.json").write_text(json.dumps({"step": step, "ema_step": ema.optimization_step}))
         os.replace(temporary, folder)
     except BaseException:
@@ -79,8 +80,11 @@ def load_checkpoint(output: Path, model: ModelMixin, ema: EMAModel, optimizer: t
     for (name, _), shadow in zip(model.named_parameters(), ema.shadow_params, strict=True):
         shadow.copy_(averaged[name])
     state: dict[int, dict[str, torch.Tensor]] = {}
+    parameters = list(model.parameters())
     for name, value in moments.items():
         index, key = name.split(".")
+        if value.shape == parameters[int(index)].shape:
+            value = torch.empty_like(parameters[int(index)], dtype=value.dtype).copy_(value)  # laid out alike
         state.setdefault(int(index), {})[key] = value
     optimizer.load_state_dict(optimizer.state_dict() | {"state": state})
     ema.optimization_step = progress["ema_step"]

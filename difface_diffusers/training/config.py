@@ -15,6 +15,7 @@ from .augmentation import AugmentationRanges
 from .degradation import DegradationRanges
 
 
+AUTO = "auto"
 EXPONENT = re.compile(r"[-+]?(\d[\d_]*\.?[\d_]*|\.\d[\d_]*)[eE][-+]?\d+$")
 
 
@@ -30,6 +31,9 @@ class DataConfig:
             say). `None`: every file stands alone.
         max_per_group: how many files of a group an epoch draws.
         skip_broken: leave out images that are broken or not square; otherwise they are an error.
+        on_device: keep all faces in the memory of the device that is trained on, and change and degrade them there, batch by
+            batch; otherwise they are read and degraded one by one on the CPU. "auto" does so on a GPU if they take at most a
+            third of its memory.
     """
 
     image_size: int = 128
@@ -38,9 +42,11 @@ class DataConfig:
     group_pattern: str | None = None
     max_per_group: int = 1
     skip_broken: bool = False
+    on_device: bool | str = AUTO
 
     def __post_init__(self) -> None:
         _check_lowest(self, 1, "image_size", "max_per_group")
+        _check_switch(self, "on_device")
         try:
             re.compile(self.group_pattern or "")
         except re.error as error:
@@ -62,7 +68,10 @@ class LoopConfig:
         max_grad_norm: gradients are clipped to this norm; `None` leaves them as they are.
         ema_decay: of the averaged weights, which are the ones that are saved; in step k it is k / (k + 9) at most, so
             that the initial weights are soon forgotten.
-        mixed_precision: "no" or "bf16".
+        mixed_precision: "no", "bf16", or "auto", which is "bf16" where the device has instructions for it; without them it is
+            many times slower than "no".
+        compile: let `torch.compile` make one program of the network, which takes minutes at the start. "auto" does so on a
+            GPU; sheets and validation do without.
         gradient_checkpointing: compute activations again in the backward pass: slower, in far less memory.
         seed: of the initial weights, the data order and all noise.
         num_workers: processes that load data; 0 loads in the training process.
@@ -82,7 +91,8 @@ class LoopConfig:
     weight_decay: float = 0.0
     max_grad_norm: float | None = 1.0
     ema_decay: float = 0.999
-    mixed_precision: str = "no"
+    mixed_precision: str = AUTO
+    compile: bool | str = AUTO
     gradient_checkpointing: bool = False
     seed: int = 0
     num_workers: int = 0
@@ -102,8 +112,9 @@ class LoopConfig:
         _check_highest(self, "warmup_steps", "max_steps")
         if self.max_grad_norm is not None and not self.max_grad_norm > 0:
             raise ValueError(f"`max_grad_norm` is {self.max_grad_norm}; it must be above 0, or null for no clipping.")
-        if self.mixed_precision not in ("no", "bf16"):
-            raise ValueError(f'`mixed_precision` is "{self.mixed_precision}"; it must be "no" or "bf16".')
+        if self.mixed_precision not in (AUTO, "no", "bf16"):
+            raise ValueError(f'`mixed_precision` is "{self.mixed_precision}"; it must be "auto", "no" or "bf16".')
+        _check_switch(self, "compile")
         if not 0 <= self.ema_decay < 1:
             raise ValueError(f"`ema_decay` is {self.ema_decay}; it must be within [0, 1).")
 
@@ -266,6 +277,12 @@ def _check_highest(config: Any, name: str, highest: str) -> None:
     value, limit = getattr(config, name), getattr(config, highest)
     if not value <= limit:
         raise ValueError(f"`{name}` is {value}; it must be at most `{highest}`, {limit}.")
+
+
+def _check_switch(config: Any, name: str) -> None:
+    value = getattr(config, name)
+    if not isinstance(value, bool) and value != AUTO:
+        raise ValueError(f"`{name}` is {value!r}; it must be auto, true or false.")
 
 
 def _check_finite(config: Any, *names: str) -> None:

@@ -1,5 +1,6 @@
 """Clean faces as an endless, seekable stream of training samples."""
 
+import contextlib
 import copy
 import re
 import signal
@@ -47,8 +48,11 @@ def read_face(path: Path, size: int, change: Callable[[np.ndarray], np.ndarray] 
 def resized_face(
     image: Image.Image, size: int, change: Callable[[np.ndarray], np.ndarray] | None = None
 ) -> np.ndarray:
-    """Return an image of any mode and size as `read_face` does."""
-    rgb = (pil_to_tensor(image) * 255).round().byte().permute(1, 2, 0).contiguous().numpy()
+    """Return an upright image of any mode and size as `read_face` does."""
+    if image.mode == "RGB":
+        rgb = np.asarray(image)
+    else:
+        rgb = (pil_to_tensor(image) * 255).round().byte().permute(1, 2, 0).contiguous().numpy()
     if change is not None:
         rgb = change(rgb)
     if rgb.shape[:2] != (size, size):
@@ -104,7 +108,8 @@ class FaceDataset(Dataset):
             groups[match.group() if match else face].append(face)
         return list(groups.values())
 
-    def _face(self, position: int) -> int:
+    def face(self, position: int) -> int:
+        """Return the number of the face at a position of the stream."""
         epoch, index = divmod(position, self.epoch_length)
         if self._epoch[0] != epoch:
             rng = np.random.default_rng([self.seed, epoch])
@@ -139,10 +144,10 @@ class FaceDataset(Dataset):
         ranges, size = self.config.augmentation, self.config.image_size
         rng = np.random.default_rng([self.seed, position, 2])
         change = partial(augment, ranges=ranges, rng=rng)
-        face = resized_face(self.source.load(self._face(position)), size, change)
+        face = resized_face(self.source.load(self.face(position)), size, change)
         if ranges.mix and rng.random() < ranges.mix:
             other = position - position % self.epoch_length + int(rng.integers(self.epoch_length))  # of the same epoch
-            face = mix(face, resized_face(self.source.load(self._face(other)), size, change), rng)
+            face = mix(face, resized_face(self.source.load(self.face(other)), size, change), rng)
         return face
 
     def __getitem__(self, index: int) -> dict[str, torch.Tensor]:
@@ -192,10 +197,13 @@ def load_batches(
         batch_sampler=batches,
         num_workers=num_workers,
         collate_fn=_as_it_is,
-        worker_init_fn=_leave_signals_to_the_loop,
+        worker_init_fn=_start_worker,
+        pin_memory=torch.cuda.is_available(),
     )
     with worker_watched():
-        for batch in loader:
+        with _single_threaded():
+            ready = iter(loader)
+        for batch in ready:
             if isinstance(batch, str):
                 raise LostFaces(f"a face can no longer be read: {batch}")
             yield batch
@@ -206,14 +214,30 @@ def _as_it_is(batch: Any) -> Any:
 
 
 def to_device(batch: dict[str, torch.Tensor], device: torch.device) -> dict[str, torch.Tensor]:
-    """Return a batch with all its tensors on a device."""
-    return {name: value.to(device) for name, value in batch.items()}
+    """Return a batch with all its tensors on a device, which is not waited for where `load_batches` made it."""
+    return {name: value.to(device, non_blocking=True) for name, value in batch.items()}
 
 
-def _leave_signals_to_the_loop(worker: int) -> None:
+def _start_worker(worker: int) -> None:
     """Keep a loader's worker alive when the whole process group is told to stop: the step under way needs it."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    if cv2.getNumThreads() != 1:  # not forked, else see `_single_threaded`
+        cv2.setNumThreads(1)
+
+
+@contextlib.contextmanager
+def _single_threaded() -> Generator[None]:
+    """Let OpenCV have one thread, and so processes that are forked meanwhile, which share the cores.
+
+    A forked process that gave up threads by itself would wait for those of its parent for ever.
+    """
+    threads = cv2.getNumThreads()
+    cv2.setNumThreads(1)
+    try:
+        yield
+    finally:
+        cv2.setNumThreads(threads)
 
 
 class PositionSampler:

@@ -2,12 +2,15 @@
 
 import contextlib
 import os
-from collections.abc import Generator
+import statistics
+from collections.abc import Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 import numpy as np
 import torch
 from PIL import Image
+from tqdm.auto import tqdm
 
 from .augmentation import MIX_GRID
 from .batched_augmentation import LEVELS, apply_augmentations, draw_augmentations, mix_batch
@@ -15,11 +18,14 @@ from .batched_degradation import apply_degradations, draw_degradations
 from .batched_filters import send
 from .batched_jpeg import jpeg_tables
 from .batched_masks import draw_holes, make_masks
-from .data import FaceDataset, resized_face
+from .config import AUTO
+from .data import FaceDataset, PositionSampler, load_batches, resized_face
+from .sources import FaceSource
 
 
 BATCH_SEED = 3  # beside those that a `FaceDataset` draws an item with
 CHUNK = 2**24  # pixels of faces that are deformed at once
+MEMORY_SHARE = 1 / 3  # of a GPU's memory that faces may take unasked
 LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601
 
 
@@ -34,15 +40,22 @@ class DeviceFaces:
 
     Args:
         dataset: what the faces are, in which order they come and what happens to them.
+        size: that they are kept at, of `stored_size`.
         device: where they are kept, in 3 bytes a pixel.
     """
 
-    def __init__(self, dataset: FaceDataset, device: torch.device) -> None:
+    def __init__(self, dataset: FaceDataset, size: int, device: torch.device) -> None:
         self.dataset = dataset
-        self.faces = torch.from_numpy(load_faces(dataset)).to(device)
+        self.faces = load_faces(dataset, size, device)
+        self.rows = {number: row for row, number in enumerate(face_numbers(dataset))}
         self.tables = jpeg_tables(device)
         self.luma = torch.tensor(LUMA, device=device)[:, None, None]
         self.generator = torch.Generator(device)
+
+    def batches(self, sampler: PositionSampler) -> Generator[dict[str, torch.Tensor]]:
+        """Yield the batches that a sampler asks for."""
+        for positions in sampler:
+            yield self.batch(positions[0] // len(positions), len(positions))
 
     @torch.no_grad()
     def batch(self, place: int, batch_size: int) -> dict[str, torch.Tensor]:
@@ -84,13 +97,14 @@ class DeviceFaces:
         data, epoch_length, count = self.dataset.config, self.dataset.epoch_length, len(positions)
         mixed = np.flatnonzero(rng.random(count) < data.augmentation.mix)
         partners = dict(zip(mixed.tolist(), rng.integers(epoch_length, size=len(mixed)).tolist(), strict=True))
-        numbers, others = [], []
-        for index, position in enumerate(positions):  # in order: the data set keeps that of one epoch
-            numbers.append(self.dataset._face(position))
+        rows, others = [], []
+        for index, position in enumerate(positions):  # in order: the data set knows that of one epoch at a time
+            rows.append(self.rows[self.dataset.face(position)])
             if index in partners:
-                others.append(self.dataset._face(position - position % epoch_length + partners[index]))
+                partner = position - position % epoch_length + partners[index]
+                others.append(self.rows[self.dataset.face(partner)])
         flipped = (rng.random(count) < 0.5) & data.horizontal_flip
-        clean = self._augmented(np.array(numbers + others), np.concatenate([flipped, flipped[mixed]]), rng)
+        clean = self._augmented(np.array(rows + others), np.concatenate([flipped, flipped[mixed]]), rng)
         if not len(mixed):
             return clean
         clean, second = clean[:count], clean[count:]
@@ -98,12 +112,12 @@ class DeviceFaces:
         knots = send(rng.standard_normal((len(mixed), MIX_GRID, MIX_GRID), dtype=np.float32), clean.device)
         return clean.index_copy(0, members, mix_batch(clean[members], second, knots))
 
-    def _augmented(self, numbers: np.ndarray, flipped: np.ndarray, rng: np.random.Generator) -> torch.Tensor:
-        """Return faces by their numbers, some flipped, all changed at random and in the training size."""
+    def _augmented(self, rows: np.ndarray, flipped: np.ndarray, rng: np.random.Generator) -> torch.Tensor:
+        """Return kept faces, some flipped, all changed at random and in the training size."""
         stored, size, device = self.faces.shape[-1], self.dataset.config.image_size, self.faces.device
         changed, at_once = [], max(1, CHUNK // stored**2)
-        for start in range(0, len(numbers), at_once):
-            faces = self.faces[send(numbers[start : start + at_once], device)]
+        for start in range(0, len(rows), at_once):
+            faces = self.faces[send(rows[start : start + at_once], device)]
             flips = send(flipped[start : start + at_once], device)[:, None, None, None]
             drawn = draw_augmentations(self.dataset.config.augmentation, len(faces), rng)
             levels = apply_augmentations(torch.where(flips, faces.flip(-1), faces), drawn)
@@ -116,28 +130,64 @@ class DeviceFaces:
         return (faces * self.luma).sum(dim=1, keepdim=True).expand_as(faces)
 
 
-def load_faces(dataset: FaceDataset) -> np.ndarray:
-    """Read all faces of a data set as `DeviceFaces` keeps them, uint8 `[N,3,P,P]`, in several threads."""
-    source, size, ranges = dataset.source, dataset.config.image_size, dataset.config.augmentation
-    most = 2 * size if ranges.rotation or ranges.zoom or ranges.shift or ranges.warp else size
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        faces = list(pool.map(lambda number: _at_most(source.load(number), most), range(len(source.names))))
-        kept = most if 2 * sum(len(face) == most for face in faces) >= len(faces) else size
-        stored = np.empty((len(faces), 3, kept, kept), np.uint8)
-
-        def store(number: int) -> None:
-            stored[number] = _in_bytes(Image.fromarray(faces[number]), kept).transpose(2, 0, 1)
-
-        list(pool.map(store, range(len(faces))))
-    return stored
+def open_batches(
+    dataset: FaceDataset, sampler: PositionSampler, num_workers: int, device: torch.device
+) -> Iterator[dict[str, torch.Tensor]]:
+    """Return the batches that a sampler asks for, made on a device or by `load_batches`, as `data.on_device` says."""
+    size = size_on(dataset, device)
+    if size is None:
+        return load_batches(dataset, sampler, num_workers)
+    return DeviceFaces(dataset, size, device).batches(sampler)
 
 
-def _at_most(image: Image.Image, most: int) -> np.ndarray:
-    return _in_bytes(image, min(most, *image.size))
+def size_on(dataset: FaceDataset, device: torch.device) -> int | None:
+    """Return the side that faces are kept at on a device, or `None` if they stay where they are; see `DataConfig`."""
+    setting = dataset.config.on_device
+    if setting is False or (setting == AUTO and device.type != "cuda"):
+        return None
+    size = stored_size(dataset)
+    if setting == AUTO:
+        memory = torch.cuda.get_device_properties(device).total_memory
+        return size if 3 * size**2 * len(face_numbers(dataset)) <= MEMORY_SHARE * memory else None
+    return size
 
 
-def _in_bytes(image: Image.Image, size: int) -> np.ndarray:
-    return (resized_face(image, size) * LEVELS).round().astype(np.uint8)
+def stored_size(dataset: FaceDataset) -> int:
+    """Return the side that the faces of a data set are kept at, see `DeviceFaces`; looks at the headers of their files."""
+    size, ranges = dataset.config.image_size, dataset.config.augmentation
+    if not (ranges.rotation or ranges.zoom or ranges.shift or ranges.warp):
+        return size
+    with ThreadPoolExecutor(os.cpu_count()) as threads:
+        sides = list(threads.map(partial(_side, dataset.source), face_numbers(dataset)))
+    return 2 * size if statistics.median(sides) >= 2 * size else size
+
+
+def face_numbers(dataset: FaceDataset) -> list[int]:
+    """Return the numbers of the faces that a data set draws from."""
+    return sorted(face for group in dataset.groups for face in group)
+
+
+def load_faces(dataset: FaceDataset, size: int, device: torch.device) -> torch.Tensor:
+    """Read all faces that a data set draws from, in the order of their numbers: uint8 `[N,3,size,size]` on a device."""
+    numbers = face_numbers(dataset)
+    faces = torch.empty(len(numbers), 3, size, size, dtype=torch.uint8, device=device)
+    with ThreadPoolExecutor(os.cpu_count()) as threads:
+        pictures = threads.map(partial(_read, dataset.source, size), numbers)
+        for face, picture in zip(
+            faces, tqdm(pictures, "loading faces", len(numbers), leave=False, delay=2), strict=True
+        ):
+            face.copy_(torch.from_numpy(picture))
+    return faces
+
+
+def _side(source: FaceSource, number: int) -> int:
+    file, _ = source.file(number)
+    with Image.open(file) as image:
+        return min(image.size)
+
+
+def _read(source: FaceSource, size: int, number: int) -> np.ndarray:
+    return (resized_face(source.load(number), size) * LEVELS).round().astype(np.uint8).transpose(2, 0, 1)
 
 
 @contextlib.contextmanager

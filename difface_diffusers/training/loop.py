@@ -18,10 +18,13 @@ from ..folders import replaced_folder
 from .checking import check_faces
 from .checkpoints import how_to_go_on, load_checkpoint, save_checkpoint
 from .config import LoopConfig
-from .data import FaceDataset, PositionSampler, load_batches, to_device
+from .data import FaceDataset, PositionSampler, to_device
+from .device_faces import open_batches
 from .failures import LostFaces, TrainingError, told_plainly
+from .hardware import average, compile_network, fast_arithmetic, lay_out, make_optimizer, step_if
 from .monitoring import Monitor
 from .processes import any_of, join_processes, stop_on_signal
+from .recent_steps import RecentSteps
 from .resuming import check_output, describe_run, note_run
 from .schedule import learning_rate
 from .task import Task
@@ -73,7 +76,9 @@ def train(
     run = describe_run(faces, accelerator.num_processes)
     if not go_on:
         check_output(output, task, run)
-    optimizer = torch.optim.AdamW(task.model.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay)
+    device = accelerator.device
+    lay_out(task.model, config, device)
+    optimizer = make_optimizer(task.model, config, device)
     ema = EMAModel(task.model.parameters(), decay=config.ema_decay, foreach=True)
     step = load_checkpoint(output, task.model, ema, optimizer)
     if config.gradient_checkpointing:
@@ -83,7 +88,8 @@ def train(
     if accelerator.is_main_process:
         note_run(output, task.config, run)
     model, optimizer = accelerator.prepare(task.model, optimizer)
-    ema.to(accelerator.device)
+    network = compile_network(model, config, accelerator)
+    ema.to(device)
 
     sampler = PositionSampler(
         step * config.gradient_accumulation_steps,
@@ -92,26 +98,28 @@ def train(
         accelerator.process_index,
         accelerator.num_processes,
     )
-    batches = iter(load_batches(faces.trained, sampler, config.num_workers))
+    batches = open_batches(faces.trained, sampler, config.num_workers, device)
 
     model.train()
-    lost, lacking = None, False
-    with told_plainly(output), contextlib.closing(monitor), stop_on_signal() as signals:
+    lost, lacking, recent = None, False, RecentSteps(config)
+    with fast_arithmetic(device), told_plainly(output), contextlib.closing(monitor), stop_on_signal() as signals:
         while step < config.max_steps:
             group, lost = _fetch(batches, config.gradient_accumulation_steps)
             stopped, lacking = any_of([bool(signals), lost is not None], accelerator)
             if stopped or lacking:
                 break
-            loss = take_step(task, model, group, optimizer, accelerator, config, step)
-            ema.step(task.model.parameters())
+            recent.add(step, take_step(task, network, group, optimizer, accelerator, config, step))
+            average(ema, task.model)
             step += 1
-            monitor.after_step(step, loss, learning_rate(step - 1, config))
+            losses = recent.look() if recent.is_due(step, device) else []
+            monitor.after_step(step, losses, learning_rate(step - 1, config))
             if accelerator.is_main_process and step % config.checkpoint_every == 0 and step < config.max_steps:
                 save_checkpoint(output, step, task.model, ema, optimizer, config.checkpoints_kept)
                 monitor.after_checkpoint(step)
 
         # Still under the handlers: a launcher passes on the signal that the terminal has already sent.
         finished = step >= config.max_steps
+        recent.look()
         if accelerator.is_main_process:
             save_checkpoint(output, step, task.model, ema, optimizer, config.checkpoints_kept)
             if finished:
@@ -119,7 +127,7 @@ def train(
                     task.model.save_pretrained(folder)
         accelerator.wait_for_everyone()
     # A process group that is last held by a parallel model hangs now and then on its way out, so that goes first.
-    model, optimizer = accelerator.free_memory(model, optimizer)
+    model, network, optimizer = accelerator.free_memory(model, network, optimizer)
     accelerator.end_training()
     if lacking:
         raise TrainingError(f"{lost or 'another process lacks faces, see there'}; {how_to_go_on(output)}.") from lost
@@ -139,17 +147,18 @@ def _fetch(
 
 def take_step(
     task: Task,
-    model: torch.nn.Module,
+    network: torch.nn.Module,
     batches: list[dict[str, torch.Tensor]],
     optimizer: AcceleratedOptimizer,
     accelerator: Accelerator,
     config: LoopConfig,
     step: int,
-) -> float:
-    """Update the weights once and return the loss, the mean over all processes and their accumulated batches.
+) -> torch.Tensor:
+    """Update the weights once, unless the loss or a gradient is not finite. The device is not waited for.
 
-    Raises:
-        FloatingPointError: the loss or a gradient is not finite, in all processes; the weights are as before.
+    Returns:
+        `[2]`, float32, on the device: the loss, the mean over all processes and their accumulated batches, and the norm of the
+        gradients. If one of them is not finite, the weights are as before.
     """
     for group in optimizer.param_groups:
         group["lr"] = learning_rate(step, config)
@@ -158,23 +167,28 @@ def take_step(
     for micro_step, batch in enumerate(batches):
         place = (step * len(batches) + micro_step) * accelerator.num_processes + accelerator.process_index
         torch.manual_seed(int(np.random.SeedSequence([config.seed, place]).generate_state(1)[0]))
-        with contextlib.nullcontext() if micro_step == len(batches) - 1 else accelerator.no_sync(model):
-            loss = task.loss(model, to_device(batch, accelerator.device))
+        with contextlib.nullcontext() if micro_step == len(batches) - 1 else accelerator.no_sync(network):
+            loss = task.loss(network, to_device(batch, accelerator.device))
             accelerator.backward(loss / len(batches))
         losses.append(loss.detach())
-    max_norm = math.inf if config.max_grad_norm is None else config.max_grad_norm
-    norm = accelerator.clip_grad_norm_(model.parameters(), max_norm)
-    # The only wait for the device in a step; before the update, so that no weight ever becomes what is not finite.
-    figures = torch.stack([torch.stack(losses).mean().float(), norm.float()])
-    mean_loss, norm = accelerator.reduce(figures, "mean").tolist()
-    if not (math.isfinite(mean_loss) and math.isfinite(norm)):
-        rate = learning_rate(step, config)
-        raise FloatingPointError(
-            f"step {step + 1}, at the learning rate {rate:g}, has a loss of {mean_loss:g} and gradients of norm {norm:g}"
-        )
-    optimizer.step()
+    return update_weights(
+        torch.stack(losses).mean(), network.parameters(), optimizer, accelerator, config.max_grad_norm
+    )
+
+
+def update_weights(
+    loss: torch.Tensor,
+    parameters: Iterator[torch.nn.Parameter],
+    optimizer: AcceleratedOptimizer,
+    accelerator: Accelerator,
+    max_grad_norm: float | None,
+) -> torch.Tensor:
+    """Clip the gradients and step with them, unless they or the loss are not finite; see `take_step`."""
+    norm = accelerator.clip_grad_norm_(parameters, math.inf if max_grad_norm is None else max_grad_norm)
+    figures = accelerator.reduce(torch.stack([loss.float(), norm.float()]), "mean")
+    step_if(figures.isfinite().all(), optimizer.optimizer)
     optimizer.zero_grad()
-    return mean_loss
+    return figures
 
 
 @contextlib.contextmanager

@@ -7,7 +7,11 @@ from diffusers import DDPMScheduler
 
 
 def sample_timesteps(
-    count: int, num_train_timesteps: int, focus_timestep: int, focus_probability: float | None
+    count: int,
+    num_train_timesteps: int,
+    focus_timestep: int,
+    focus_probability: float | None,
+    device: torch.device | None = None,
 ) -> torch.Tensor:
     """Draw training timesteps: below `focus_timestep` with `focus_probability`, else from it up; uniform in each part.
 
@@ -16,15 +20,16 @@ def sample_timesteps(
         num_train_timesteps: T; timesteps are 0 .. T-1.
         focus_timestep: 1 .. T-1.
         focus_probability: 0 .. 1; `None` draws uniformly from all timesteps.
+        device: where they are drawn, the CPU unless given.
 
     Returns:
         int64 `[count]`.
     """
     if focus_probability is None:
-        return torch.randint(num_train_timesteps, (count,))
-    below = torch.randint(focus_timestep, (count,))
-    above = torch.randint(focus_timestep, num_train_timesteps, (count,))
-    return torch.where(torch.rand(count) < focus_probability, below, above)
+        return torch.randint(num_train_timesteps, (count,), device=device)
+    below = torch.randint(focus_timestep, (count,), device=device)
+    above = torch.randint(focus_timestep, num_train_timesteps, (count,), device=device)
+    return torch.where(torch.rand(count, device=device) < focus_probability, below, above)
 
 
 def prior_loss(

@@ -13,11 +13,11 @@ from tqdm.auto import tqdm
 from ..folders import replaced_folder
 from .checking import CheckedFaces
 from .config import LoopConfig
-from .data import FaceDataset, to_device
+from .data import to_device
 from .publishing import Publisher
 from .task import Task
 from .tracking import VALIDATION, Record
-from .validation import validate
+from .validation import HeldOutFaces, validate
 
 
 SHEET_FACES = 8
@@ -55,9 +55,8 @@ class Monitor:
         self.task = task
         self.averaged = averaged
         self.config = config
-        self.accelerator = accelerator
         self.output = output
-        self.held_out = faces.held_out
+        self.held_out = None if faces.held_out is None else HeldOutFaces(faces.held_out, config, accelerator)
         sheet_faces = torch.utils.data.default_collate([faces.trained[position] for position in range(SHEET_FACES)])
         self.sheet_batch = to_device(sheet_faces, accelerator.device)
         self.record = Record(output, step, monitoring.tensorboard) if accelerator.is_main_process else None
@@ -74,11 +73,11 @@ class Monitor:
         if self.record is not None:
             self.record.close()
 
-    def after_step(self, step: int, loss: float, learning_rate: float) -> None:
-        """Do what is due after a step, counted from 1, that had a loss and a learning rate."""
+    def after_step(self, step: int, losses: list[float], learning_rate: float) -> None:
+        """Do what is due after a step, counted from 1, that had a learning rate, by the losses that have become known."""
         self.progress.update()
         if self.record is not None:
-            self._log(self.record, step, loss, learning_rate)
+            self._log(self.record, step, losses, learning_rate)
         if self.held_out is not None and (step % self.config.validate_every == 0 or step == self.config.max_steps):
             self._validate(self.held_out, step)
         if self.record is not None and step % self.config.sheet_every == 0:
@@ -94,8 +93,8 @@ class Monitor:
         """Publish the last averaged weights if asked to and wait; return what failed and what is to be done about it."""
         return None if self.publisher is None else self.publisher.finish(step)
 
-    def _log(self, record: Record, step: int, loss: float, learning_rate: float) -> None:
-        self.losses.append(loss)
+    def _log(self, record: Record, step: int, losses: list[float], learning_rate: float) -> None:
+        self.losses += losses
         if step % self.config.log_every != 0:
             return
         seconds, self.log_time = time.monotonic() - self.log_time, time.monotonic()
@@ -104,9 +103,9 @@ class Monitor:
         self.progress.set_postfix(loss=f"{mean:.4f}")
         self.losses.clear()
 
-    def _validate(self, faces: FaceDataset, step: int) -> None:
+    def _validate(self, faces: HeldOutFaces, step: int) -> None:
         with self.averaged():
-            figures = validate(self.task, faces, self.config, self.accelerator)
+            figures = validate(self.task, faces)
             if self.record is None:
                 return
             figures = {f"{VALIDATION}{name}": round(value, 6) for name, value in figures.items()}

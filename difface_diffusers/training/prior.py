@@ -64,7 +64,10 @@ class PriorTask:
             self.scheduler.config.num_train_timesteps,
             self.config.focus_timestep,
             self.config.focus_probability,
-        ).to(clean.device)
+            clean.device,
+        )
+        betas = self.scheduler.betas.to(clean.device)
+        self.scheduler.betas = betas  # ty: ignore[invalid-assignment]  copied but once, as the device waits for it
         noisy = self.scheduler.add_noise(clean, noise, timesteps)  # ty: ignore[invalid-argument-type]  IntTensor
         tensors = (model(noisy, timesteps).sample, clean, noise, noisy, timesteps)
         return prior_loss(*tensors, self.scheduler, min_snr_gamma=self.config.min_snr_gamma)

@@ -7,15 +7,21 @@ import warnings
 from collections.abc import Generator
 
 import torch
-from accelerate import Accelerator
+from accelerate import Accelerator, PartialState
 
 from ..processor import why_slow
+from .hardware import choose_precision
 
 
 def join_processes(mixed_precision: str) -> Accelerator:
-    """Join the processes of a launcher, those on a CPU too, which accelerate leaves apart unless it is told."""
+    """Join the processes of a launcher, those on a CPU too, which accelerate leaves apart unless it is told.
+
+    Args:
+        mixed_precision: of `LoopConfig`.
+    """
     several_on_cpu = "LOCAL_RANK" in os.environ and not torch.cuda.is_available()
-    accelerator = Accelerator(cpu=several_on_cpu, mixed_precision=mixed_precision)
+    device = torch.device(PartialState(cpu=several_on_cpu).device or "cpu")
+    accelerator = Accelerator(cpu=several_on_cpu, mixed_precision=choose_precision(mixed_precision, device))
     if accelerator.num_processes == 1 and {"ACCELERATE_USE_CPU", "MASTER_ADDR"} <= os.environ.keys():
         warnings.warn(
             "`accelerate launch` was asked for several processes but started one: on a CPU it starts several only with"
@@ -24,7 +30,7 @@ def join_processes(mixed_precision: str) -> Accelerator:
         )
     on_cpu_in_bf16 = mixed_precision == "bf16" and accelerator.device.type == "cpu"
     if on_cpu_in_bf16 and (reason := why_slow(torch.bfloat16)) is not None:
-        warnings.warn(f'`mixed_precision` is bf16, but {reason}: take "no".', stacklevel=3)
+        warnings.warn(f'`mixed_precision` is bf16, but {reason}: take "auto".', stacklevel=3)
     return accelerator
 
 

@@ -20,8 +20,10 @@ CONFIG, RUN = "config.yaml", "run.json"
 # noticed by their absence.
 FREE = (
     "data.skip_broken",
+    "data.on_device",
     "loop.max_steps",
     "loop.num_workers",
+    "loop.compile",
     "loop.gradient_checkpointing",
     "loop.log_every",
     "loop.sheet_every",

@@ -93,7 +93,7 @@ def test_wherever_it_lies(tmp_path, kind):
     with pytest.warns(UserWarning, match=r"2 of 6 images cannot be used: .*; they are left out\.$"):
         faces = check(source, skip_broken=True).trained
     assert faces.groups == [[0, 1], [2, 4]]
-    drawn = {faces._face(position) for position in range(20)}
+    drawn = {faces.face(position) for position in range(20)}
     assert drawn == {0, 1, 2, 4}
 
 

@@ -43,6 +43,33 @@ def test_a_checkpoint_brings_everything_back(tmp_path, parts):
     assert fresh_optimizer.param_groups[0]["lr"] == 0.5
 
 
+def test_a_checkpoint_of_another_layout_is_laid_out_like_the_model(tmp_path):
+    def trained(layout):
+        torch.manual_seed(0)
+        model = SRCNNEstimator(**SRCNN).to(memory_format=layout)
+        optimizer, ema = torch.optim.AdamW(model.parameters(), lr=0.01, fused=True), EMAModel(model.parameters())
+        return model, ema, optimizer
+
+    def step(model, ema, optimizer):
+        optimizer.zero_grad()
+        model(torch.ones(1, 3, 16, 16)).square().sum().backward()
+        optimizer.step()
+        ema.step(model.parameters())
+
+    parts = trained(torch.channels_last)
+    step(*parts)
+    save_checkpoint(tmp_path, 1, *parts, kept=1)
+    step(*parts)
+    for layout in (torch.channels_last, torch.contiguous_format):
+        other = trained(layout)
+        load_checkpoint(tmp_path, *other)
+        moments = other[2].state.items()
+        assert all(values["exp_avg"].stride() == weight.stride() for weight, values in moments)
+        step(*other)
+        for weight, expected in zip(other[0].parameters(), parts[0].parameters(), strict=True):
+            torch.testing.assert_close(weight, expected, rtol=1e-4, atol=1e-6)
+
+
 def test_the_newest_checkpoints_are_kept(tmp_path, parts):
     for step in (2, 9, 10, 100):
         save_checkpoint(tmp_path, step, *parts, kept=2)

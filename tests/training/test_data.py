@@ -1,6 +1,7 @@
 import warnings
 from itertools import chain
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -9,7 +10,7 @@ from torch.utils.data import DataLoader
 
 from difface_diffusers.training.augmentation import AugmentationRanges
 from difface_diffusers.training.config import DataConfig
-from difface_diffusers.training.data import FaceDataset, PositionSampler, read_face
+from difface_diffusers.training.data import FaceDataset, PositionSampler, load_batches, read_face
 from difface_diffusers.training.degradation import DegradationRanges
 
 from .tiny import face, write_faces
@@ -25,7 +26,7 @@ def folder(tmp_path):
 
 def paths_of(dataset, epoch):
     first = epoch * dataset.epoch_length
-    return [dataset.source.names[dataset._face(position)] for position in range(first, first + dataset.epoch_length)]
+    return [dataset.source.names[dataset.face(position)] for position in range(first, first + dataset.epoch_length)]
 
 
 def assert_same_items(first, second):
@@ -131,6 +132,20 @@ def test_workers_do_not_matter(folder, num_workers):
         parallel = batches(num_workers)
     for first, second in zip(batches(0), parallel, strict=True):
         assert_same_items(first, second)
+
+
+@pytest.mark.parametrize("num_workers", [0, 1])
+def test_workers_have_one_thread_and_leave_the_others_theirs(folder, num_workers, monkeypatch):
+    monkeypatch.setattr(FaceDataset, "__getitem__", lambda self, index: {"threads": torch.tensor(cv2.getNumThreads())})
+    before = cv2.getNumThreads()
+    cv2.setNumThreads(2)
+    try:
+        cv2.resize(np.zeros((2000, 2000, 3), np.uint8), (999, 999))  # its threads are there, and not in what is forked
+        batches = load_batches(FaceDataset(folder, BY_LETTER, 0), PositionSampler(0, 3, 2), num_workers)
+        threads = torch.cat([batch["threads"] for batch in batches])
+        assert threads.tolist() == [1 if num_workers else 2] * 6 and cv2.getNumThreads() == 2
+    finally:
+        cv2.setNumThreads(before)
 
 
 def test_mirrors_every_second_face(tmp_path):

@@ -1,3 +1,5 @@
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
@@ -6,9 +8,9 @@ from PIL import Image
 from difface_diffusers.training import device_faces
 from difface_diffusers.training.augmentation import AugmentationRanges
 from difface_diffusers.training.config import DataConfig
-from difface_diffusers.training.data import FaceDataset
+from difface_diffusers.training.data import FaceDataset, PositionSampler
 from difface_diffusers.training.degradation import DegradationRanges
-from difface_diffusers.training.device_faces import DeviceFaces, exact_products
+from difface_diffusers.training.device_faces import DeviceFaces, exact_products, open_batches, size_on, stored_size
 
 from .statistics import assert_same_distribution
 from .tiny import face, write_faces
@@ -25,7 +27,8 @@ def folder(tmp_path):
 
 
 def faces(folder, config=BY_LETTER, seed=0, degradation=None, holes=False):
-    return DeviceFaces(FaceDataset(folder, config, seed, degradation, holes), CPU)
+    dataset = FaceDataset(folder, config, seed, degradation, holes)
+    return DeviceFaces(dataset, stored_size(dataset), CPU)
 
 
 def plain(**settings):
@@ -145,7 +148,7 @@ def test_what_happens_has_the_distribution_of_the_one_by_one_path(folder):
     ranges = DegradationRanges(mild_probability=0.3, gray_probability=0.1)
     dataset = FaceDataset(folder, config, 0, ranges)
     items = [dataset[position] for position in range(420)]
-    batched = DeviceFaces(dataset, CPU)
+    batched = DeviceFaces(dataset, stored_size(dataset), CPU)
     batches = [batched.batch(place, 70) for place in range(6, 12)]
     for name in ("clean", "degraded"):
         expected = torch.stack([item[name] for item in items])
@@ -154,6 +157,56 @@ def test_what_happens_has_the_distribution_of_the_one_by_one_path(folder):
         assert_same_distribution(*(values.mean((1, 2, 3)) for values in (images, expected)))
         assert_same_distribution(*detail)
         torch.testing.assert_close(images.mean(0), expected.mean(0), rtol=0, atol=0.04)
+
+
+# Where faces are kept
+
+
+@pytest.mark.parametrize(
+    ("setting", "device", "memory", "expected"),
+    [
+        (True, "cpu", 0, 16),
+        (False, "cuda", 10**12, None),
+        ("auto", "cpu", 10**12, None),
+        ("auto", "cuda", 3 * 7 * 3 * 16**2, 16),  # a third of it is what seven faces take
+        ("auto", "cuda", 3 * 7 * 3 * 16**2 - 1, None),
+    ],
+)
+def test_faces_go_to_a_gpu_unasked_where_they_fit(folder, monkeypatch, setting, device, memory, expected):
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: SimpleNamespace(total_memory=memory))
+    dataset = FaceDataset(folder, plain(on_device=setting), 0)
+    assert size_on(dataset, torch.device(device)) == expected
+
+
+def test_faces_that_stay_are_not_looked_at(folder, monkeypatch):
+    monkeypatch.setattr(device_faces, "stored_size", None)
+    for setting in (False, "auto"):
+        dataset = FaceDataset(folder, plain(on_device=setting, augmentation=AUGMENTATION), 0)
+        assert size_on(dataset, CPU) is None
+
+
+@pytest.mark.parametrize("on_device", [False, True])
+def test_both_kinds_of_batches_are_those_of_the_sampler(folder, on_device):
+    dataset = FaceDataset(folder, plain(on_device=on_device), 0)
+    for process in range(2):
+        sampler = PositionSampler(3, 6, 2, process, 2)
+        batches = list(open_batches(dataset, sampler, 0, CPU))
+        assert len(batches) == 3
+        for batch, positions in zip(batches, sampler, strict=True):
+            expected = torch.stack([dataset[position]["clean"] for position in positions])
+            torch.testing.assert_close(batch["clean"], expected, rtol=0, atol=1e-6)
+
+
+def test_faces_that_are_left_out_are_not_read(folder):
+    (folder / "b_0.png").write_bytes(b"none")
+    dataset = FaceDataset(folder, plain(), 0)
+    names = dataset.source.names
+    some = dataset.without({names.index("b_0.png")})
+    batched = DeviceFaces(some, stored_size(some), CPU)
+    assert len(batched.faces) == 6
+    torch.testing.assert_close(
+        batched.batch(0, 6)["clean"], torch.stack([some[n]["clean"] for n in range(6)]), rtol=0, atol=1e-6
+    )
 
 
 # Loading

@@ -1,3 +1,4 @@
+import dataclasses
 import json
 import os
 import shutil
@@ -14,8 +15,10 @@ from difface_diffusers import SRCNNEstimator
 from difface_diffusers.training import EstimatorConfig, PriorConfig, build_config, checkpoints, load_config
 from difface_diffusers.training.data import FaceDataset
 from difface_diffusers.training.estimator import EstimatorTask
+from difface_diffusers.training.failures import TrainingError
 from difface_diffusers.training.loop import TrainingResult, averaged_weights, train
 from difface_diffusers.training.prior import PriorTask
+from difface_diffusers.training.recent_steps import RecentSteps
 from difface_diffusers.training.schedule import learning_rate
 
 from .tiny import ESTIMATOR, PRIOR, SRCNN, SWINIR, changed, write_faces
@@ -333,6 +336,94 @@ def test_mixed_precision(folder, tmp_path, training, fresh_accelerate):
     half, full = (logged(tmp_path / name)[0]["loss"] for name in ("half", "full"))
     assert half != full
     assert half == pytest.approx(full, rel=0.02)
+
+
+# Devices
+
+
+@pytest.mark.parametrize("training", TRAININGS)
+def test_faces_on_the_device_resume_exactly(folder, tmp_path, training):
+    def on_device(**settings):
+        task, dataset, config = prepare(folder, training, checkpoint_every=2, **settings)
+        dataset.config = dataclasses.replace(dataset.config, on_device=True)
+        return task, dataset, config
+
+    train(*on_device(), tmp_path / "whole")
+    task, dataset, config = on_device()
+    assert not train(signalled(task, 2), dataset, config, tmp_path / "parts").finished
+    assert train(*on_device(), tmp_path / "parts").finished
+    assert_same_checkpoints(tmp_path / "whole", tmp_path / "parts", 6)
+
+
+def test_faces_on_the_device_train_as_those_on_the_cpu(folder, tmp_path):
+    """Without flips and degradation there is nothing that would be drawn otherwise."""
+    for on_device in (False, True):
+        task, dataset, config = prepare(folder, "prior")
+        dataset.config = dataclasses.replace(dataset.config, on_device=on_device, horizontal_flip=False)
+        train(task, dataset, config, tmp_path / str(on_device))
+    assert_same_checkpoints(tmp_path / "False", tmp_path / "True", 6)
+
+
+@pytest.mark.parametrize(
+    "training", [pytest.param(name, marks=[pytest.mark.slow] * (name != "srcnn")) for name in TRAININGS]
+)
+def test_a_compiled_network_is_trained_alike(folder, tmp_path, monkeypatch, training):
+    """The graph is what matters here, not the code that is made of it, which would take a minute."""
+    compiled, compile_graph = [], torch.compile
+
+    def without_code(network, **settings):
+        compiled.append(network)
+        return compile_graph(network, backend="aot_eager", dynamic=settings["dynamic"], fullgraph=True)
+
+    monkeypatch.setattr(torch, "compile", without_code)
+    for compiles in (False, True):
+        task, dataset, config = prepare(folder, training, compile=compiles, sheet_every=2, checkpoint_every=3)
+        assert train(task, dataset, config, tmp_path / str(compiles)).finished
+    assert len(compiled) == 1
+    plain, fast = (logged(tmp_path / str(compiles)) for compiles in (False, True))
+    assert [entry["loss"] for entry in fast] == pytest.approx([entry["loss"] for entry in plain], rel=1e-3)
+    for name in ("model", "ema"):
+        first, second = (
+            load_file(tmp_path / str(compiles) / "checkpoint-00000006" / f"{name}.safetensors")
+            for compiles in (False, True)
+        )
+        torch.testing.assert_close(second, first, rtol=0, atol=2e-3)
+
+
+@pytest.fixture
+def as_on_a_gpu(monkeypatch):
+    """Look at the figures of the steps only when something depends on them."""
+    is_due = RecentSteps.is_due
+    monkeypatch.setattr(RecentSteps, "is_due", lambda self, step, device: is_due(self, step, torch.device("cuda")))
+
+
+def test_seldom_looking_does_not_change_the_training(folder, tmp_path, as_on_a_gpu, monkeypatch):
+    settings = {"max_steps": 7, "log_every": 3}
+    train(*prepare(folder, **settings), tmp_path / "seldom")
+    monkeypatch.undo()
+    train(*prepare(folder, **settings), tmp_path / "always")
+    assert_same_checkpoints(tmp_path / "seldom", tmp_path / "always", 7)
+    losses = [[(entry["step"], entry["loss"]) for entry in logged(tmp_path / name)] for name in ("seldom", "always")]
+    assert losses[0] == losses[1] and [step for step, _ in losses[0]] == [3, 6]
+
+
+@pytest.mark.parametrize("number", [None, signal.SIGINT])
+def test_what_is_not_finite_is_not_saved_though_it_is_seen_late(folder, tmp_path, as_on_a_gpu, number):
+    task, dataset, config = prepare(folder, log_every=50, checkpoint_every=4)
+    calls, loss, weights = [], task.loss, {}
+
+    def bad(model, batch):
+        calls.append(None)
+        if len(calls) == 6 and number is not None:
+            os.kill(os.getpid(), number)
+        weights[len(calls)] = [weight.detach().clone() for weight in task.model.parameters()]
+        return loss(model, batch) * (float("nan") if len(calls) == 5 else 1)
+
+    task.loss = bad
+    with pytest.raises(TrainingError, match=r"^step 5, at .* has a loss of nan .* goes on from checkpoint-00000004"):
+        train(task, dataset, config, tmp_path)
+    assert all(weight.equal(other) for weight, other in zip(weights[5], weights[6], strict=True))
+    assert [name for name in folders(tmp_path) if name.startswith("checkpoint")] == ["checkpoint-00000004"]
 
 
 # What is written

@@ -5,6 +5,7 @@ import torch
 from accelerate.state import AcceleratorState
 
 from difface_diffusers import processor
+from difface_diffusers.training import hardware
 from difface_diffusers.training.processes import join_processes
 
 
@@ -21,3 +22,13 @@ def test_a_precision_that_the_processor_emulates_is_warned_of(monkeypatch, preci
     AcceleratorState._reset_state(reset_partial_state=True)
     messages = [str(warning.message) for warning in caught]
     assert any("`mixed_precision` is bf16, but this processor (" in message for message in messages) is warns
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="the processor of a GPU's host does not matter")
+@pytest.mark.parametrize(("native", "expected"), [(False, "no"), (True, "bf16")])
+def test_unasked_the_precision_is_one_that_the_processor_has(monkeypatch, native, expected):
+    monkeypatch.setattr(hardware, "is_native", lambda dtype: native)
+    AcceleratorState._reset_state(reset_partial_state=True)
+    precision = join_processes("auto").mixed_precision
+    AcceleratorState._reset_state(reset_partial_state=True)
+    assert precision == expected

@@ -69,6 +69,7 @@ def test_settings_that_differ_are_named_with_both_values(output, changes, named)
     "changes",
     [
         {"loop": {"max_steps": 600, "num_workers": 2, "gradient_checkpointing": True}},
+        {"loop": {"compile": True}, "data": {"on_device": True}},
         {
             "loop": {
                 "log_every": 7,

@@ -12,7 +12,7 @@ from difface_diffusers.training.degradation import DegradationRanges
 from difface_diffusers.training.estimator import EstimatorTask, InpaintingTask
 from difface_diffusers.training.prior import PriorTask
 from difface_diffusers.training.student import StudentTask
-from difface_diffusers.training.validation import validate
+from difface_diffusers.training.validation import HeldOutFaces, validate
 
 from .test_estimator import LAMA_CONFIG
 from .test_student import settings, teacher  # noqa: F401  a fixture
@@ -142,7 +142,7 @@ def loop(batch_size=3, num_workers=0):
 
 def test_every_face_counts_once_and_alike(faces):
     task = Recording()
-    figures = validate(task, faces, loop(), Accelerator())
+    figures = validate(task, HeldOutFaces(faces, loop(), Accelerator()))
     assert [len(batch) for batch in task.shown] == [3, 3, 1]
     items = torch.stack([faces[position]["degraded"] for position in range(7)])
     assert torch.cat(task.shown).equal(items)
@@ -151,23 +151,41 @@ def test_every_face_counts_once_and_alike(faces):
 
 @pytest.mark.parametrize(("batch_size", "num_workers"), [(1, 0), (2, 1), (20, 0)])
 def test_neither_batches_nor_workers_matter(faces, batch_size, num_workers):
-    expected = validate(Recording(), faces, loop(), Accelerator())
+    expected = validate(Recording(), HeldOutFaces(faces, loop(), Accelerator()))
     torch.rand(3)
-    assert validate(Recording(), faces, loop(batch_size, num_workers), Accelerator()) == pytest.approx(expected)
+    assert validate(Recording(), HeldOutFaces(faces, loop(batch_size, num_workers), Accelerator())) == pytest.approx(
+        expected
+    )
 
 
 @pytest.mark.parametrize("processes", [2, 9])
 def test_processes_share_the_faces(faces, monkeypatch, processes):
-    expected = validate(Recording(), faces, loop(), Accelerator())
+    expected = validate(Recording(), HeldOutFaces(faces, loop(), Accelerator()))
     gathered, shares = [], []
     monkeypatch.setattr(validation, "gather_object", lambda rows: gathered.extend(rows) or gathered)
     for process in range(processes):
         task = Recording()
         accelerator = SimpleNamespace(process_index=process, num_processes=processes, device="cpu")
-        figures = validate(task, faces, loop(), accelerator)
+        figures = validate(task, HeldOutFaces(faces, loop(), accelerator))
         shares.append(sum(map(len, task.shown)))
     assert figures == expected
     assert sum(shares) == 7 and max(shares) - min(shares) <= 1
+
+
+@pytest.mark.parametrize(
+    ("memory", "reads"), [(None, 2), (16 * 7 * 2 * 3 * 16**2 * 4 - 1, 2), (16 * 9 * 2 * 3 * 16**2 * 4, 1)]
+)
+def test_faces_stay_on_a_gpu_where_they_fit(faces, monkeypatch, memory, reads):
+    loads, load = [], validation.load_batches
+    monkeypatch.setattr(validation, "load_batches", lambda *arguments: loads.append(None) or load(*arguments))
+    if memory is not None:
+        monkeypatch.setattr(validation, "to_device", lambda batch, device: batch)
+        monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: SimpleNamespace(total_memory=memory))
+    device = "cpu" if memory is None else "cuda"
+    held_out = HeldOutFaces(faces, loop(), SimpleNamespace(process_index=0, num_processes=1, device=device))
+    first, again = Recording(), Recording()
+    assert validate(first, held_out) == validate(again, held_out)
+    assert torch.cat(first.shown).equal(torch.cat(again.shown)) and len(loads) == reads
 
 
 def test_held_out_faces_are_unchanged_and_degraded_whatever_the_seed(tmp_path, faces):

@@ -20,6 +20,7 @@ SWINIR = {"embed_dim": 8, "depths": [2], "num_heads": [2], "scale": 2, "window_s
 SRCNN = {"down_scale_factor": 2, "num_channels": 8, "depth": 2}
 DATA = {"image_size": 16}
 LOOP = {"max_steps": 6, "batch_size": 2, "warmup_steps": 1, "learning_rate": 1e-3, "log_every": 1}
+LOOP |= {"mixed_precision": "no"}  # on every processor
 PRIOR = {"model": UNET, "data": DATA, "loop": LOOP}
 ESTIMATOR = {"architecture": "srcnn", "model": SRCNN, "data": DATA, "loop": LOOP}
 
