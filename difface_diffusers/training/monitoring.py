@@ -13,7 +13,7 @@ from tqdm.auto import tqdm
 from ..folders import replaced_folder
 from .checking import CheckedFaces
 from .config import LoopConfig
-from .data import FaceDataset, to_device
+from .data import to_device
 from .publishing import Publisher
 from .task import Task
 from .tracking import VALIDATION, Record
@@ -66,7 +66,10 @@ class Monitor:
             self.publisher = Publisher(task, averaged, self.record, monitoring.push_to_hub, monitoring.private)
         self.losses: list[float] = []
         self.log_time = time.monotonic()
+        self.validated = step
         self.progress = tqdm(total=config.max_steps, initial=step, disable=self.record is None, mininterval=5)
+        if step and config.max_seconds is not None and self.record is not None:
+            self.progress.write(f"going on from step {step:,} with {config.max_seconds:g} seconds")
 
     def close(self) -> None:
         """Close the files and the progress bar."""
@@ -74,16 +77,37 @@ class Monitor:
         if self.record is not None:
             self.record.close()
 
-    def after_step(self, step: int, loss: float, learning_rate: float) -> None:
-        """Do what is due after a step, counted from 1, that had a loss and a learning rate."""
+    def is_due(self, step: int) -> bool:
+        """Whether there is something to show after a step that takes longer than a line of the log."""
+        validation = self.held_out is not None and (
+            step % self.config.validate_every == 0 or step == self.config.max_steps
+        )
+        return validation or step % self.config.sheet_every == 0
+
+    def after_step(self, step: int, loss: float, learning_rate: float, rehearsal: bool = False) -> None:
+        """Do what is due after a step, counted from 1, that had a loss and a learning rate; everything in a rehearsal."""
         self.progress.update()
         if self.record is not None:
             self._log(self.record, step, loss, learning_rate)
-        if self.held_out is not None and (step % self.config.validate_every == 0 or step == self.config.max_steps):
-            self._validate(self.held_out, step)
-        if self.record is not None and step % self.config.sheet_every == 0:
+        if rehearsal or step % self.config.validate_every == 0 or step == self.config.max_steps:
+            self.validate(step)
+        if self.record is not None and (rehearsal or step % self.config.sheet_every == 0):
             with self.averaged():
                 self.record.sheet(step, self.task.sheet(self.task.model, self.sheet_batch))
+
+    def validate(self, step: int) -> None:
+        """Judge the averaged weights after a step, if there are faces for it and it has not been done; keep the best."""
+        if self.held_out is None or self.validated == step:
+            return
+        self.validated = step
+        with self.averaged():
+            figures = validate(self.task, self.held_out, self.config, self.accelerator)
+            if self.record is None:
+                return
+            figures = {f"{VALIDATION}{name}": round(value, 6) for name, value in figures.items()}
+            if figures[f"{VALIDATION}loss"] < self.record.lowest(f"{VALIDATION}loss"):
+                self._save_best()
+        self.record.figures(step, figures)
 
     def after_checkpoint(self, step: int) -> None:
         """Publish the averaged weights if asked to."""
@@ -103,16 +127,6 @@ class Monitor:
         record.figures(step, {"loss": mean, "learning_rate": learning_rate, "seconds": round(seconds, 1)})
         self.progress.set_postfix(loss=f"{mean:.4f}")
         self.losses.clear()
-
-    def _validate(self, faces: FaceDataset, step: int) -> None:
-        with self.averaged():
-            figures = validate(self.task, faces, self.config, self.accelerator)
-            if self.record is None:
-                return
-            figures = {f"{VALIDATION}{name}": round(value, 6) for name, value in figures.items()}
-            if figures[f"{VALIDATION}loss"] < self.record.lowest(f"{VALIDATION}loss"):
-                self._save_best()
-        self.record.figures(step, figures)
 
     def _save_best(self) -> None:
         with replaced_folder(self.output / "best") as folder:

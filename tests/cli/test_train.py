@@ -1,5 +1,6 @@
 import json
 import os
+import re
 import resource
 import shutil
 import signal
@@ -16,7 +17,7 @@ from safetensors.torch import load_file
 import difface_diffusers.training
 from difface_diffusers import SRCNNEstimator
 from difface_diffusers.cli.main import main
-from difface_diffusers.training import shipped_config
+from difface_diffusers.training import clock, shipped_config
 from difface_diffusers.training.estimator import EstimatorTask
 
 from ..training.tiny import ESTIMATOR, PRIOR, SRCNN, changed, write_faces, write_yaml
@@ -271,8 +272,8 @@ def test_interrupted_before_the_first_step(folder, tmp_path, capfd, monkeypatch)
     assert capfd.readouterr().err == "stopped; run the same command again to go on\n"
 
 
-def interrupt(command, output, log):
-    """Start a command in a process group of its own and send SIGINT to the group after three steps."""
+def interrupt(command, output, log, number=signal.SIGINT):
+    """Start a command in a process group of its own and send a signal to the group after three steps."""
     with log.open("w") as file:
         process = subprocess.Popen(command, stdout=file, stderr=file, env=ENVIRONMENT, start_new_session=True)
         deadline = time.monotonic() + 120
@@ -281,7 +282,7 @@ def interrupt(command, output, log):
             assert time.monotonic() < deadline, log.read_text()
             time.sleep(0.01)
         assert process.poll() is None, log.read_text()
-        os.killpg(process.pid, signal.SIGINT)
+        os.killpg(process.pid, number)
         return process.wait(timeout=60)
 
 
@@ -299,6 +300,42 @@ def test_interrupted_and_resumed(folder, tmp_path, capfd):
     assert main(command) == 0
     assert main(arguments("estimator", tmp_path, config, output=whole)) == 0
     assert_same_model("estimator", whole, resumed)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("task", CONFIGS)
+def test_killed_and_resumed(folder, tmp_path, task):
+    config = write_yaml(
+        tmp_path / "config.yaml", changed(CONFIGS[task], loop={"max_steps": 60, "checkpoint_every": 2})
+    )
+    whole, resumed = tmp_path / "whole", tmp_path / "resumed"
+    command = arguments(task, tmp_path, config, output=resumed)
+    killed = interrupt(
+        [sys.executable, "-m", "difface_diffusers.cli", *command], resumed, tmp_path / "log.txt", signal.SIGKILL
+    )
+    assert killed == -signal.SIGKILL
+    assert not (resumed / MODELS[task]).exists()
+    assert main(command) == 0
+    assert main(arguments(task, tmp_path, config, output=whole)) == 0
+    assert_same_model(task, whole, resumed)
+    assert [(entry["step"], entry["loss"]) for entry in log(whole)] == [
+        (entry["step"], entry["loss"]) for entry in log(resumed)
+    ]
+    assert not list(resumed.glob(".*"))
+
+
+def test_a_training_whose_time_is_over(folder, tmp_path, capfd, monkeypatch):
+    now = iter(range(1000, 100_000, 5))  # whoever asks for the time needs five seconds
+    monkeypatch.setattr(clock, "monotonic", lambda: next(now))
+    config = write_yaml(tmp_path / "short.yaml", changed(ESTIMATOR, loop={"max_steps": 1000, "max_seconds": 300}))
+    assert main(arguments("estimator", tmp_path, config)) == 0
+    last = capfd.readouterr().err.strip().splitlines()[-1]
+    assert re.fullmatch(r"saved at step \d+, as 300 seconds are over; the same command goes on for as long", last)
+    assert SRCNNEstimator.from_pretrained(tmp_path / "run" / "estimator")
+    step = int(re.search(r"\d+", last)[0])
+    assert 2 < step < 60
+    assert main(arguments("estimator", tmp_path, config)) == 0
+    assert f"going on from step {step} with 300 seconds" in capfd.readouterr().out
 
 
 # Several processes
