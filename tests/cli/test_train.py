@@ -349,6 +349,11 @@ def launch(arguments):
     ]
 
 
+def tensors(folder):
+    """Return all tensors in the files of a folder."""
+    return [value for path in folder.glob("*.safetensors") for value in load_file(path).values()]
+
+
 def losses(output):
     return [entry["loss"] for entry in log(output) if "loss" in entry]
 
@@ -385,6 +390,56 @@ def test_two_processes_interrupted_and_resumed(folder, tmp_path, task):
     assert losses(whole) == pytest.approx(losses(tmp_path / "alone"), rel=1e-4)
     for together, alone in zip(validations(whole), validations(tmp_path / "alone"), strict=True):
         assert together == pytest.approx(alone, rel=1e-3)
+
+
+@pytest.mark.slow
+def test_two_processes_stop_together(folder, tmp_path):
+    wild = {
+        "learning_rate": 1e30,
+        "final_learning_rate": 1e30,
+        "warmup_steps": 0,
+        "max_steps": 60,
+        "checkpoint_every": 1,
+    }
+    config = write_yaml(tmp_path / "wild.yaml", changed(ESTIMATOR, loop=wild))
+    command = launch(arguments("estimator", tmp_path, config))
+    ended = subprocess.run(command, env=ENVIRONMENT, capture_output=True, text=True, timeout=240)
+    assert ended.returncode != 0
+    said = re.findall(r"difface train: step (\d+), at the learning rate 1e\+30, has a loss of", ended.stderr)
+    assert said and set(said) == {"2"}
+    assert [path.name for path in (tmp_path / "run").glob("checkpoint-*")] == ["checkpoint-00000001"]
+    assert all(tensor.isfinite().all() for tensor in tensors(tmp_path / "run" / "checkpoint-00000001"))
+    assert not (tmp_path / "run" / "estimator").exists()
+
+
+@pytest.mark.slow
+def test_two_processes_that_lack_a_face_stop_together(folder, tmp_path):
+    config = write_yaml(tmp_path / "long.yaml", changed(ESTIMATOR, loop={"max_steps": 1_000_000, "num_workers": 1}))
+    command, text = launch(arguments("estimator", tmp_path, config)), tmp_path / "log.txt"
+    with text.open("w") as file:
+        process = subprocess.Popen(command, stdout=file, stderr=file, env=ENVIRONMENT)
+        while not (tmp_path / "run" / "log.jsonl").is_file():
+            assert process.poll() is None, text.read_text()
+            time.sleep(0.01)
+        (folder / "c_0.png").unlink()
+        assert process.wait(timeout=120) != 0
+    assert re.search(
+        r"difface train: a face can no longer be read: .*c_0\.png.*; the same command goes on", text.read_text()
+    )
+    (checkpoint,) = (tmp_path / "run").glob("checkpoint-*")
+    assert f"goes on from {checkpoint.name}." in text.read_text()
+
+
+@pytest.mark.slow
+def test_two_processes_are_out_of_time_together(folder, tmp_path):
+    config = write_yaml(tmp_path / "short.yaml", changed(ESTIMATOR, loop={"max_steps": 1_000_000, "max_seconds": 15}))
+    command = launch(arguments("estimator", tmp_path, config))
+    ended = subprocess.run(command, env=ENVIRONMENT, capture_output=True, text=True, timeout=240)
+    assert ended.returncode == 0, ended.stderr
+    steps = re.findall(r"saved at step (\d+), as 15 seconds are over", ended.stderr)
+    assert len(steps) == 2 and steps[0] == steps[1]
+    assert (tmp_path / "run" / f"checkpoint-{int(steps[0]):08d}").is_dir()
+    assert SRCNNEstimator.from_pretrained(tmp_path / "run" / "estimator")
 
 
 @pytest.mark.slow
