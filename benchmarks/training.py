@@ -35,6 +35,7 @@ from difface_diffusers.training.hardware import average, compile_network, fast_a
 from difface_diffusers.training.loop import take_step, update_weights
 from difface_diffusers.training.prior import PriorTask
 from difface_diffusers.training.processes import join_processes
+from difface_diffusers.training.schedule import learning_rate
 from difface_diffusers.training.student import StudentTask
 from difface_diffusers.training.task import Task
 
@@ -202,7 +203,8 @@ class Trainer:
     def step(self, number: int) -> None:
         """Take a step as the loop does."""
         batch = next(self.batches)
-        take_step(self.task, self.network, [batch], self.optimizer, self.accelerator, self.loop, number)
+        rate = learning_rate(number, self.loop)
+        take_step(self.task, self.network, [batch], self.optimizer, self.accelerator, self.loop, number, rate)
         average(self.ema, self.task.model)
 
     def parts(self) -> list[float]:

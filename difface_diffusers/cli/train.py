@@ -68,6 +68,11 @@ def run(args: argparse.Namespace) -> int:
     if not result.finished:
         print(f"stopped at step {result.step}; run the same command again to go on", file=sys.stderr)
         return 130
+    if result.out_of_time:
+        budget = f"{config.loop.max_seconds:g} seconds"
+        print(
+            f"saved at step {result.step}, as {budget} are over; the same command goes on for as long", file=sys.stderr
+        )
     if result.unpublished is not None:
         print(f"difface train: {result.unpublished}", file=sys.stderr)
         return 1

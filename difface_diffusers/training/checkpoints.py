@@ -11,21 +11,34 @@ from diffusers.training_utils import EMAModel
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
+from ..photo_files import whole_file
 
-CHECKPOINT = "checkpoint-{step:08d}"
+
+CHECKPOINT, PROGRESS = "checkpoint-{step:08d}", "state.json"
 
 
 def save_checkpoint(
-    output: Path, step: int, model: ModelMixin, ema: EMAModel, optimizer: torch.optim.Optimizer, kept: int
+    output: Path,
+    step: int,
+    model: ModelMixin,
+    ema: EMAModel,
+    optimizer: torch.optim.Optimizer,
+    kept: int,
+    share: float = 0.0,
 ) -> None:
     """Write `checkpoint-<step>/` in one move and delete all but the newest `kept`.
+
+    `share` is what is over of a training's time, see `Clock`; in a checkpoint that is there already it is all that changes.
 
     Raises:
         FloatingPointError: a number in it is not finite; nothing was written or deleted.
         OSError, SafetensorError: it cannot be written; the others are still there.
     """
     folder = output / CHECKPOINT.format(step=step)
+    progress = json.dumps({"step": step, "ema_step": ema.optimization_step, "share": share}).encode()
     if folder.exists():
+        with whole_file(folder / PROGRESS) as file:
+            file.write(progress)
         return
     names = [name for name, _ in model.named_parameters()]
     state = optimizer.state_dict()["state"]
@@ -44,7 +57,7 @@ def save_checkpoint(
         for file, tensors in files.items():
             rows = {name: tensor.contiguous() for name, tensor in tensors.items()}  # they may be laid out otherwise
             save_file(rows, temporary / f"{file}.safetensors")
-        (temporary / "state.json").write_text(json.dumps({"step": step, "ema_step": ema.optimization_step}))
+        (temporary / PROGRESS).write_bytes(progress)
         os.replace(temporary, folder)
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)  # makes room on a full disk
@@ -67,7 +80,7 @@ def load_checkpoint(output: Path, model: ModelMixin, ema: EMAModel, optimizer: t
         weights, averaged, moments = (
             load_file(folder / f"{file}.safetensors") for file in ("model", "ema", "optimizer")
         )
-        progress = json.loads((folder / "state.json").read_text())
+        progress = json.loads((folder / PROGRESS).read_text())
     except (OSError, ValueError, SafetensorError) as error:
         before = f"go on from {checkpoints[-2].name}" if len(checkpoints) > 1 else "begin anew"
         raise ValueError(
@@ -89,6 +102,12 @@ def load_checkpoint(output: Path, model: ModelMixin, ema: EMAModel, optimizer: t
     optimizer.load_state_dict(optimizer.state_dict() | {"state": state})
     ema.optimization_step = progress["ema_step"]
     return progress["step"]
+
+
+def saved_share(output: Path) -> float:
+    """Return what was over of a training's time at the newest checkpoint in `output`; 0 when there is none."""
+    checkpoints = find_checkpoints(output)
+    return json.loads((checkpoints[-1] / PROGRESS).read_text()).get("share", 0.0) if checkpoints else 0.0
 
 
 def how_to_go_on(output: Path) -> str:

@@ -80,6 +80,8 @@ class LoopConfig:
         validate_every: steps between two validations, if there are faces for it, see `MonitoringConfig`.
         checkpoint_every: steps between two checkpoints.
         checkpoints_kept: older checkpoints are deleted.
+        max_seconds: time that one call of the training takes at most, from its beginning to the saved model; the learning rate
+            then runs down by the clock, see `learning_rate`. `None`: as long as it takes.
     """
 
     max_steps: int = 10_000
@@ -101,6 +103,7 @@ class LoopConfig:
     validate_every: int = 1000
     checkpoint_every: int = 500
     checkpoints_kept: int = 2
+    max_seconds: float | None = None
 
     def __post_init__(self) -> None:
         _check_lowest(self, 1, "max_steps", "batch_size", "gradient_accumulation_steps", "log_every", "sheet_every")
@@ -108,6 +111,10 @@ class LoopConfig:
         _check_lowest(self, 0, "learning_rate", "final_learning_rate", "warmup_steps", "weight_decay", "seed")
         _check_lowest(self, 0, "num_workers")
         _check_finite(self, "learning_rate", "weight_decay")
+        if self.max_seconds is not None and not 0 < self.max_seconds < math.inf:
+            raise ValueError(
+                f"`max_seconds` is {self.max_seconds}; it must be above 0 and finite, or null for no limit."
+            )
         _check_highest(self, "final_learning_rate", "learning_rate")
         _check_highest(self, "warmup_steps", "max_steps")
         if self.max_grad_norm is not None and not self.max_grad_norm > 0:

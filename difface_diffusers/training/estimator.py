@@ -11,6 +11,7 @@ from ..evaluation.sheets import sheet
 from ..models.lama import LaMaEstimator
 from ..models.srcnn import SRCNNEstimator
 from ..models.swinir import SwinIREstimator
+from .clock import Clock
 from .config import EstimatorConfig
 from .data import FaceDataset
 from .loop import TrainingResult, train
@@ -93,9 +94,10 @@ def train_estimator(
 
     The architecture decides what it learns: to fill holes, or to undo the blind degradation.
     """
+    clock = Clock(config.loop.max_seconds)
     torch.manual_seed(config.loop.seed)
     if config.architecture == INPAINTS:
         task, dataset = InpaintingTask(config), FaceDataset(data, config.data, config.loop.seed, holes=True)
     else:
         task, dataset = EstimatorTask(config), FaceDataset(data, config.data, config.loop.seed, config.degradation)
-    return train(task, dataset, config.loop, output, go_on)
+    return train(task, dataset, config.loop, output, go_on, clock)

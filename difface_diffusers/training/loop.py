@@ -16,39 +16,50 @@ from diffusers.training_utils import EMAModel
 
 from ..folders import replaced_folder
 from .checking import check_faces
-from .checkpoints import how_to_go_on, load_checkpoint, save_checkpoint
+from .checkpoints import how_to_go_on, load_checkpoint, save_checkpoint, saved_share
+from .clock import SAVE, SHOW, STEP, Clock
 from .config import LoopConfig
 from .data import FaceDataset, PositionSampler, to_device
 from .device_faces import open_batches
 from .failures import LostFaces, TrainingError, told_plainly
 from .hardware import average, compile_network, fast_arithmetic, lay_out, make_optimizer, step_if
 from .monitoring import Monitor
-from .processes import any_of, join_processes, stop_on_signal
+from .processes import join_processes, stop_on_signal, summed
 from .recent_steps import RecentSteps
 from .resuming import check_output, describe_run, note_run
 from .schedule import learning_rate
 from .task import Task
 
 
+STOPPED, LACKING, OVER = "stopped", "lacking", "over"  # by a signal, lacking faces, out of time
+
+
 @dataclasses.dataclass(frozen=True)
 class TrainingResult:
-    """How a training ended: the step it reached, whether that was the last one, and what it could not upload.
+    """How a training ended.
 
     Attributes:
         step: the last one that was taken.
-        finished: whether it was the last of all.
+        finished: whether the averaged weights are saved, `max_steps` being reached or `max_seconds` over.
         unpublished: why the weights are not on the Hub and what is to be done; `None` when they are or need not be.
+        out_of_time: whether it was `max_seconds` that ended it.
     """
 
     step: int
     finished: bool
     unpublished: str | None = None
+    out_of_time: bool = False
 
 
 def train(
-    task: Task, dataset: FaceDataset, config: LoopConfig, output: str | Path, go_on: bool = False
+    task: Task,
+    dataset: FaceDataset,
+    config: LoopConfig,
+    output: str | Path,
+    go_on: bool = False,
+    clock: Clock | None = None,
 ) -> TrainingResult:
-    """Train until `max_steps`, or until SIGINT or SIGTERM, from the newest checkpoint in `output` if there is one.
+    """Train until `max_steps`, `max_seconds`, SIGINT or SIGTERM, from the newest checkpoint in `output` if there is one.
 
     Everything random in a forward pass is a function of the seed and the place of its batch in the stream. So an interrupted
     training that is resumed ends with the weights of an uninterrupted one, and P processes do, but for rounding, what one
@@ -61,6 +72,7 @@ def train(
         output: receives `config.yaml`, `run.json`, `checkpoint-*/`, what a `Monitor` writes and, at the end, the averaged
             model under its name.
         go_on: go on in an `output` of other settings too.
+        clock: what `max_seconds` is measured by; `None` begins now.
 
     Returns:
         The step that was reached; not finished when a signal stopped the loop, a checkpoint having been written.
@@ -70,12 +82,12 @@ def train(
         TrainingError: the loss or a gradient is not finite, faces can no longer be read, or `output` not be written to. The
             last checkpoint is whole.
     """
+    clock = clock or Clock(config.max_seconds)
     output = Path(output)
     accelerator = join_processes(config.mixed_precision)
     faces = check_faces(dataset, task.config.monitoring.validation, accelerator)
     run = describe_run(faces, accelerator.num_processes)
-    if not go_on:
-        check_output(output, task, run)
+    check_output(output, task, run, go_on)
     device = accelerator.device
     lay_out(task.model, config, device)
     optimizer = make_optimizer(task.model, config, device)
@@ -101,38 +113,65 @@ def train(
     batches = open_batches(faces.trained, sampler, config.num_workers, device)
 
     model.train()
-    lost, lacking, recent = None, False, RecentSteps(config)
+    clock.begin(saved_share(output))
+    first, ending, lost, recent = step, None, None, RecentSteps(config)
     with fast_arithmetic(device), told_plainly(output), contextlib.closing(monitor), stop_on_signal() as signals:
         while step < config.max_steps:
             group, lost = _fetch(batches, config.gradient_accumulation_steps)
-            stopped, lacking = any_of([bool(signals), lost is not None], accelerator)
-            if stopped or lacking:
+            over = clock.is_over(_coming(step + 1, monitor, config))
+            ending, share = _agree(bool(signals), lost is not None, over, clock.share, accelerator)
+            if ending is not None:
                 break
-            recent.add(step, take_step(task, network, group, optimizer, accelerator, config, step))
+            rate = learning_rate(step, config, share)
+            recent.add(step, rate, take_step(task, network, group, optimizer, accelerator, config, step, rate))
             average(ema, task.model)
             step += 1
-            losses = recent.look() if recent.is_due(step, device) else []
-            monitor.after_step(step, losses, learning_rate(step - 1, config))
-            if accelerator.is_main_process and step % config.checkpoint_every == 0 and step < config.max_steps:
-                save_checkpoint(output, step, task.model, ema, optimizer, config.checkpoints_kept)
+            rehearsal = config.max_seconds is not None and step == first + 1  # shows what all of this takes
+            losses = recent.look() if rehearsal or recent.is_due(step, device) else []
+            clock.lap(STEP)
+            monitor.after_step(step, losses, rate, rehearsal)
+            clock.lap(SHOW)
+            due = step < config.max_steps and (rehearsal or step % config.checkpoint_every == 0)
+            if accelerator.is_main_process and due:
+                save_checkpoint(output, step, task.model, ema, optimizer, config.checkpoints_kept, clock.share)
                 monitor.after_checkpoint(step)
+                clock.lap(SAVE)
 
         # Still under the handlers: a launcher passes on the signal that the terminal has already sent.
-        finished = step >= config.max_steps
+        finished = ending in (None, OVER)
         recent.look()
         if accelerator.is_main_process:
-            save_checkpoint(output, step, task.model, ema, optimizer, config.checkpoints_kept)
+            share = 1.0 if finished else clock.share
+            save_checkpoint(output, step, task.model, ema, optimizer, config.checkpoints_kept, share)
             if finished:
                 with averaged(), replaced_folder(output / task.name) as folder:
                     task.model.save_pretrained(folder)
+        if ending == OVER:
+            monitor.validate(step)
         accelerator.wait_for_everyone()
     # A process group that is last held by a parallel model hangs now and then on its way out, so that goes first.
     model, network, optimizer = accelerator.free_memory(model, network, optimizer)
     accelerator.end_training()
-    if lacking:
+    if ending == LACKING:
         raise TrainingError(f"{lost or 'another process lacks faces, see there'}; {how_to_go_on(output)}.") from lost
     with told_plainly(output):
-        return TrainingResult(step, finished, monitor.finish(step) if finished else None)
+        return TrainingResult(step, finished, monitor.finish(step) if finished else None, ending == OVER)
+
+
+def _coming(step: int, monitor: Monitor, config: LoopConfig) -> list[str]:
+    """Return what a step, counted from 1, brings with it."""
+    shown = [SHOW] if monitor.is_due(step) else []
+    return [STEP, *shown, *([SAVE] if step % config.checkpoint_every == 0 else [])]
+
+
+def _agree(
+    stopped: bool, lacking: bool, over: bool, share: float, accelerator: Accelerator
+) -> tuple[str | None, float]:
+    """Return why the steps end, if they do in any process, and the share of the time that is over by the main one's clock."""
+    if not accelerator.is_main_process:
+        over, share = False, 0.0
+    *flags, share = summed([stopped, lacking, over, share], accelerator)
+    return next((ending for ending, flag in zip((STOPPED, LACKING, OVER), flags, strict=True) if flag), None), share
 
 
 def _fetch(
@@ -153,15 +192,16 @@ def take_step(
     accelerator: Accelerator,
     config: LoopConfig,
     step: int,
+    rate: float,
 ) -> torch.Tensor:
-    """Update the weights once, unless the loss or a gradient is not finite. The device is not waited for.
+    """Update the weights once, at a learning rate, unless the loss or a gradient is not finite. The device is not waited for.
 
     Returns:
         `[2]`, float32, on the device: the loss, the mean over all processes and their accumulated batches, and the norm of the
         gradients. If one of them is not finite, the weights are as before.
     """
     for group in optimizer.param_groups:
-        group["lr"] = learning_rate(step, config)
+        group["lr"] = rate
 
     losses = []
     for micro_step, batch in enumerate(batches):

@@ -65,7 +65,10 @@ class Monitor:
             self.publisher = Publisher(task, averaged, self.record, monitoring.push_to_hub, monitoring.private)
         self.losses: list[float] = []
         self.log_time = time.monotonic()
+        self.validated = step
         self.progress = tqdm(total=config.max_steps, initial=step, disable=self.record is None, mininterval=5)
+        if step and config.max_seconds is not None and self.record is not None:
+            self.progress.write(f"going on from step {step:,} with {config.max_seconds:g} seconds")
 
     def close(self) -> None:
         """Close the files and the progress bar."""
@@ -73,16 +76,44 @@ class Monitor:
         if self.record is not None:
             self.record.close()
 
-    def after_step(self, step: int, losses: list[float], learning_rate: float) -> None:
-        """Do what is due after a step, counted from 1, that had a learning rate, by the losses that have become known."""
+    def is_due(self, step: int) -> bool:
+        """Whether there is something to show after a step that takes longer than a line of the log."""
+        validation = self.held_out is not None and (
+            step % self.config.validate_every == 0 or step == self.config.max_steps
+        )
+        return validation or step % self.config.sheet_every == 0
+
+    def after_step(self, step: int, losses: list[float], learning_rate: float, rehearsal: bool = False) -> None:
+        """Do what is due after a step, counted from 1; everything in a rehearsal.
+
+        Args:
+            step: that is done.
+            losses: that have become known with it, of it and of steps before.
+            learning_rate: that it had.
+            rehearsal: also show what is not due.
+        """
         self.progress.update()
         if self.record is not None:
             self._log(self.record, step, losses, learning_rate)
-        if self.held_out is not None and (step % self.config.validate_every == 0 or step == self.config.max_steps):
-            self._validate(self.held_out, step)
-        if self.record is not None and step % self.config.sheet_every == 0:
+        if rehearsal or step % self.config.validate_every == 0 or step == self.config.max_steps:
+            self.validate(step)
+        if self.record is not None and (rehearsal or step % self.config.sheet_every == 0):
             with self.averaged():
                 self.record.sheet(step, self.task.sheet(self.task.model, self.sheet_batch))
+
+    def validate(self, step: int) -> None:
+        """Judge the averaged weights after a step, if there are faces for it and it has not been done; keep the best."""
+        if self.held_out is None or self.validated == step:
+            return
+        self.validated = step
+        with self.averaged():
+            figures = validate(self.task, self.held_out)
+            if self.record is None:
+                return
+            figures = {f"{VALIDATION}{name}": round(value, 6) for name, value in figures.items()}
+            if figures[f"{VALIDATION}loss"] < self.record.lowest(f"{VALIDATION}loss"):
+                self._save_best()
+        self.record.figures(step, figures)
 
     def after_checkpoint(self, step: int) -> None:
         """Publish the averaged weights if asked to."""
@@ -102,16 +133,6 @@ class Monitor:
         record.figures(step, {"loss": mean, "learning_rate": learning_rate, "seconds": round(seconds, 1)})
         self.progress.set_postfix(loss=f"{mean:.4f}")
         self.losses.clear()
-
-    def _validate(self, faces: HeldOutFaces, step: int) -> None:
-        with self.averaged():
-            figures = validate(self.task, faces)
-            if self.record is None:
-                return
-            figures = {f"{VALIDATION}{name}": round(value, 6) for name, value in figures.items()}
-            if figures[f"{VALIDATION}loss"] < self.record.lowest(f"{VALIDATION}loss"):
-                self._save_best()
-        self.record.figures(step, figures)
 
     def _save_best(self) -> None:
         with replaced_folder(self.output / "best") as folder:

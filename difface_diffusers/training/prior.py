@@ -10,6 +10,7 @@ from PIL import Image
 
 from ..evaluation.sheets import sheet
 from ..models.unet import DifFaceUNet2DModel
+from .clock import Clock
 from .config import PriorConfig
 from .data import FaceDataset
 from .loop import TrainingResult, train
@@ -107,6 +108,7 @@ class PriorTask:
 
 def train_prior(config: PriorConfig, data: str | Path, output: str | Path, go_on: bool = False) -> TrainingResult:
     """Train a prior on clean aligned faces: `data` as in `open_faces`, `output` and `go_on` as in `loop.train`."""
+    clock = Clock(config.loop.max_seconds)
     torch.manual_seed(config.loop.seed)
     dataset = FaceDataset(data, config.data, config.loop.seed)
-    return train(PriorTask(config), dataset, config.loop, output, go_on)
+    return train(PriorTask(config), dataset, config.loop, output, go_on, clock)

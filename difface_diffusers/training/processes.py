@@ -49,9 +49,8 @@ def stop_on_signal() -> Generator[list[int]]:
             signal.signal(number, handler)
 
 
-def any_of(flags: list[bool], accelerator: Accelerator) -> list[bool]:
-    """Return for each flag whether any process has raised it: all must leave the loop in the same step."""
+def summed(values: list[float], accelerator: Accelerator) -> list[float]:
+    """Return each value's sum over the processes, the same for all of them."""
     if accelerator.num_processes == 1:
-        return flags
-    counts = accelerator.reduce(torch.tensor(flags, dtype=torch.float32, device=accelerator.device), "sum")
-    return [count > 0 for count in counts.tolist()]
+        return values
+    return accelerator.reduce(torch.tensor(values, dtype=torch.float32, device=accelerator.device), "sum").tolist()

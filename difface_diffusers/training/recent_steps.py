@@ -5,7 +5,6 @@ import math
 import torch
 
 from .config import LoopConfig
-from .schedule import learning_rate
 
 
 class RecentSteps:
@@ -17,12 +16,12 @@ class RecentSteps:
 
     def __init__(self, config: LoopConfig) -> None:
         self.config = config
-        self.steps: list[int] = []
+        self.steps: list[tuple[int, float]] = []
         self.figures: list[torch.Tensor] = []
 
-    def add(self, step: int, figures: torch.Tensor) -> None:
-        """Take in the loss and the norm of a step, counted from 0: `[2]`, on any device."""
-        self.steps.append(step)
+    def add(self, step: int, rate: float, figures: torch.Tensor) -> None:
+        """Take in what came of a step, counted from 0, at a learning rate: loss and norm, `[2]`, on any device."""
+        self.steps.append((step, rate))
         self.figures.append(figures)
 
     def look(self) -> list[float]:
@@ -35,9 +34,8 @@ class RecentSteps:
             return []
         steps, figures = self.steps, torch.stack(self.figures).tolist()
         self.steps, self.figures = [], []
-        for step, (loss, norm) in zip(steps, figures, strict=True):
+        for (step, rate), (loss, norm) in zip(steps, figures, strict=True):
             if not (math.isfinite(loss) and math.isfinite(norm)):
-                rate = learning_rate(step, self.config)
                 raise FloatingPointError(
                     f"step {step + 1}, at the learning rate {rate:g}, has a loss of {loss:g} and gradients of norm {norm:g}"
                 )

@@ -22,6 +22,7 @@ FREE = (
     "data.skip_broken",
     "data.on_device",
     "loop.max_steps",
+    "loop.max_seconds",
     "loop.num_workers",
     "loop.compile",
     "loop.gradient_checkpointing",
@@ -55,17 +56,17 @@ def describe_run(faces: CheckedFaces, processes: int) -> Run:
     return Run(os.path.realpath(origin) if os.path.exists(origin) else origin, faces.digest, processes)
 
 
-def check_output(output: Path, task: Task, run: Run) -> None:
+def check_output(output: Path, task: Task, run: Run, go_on: bool = False) -> None:
     """Make sure that a folder belongs to a training, if there is anything in it yet.
 
     Raises:
-        ValueError: it holds something of a training with other settings; the message names them.
+        ValueError: it holds something of a training with other settings, which the message names, and is not told to `go_on`.
     """
     checkpoints = find_checkpoints(output)
     results = (
         [checkpoints[-1].name] if checkpoints else [name for name in (task.name, "best") if (output / name).exists()]
     )
-    if not results or not (output / CONFIG).is_file():
+    if go_on or not results or not (output / CONFIG).is_file():
         return
     differences, before = _differences(output, task.config, run)
     if differences:

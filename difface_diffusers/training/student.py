@@ -11,6 +11,7 @@ from ..hub_ids import may_be_hub_id
 from ..models.unet import DifFaceUNet2DModel
 from ..pipeline_difface import DifFacePipeline
 from ..timesteps import imply_clean
+from .clock import Clock
 from .config import StudentConfig
 from .data import FaceDataset
 from .loop import TrainingResult, train
@@ -84,6 +85,7 @@ class StudentTask:
 
 def train_student(config: StudentConfig, data: str | Path, output: str | Path, go_on: bool = False) -> TrainingResult:
     """Train a student on clean aligned faces: `data` as in `open_faces`, `output` and `go_on` as in `loop.train`."""
+    clock = Clock(config.loop.max_seconds)
     torch.manual_seed(config.loop.seed)
     dataset = FaceDataset(data, config.data, config.loop.seed, config.degradation)
-    return train(StudentTask(config), dataset, config.loop, output, go_on)
+    return train(StudentTask(config), dataset, config.loop, output, go_on, clock)

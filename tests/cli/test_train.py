@@ -1,5 +1,6 @@
 import json
 import os
+import re
 import resource
 import shutil
 import signal
@@ -16,7 +17,7 @@ from safetensors.torch import load_file
 import difface_diffusers.training
 from difface_diffusers import SRCNNEstimator
 from difface_diffusers.cli.main import main
-from difface_diffusers.training import shipped_config
+from difface_diffusers.training import clock, shipped_config
 from difface_diffusers.training.estimator import EstimatorTask
 
 from ..training.tiny import ESTIMATOR, PRIOR, SRCNN, changed, write_faces, write_yaml
@@ -271,8 +272,8 @@ def test_interrupted_before_the_first_step(folder, tmp_path, capfd, monkeypatch)
     assert capfd.readouterr().err == "stopped; run the same command again to go on\n"
 
 
-def interrupt(command, output, log):
-    """Start a command in a process group of its own and send SIGINT to the group after three steps."""
+def interrupt(command, output, log, number=signal.SIGINT):
+    """Start a command in a process group of its own and send a signal to the group after three steps."""
     with log.open("w") as file:
         process = subprocess.Popen(command, stdout=file, stderr=file, env=ENVIRONMENT, start_new_session=True)
         deadline = time.monotonic() + 120
@@ -281,7 +282,7 @@ def interrupt(command, output, log):
             assert time.monotonic() < deadline, log.read_text()
             time.sleep(0.01)
         assert process.poll() is None, log.read_text()
-        os.killpg(process.pid, signal.SIGINT)
+        os.killpg(process.pid, number)
         return process.wait(timeout=60)
 
 
@@ -301,6 +302,42 @@ def test_interrupted_and_resumed(folder, tmp_path, capfd):
     assert_same_model("estimator", whole, resumed)
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("task", CONFIGS)
+def test_killed_and_resumed(folder, tmp_path, task):
+    config = write_yaml(
+        tmp_path / "config.yaml", changed(CONFIGS[task], loop={"max_steps": 60, "checkpoint_every": 2})
+    )
+    whole, resumed = tmp_path / "whole", tmp_path / "resumed"
+    command = arguments(task, tmp_path, config, output=resumed)
+    killed = interrupt(
+        [sys.executable, "-m", "difface_diffusers.cli", *command], resumed, tmp_path / "log.txt", signal.SIGKILL
+    )
+    assert killed == -signal.SIGKILL
+    assert not (resumed / MODELS[task]).exists()
+    assert main(command) == 0
+    assert main(arguments(task, tmp_path, config, output=whole)) == 0
+    assert_same_model(task, whole, resumed)
+    assert [(entry["step"], entry["loss"]) for entry in log(whole)] == [
+        (entry["step"], entry["loss"]) for entry in log(resumed)
+    ]
+    assert not list(resumed.glob(".*"))
+
+
+def test_a_training_whose_time_is_over(folder, tmp_path, capfd, monkeypatch):
+    now = iter(range(1000, 100_000, 5))  # whoever asks for the time needs five seconds
+    monkeypatch.setattr(clock, "monotonic", lambda: next(now))
+    config = write_yaml(tmp_path / "short.yaml", changed(ESTIMATOR, loop={"max_steps": 1000, "max_seconds": 300}))
+    assert main(arguments("estimator", tmp_path, config)) == 0
+    last = capfd.readouterr().err.strip().splitlines()[-1]
+    assert re.fullmatch(r"saved at step \d+, as 300 seconds are over; the same command goes on for as long", last)
+    assert SRCNNEstimator.from_pretrained(tmp_path / "run" / "estimator")
+    step = int(re.search(r"\d+", last)[0])
+    assert 2 < step < 60
+    assert main(arguments("estimator", tmp_path, config)) == 0
+    assert f"going on from step {step} with 300 seconds" in capfd.readouterr().out
+
+
 # Several processes
 
 
@@ -310,6 +347,11 @@ def launch(arguments):
         *[sys.executable, "-m", "accelerate.commands.accelerate_cli", "launch", "--main_process_port", "0"],
         *["--multi_gpu", "--num_processes", "2", "-m", "difface_diffusers.cli", *arguments],
     ]
+
+
+def tensors(folder):
+    """Return all tensors in the files of a folder."""
+    return [value for path in folder.glob("*.safetensors") for value in load_file(path).values()]
 
 
 def losses(output):
@@ -348,6 +390,56 @@ def test_two_processes_interrupted_and_resumed(folder, tmp_path, task):
     assert losses(whole) == pytest.approx(losses(tmp_path / "alone"), rel=1e-4)
     for together, alone in zip(validations(whole), validations(tmp_path / "alone"), strict=True):
         assert together == pytest.approx(alone, rel=1e-3)
+
+
+@pytest.mark.slow
+def test_two_processes_stop_together(folder, tmp_path):
+    wild = {
+        "learning_rate": 1e30,
+        "final_learning_rate": 1e30,
+        "warmup_steps": 0,
+        "max_steps": 60,
+        "checkpoint_every": 1,
+    }
+    config = write_yaml(tmp_path / "wild.yaml", changed(ESTIMATOR, loop=wild))
+    command = launch(arguments("estimator", tmp_path, config))
+    ended = subprocess.run(command, env=ENVIRONMENT, capture_output=True, text=True, timeout=240)
+    assert ended.returncode != 0
+    said = re.findall(r"difface train: step (\d+), at the learning rate 1e\+30, has a loss of", ended.stderr)
+    assert said and set(said) == {"2"}
+    assert [path.name for path in (tmp_path / "run").glob("checkpoint-*")] == ["checkpoint-00000001"]
+    assert all(tensor.isfinite().all() for tensor in tensors(tmp_path / "run" / "checkpoint-00000001"))
+    assert not (tmp_path / "run" / "estimator").exists()
+
+
+@pytest.mark.slow
+def test_two_processes_that_lack_a_face_stop_together(folder, tmp_path):
+    config = write_yaml(tmp_path / "long.yaml", changed(ESTIMATOR, loop={"max_steps": 1_000_000, "num_workers": 1}))
+    command, text = launch(arguments("estimator", tmp_path, config)), tmp_path / "log.txt"
+    with text.open("w") as file:
+        process = subprocess.Popen(command, stdout=file, stderr=file, env=ENVIRONMENT)
+        while not (tmp_path / "run" / "log.jsonl").is_file():
+            assert process.poll() is None, text.read_text()
+            time.sleep(0.01)
+        (folder / "c_0.png").unlink()
+        assert process.wait(timeout=120) != 0
+    assert re.search(
+        r"difface train: a face can no longer be read: .*c_0\.png.*; the same command goes on", text.read_text()
+    )
+    (checkpoint,) = (tmp_path / "run").glob("checkpoint-*")
+    assert f"goes on from {checkpoint.name}." in text.read_text()
+
+
+@pytest.mark.slow
+def test_two_processes_are_out_of_time_together(folder, tmp_path):
+    config = write_yaml(tmp_path / "short.yaml", changed(ESTIMATOR, loop={"max_steps": 1_000_000, "max_seconds": 15}))
+    command = launch(arguments("estimator", tmp_path, config))
+    ended = subprocess.run(command, env=ENVIRONMENT, capture_output=True, text=True, timeout=240)
+    assert ended.returncode == 0, ended.stderr
+    steps = re.findall(r"saved at step (\d+), as 15 seconds are over", ended.stderr)
+    assert len(steps) == 2 and steps[0] == steps[1]
+    assert (tmp_path / "run" / f"checkpoint-{int(steps[0]):08d}").is_dir()
+    assert SRCNNEstimator.from_pretrained(tmp_path / "run" / "estimator")
 
 
 @pytest.mark.slow

@@ -115,6 +115,10 @@ def test_wrong_types_are_named(values, message):
         ("loop", "final_learning_rate", float("inf"), "at most `learning_rate`, 0.0001"),
         ("loop", "warmup_steps", 10_001, "at most `max_steps`, 10000"),
         ("loop", "max_steps", 300, "`warmup_steps` is 500; it must be at most `max_steps`, 300"),
+        *[
+            ("loop", "max_seconds", value, "above 0 and finite, or null")
+            for value in (0, -1.0, float("inf"), float("nan"))
+        ],
         ("loop", "ema_decay", 1.0, r"within \[0, 1\)"),
         ("loop", "ema_decay", -0.1, r"within \[0, 1\)"),
         ("loop", "mixed_precision", "fp16", 'must be "auto", "no" or "bf16"'),
