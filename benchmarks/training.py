@@ -12,7 +12,6 @@ import argparse
 import dataclasses
 import itertools
 import os
-import platform
 import statistics
 import tempfile
 import time
@@ -26,6 +25,7 @@ from accelerate import Accelerator, PartialState
 from diffusers.training_utils import EMAModel
 from PIL import Image
 
+from difface_diffusers.processor import processor_name
 from difface_diffusers.training import EstimatorConfig, PriorConfig, StudentConfig, load_config, shipped_config
 from difface_diffusers.training.config import TrainingConfig
 from difface_diffusers.training.data import FaceDataset, PositionSampler, to_device
@@ -281,7 +281,7 @@ def report(
     return TrainingReport(
         config=name,
         data=None if data is None else str(data),
-        device=torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor() or "CPU",
+        device=device_name(device),
         precision=precision,
         batch_size=batch_size,
         size=config.data.image_size,
@@ -291,6 +291,11 @@ def report(
         steps=steps,
         rows=rows,
     )
+
+
+def device_name(device: torch.device) -> str:
+    """Return the name of a GPU, or of the processor and its vectors."""
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else processor_name()
 
 
 def read_config(name: str) -> TrainingConfig:

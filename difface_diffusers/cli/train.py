@@ -19,7 +19,13 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     )
     parser.add_argument("task", choices=["prior", "estimator", "student"])
     parser.add_argument("--config", required=True, help="YAML file; the names of the shipped ones work too")
-    parser.add_argument("--data", required=True, help=DATA_HELP)
+    parser.add_argument(
+        "--data",
+        action="append",
+        required=True,
+        metavar="DATA[,weight=W][,min_size=A][,max_size=B]",
+        help=f"{DATA_HELP}; may be given several times, each with how often its faces come and the training sizes it serves",
+    )
     parser.add_argument(
         "--init-from",
         metavar="MODEL",
@@ -39,8 +45,13 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Train; return 1 when something went wrong on the way, 2 when it cannot begin, 130, as shells do, after a signal."""
-    from .. import training
+    import torch
 
+    from .. import training
+    from ..allocation import keep_freed_memory
+
+    if not torch.cuda.is_available():
+        keep_freed_memory()
     tasks: dict[str, tuple[Any, Callable[..., training.TrainingResult]]] = {
         "prior": (training.PriorConfig, training.train_prior),
         "estimator": (training.EstimatorConfig, training.train_estimator),
@@ -55,7 +66,8 @@ def run(args: argparse.Namespace) -> int:
         options = {field.name: getattr(args, field.name) for field in dataclasses.fields(config.monitoring)}
         given = {name: value for name, value in options.items() if value is not None}
         config = dataclasses.replace(config, monitoring=dataclasses.replace(config.monitoring, **given))
-        result = train(config, args.data, args.output, args.go_on)
+        data = [training.parse_source(text) for text in args.data]
+        result = train(config, data, args.output, args.go_on)
     except (ValueError, OSError, ImportError) as error:
         print(f"difface train: {error}", file=sys.stderr)
         return 2

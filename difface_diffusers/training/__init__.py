@@ -6,6 +6,7 @@ from .config import EstimatorConfig, PriorConfig, StudentConfig, build_config, l
 from .estimator import train_estimator
 from .failures import TrainingError
 from .loop import TrainingResult
+from .mixture import DataSource, parse_source
 from .prior import train_prior
 from .student import train_student
 
@@ -17,6 +18,7 @@ def shipped_config(name: str) -> Path | None:
 
 
 __all__ = [
+    "DataSource",
     "EstimatorConfig",
     "PriorConfig",
     "StudentConfig",
@@ -24,6 +26,7 @@ __all__ = [
     "TrainingResult",
     "build_config",
     "load_config",
+    "parse_source",
     "shipped_config",
     "train_estimator",
     "train_prior",

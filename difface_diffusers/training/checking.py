@@ -32,7 +32,7 @@ class CheckedFaces:
     Attributes:
         trained: those that are trained on.
         held_out: those that the model is judged by, if it is.
-        digest: of the pictures that are trained on, group by group.
+        digest: of the pictures that are trained on, group by group, and their weights.
     """
 
     trained: FaceDataset
@@ -59,8 +59,10 @@ def check_faces(faces: FaceDataset, validation: str | None, accelerator: Acceler
         if copies := _copies(trained, set(digests.values()), held_out, others):
             _warn(copies, accelerator)
     whole = hashlib.blake2b(digest_size=16)
-    for group in trained.groups:
-        whole.update(b"".join(digests[face] for face in group) + b"|")
+    for share in trained.shares:
+        for group in share.groups:
+            whole.update(b"".join(digests[face] for face in group) + b"|")
+        whole.update(b"" if share.weight == 1 else str(share.weight).encode())
     return CheckedFaces(trained, held_out, whole.hexdigest())
 
 

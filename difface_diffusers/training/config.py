@@ -256,8 +256,13 @@ def read_settings(path: str | Path) -> dict[str, Any]:
 
 def save_config(config: TrainingConfig, path: Path) -> None:
     """Write every setting, defaults included, as a YAML file that `load_config` reads."""
+    write_settings(dataclasses.asdict(config), path)
+
+
+def write_settings(values: dict[str, Any], path: Path) -> None:
+    """Write settings as a YAML file that `read_settings` reads."""
     yaml = _yaml()
-    text = yaml.dump(dataclasses.asdict(config), Dumper=_with_exponents(yaml.SafeDumper), sort_keys=False)
+    text = yaml.dump(values, Dumper=_with_exponents(yaml.SafeDumper), sort_keys=False)
     with whole_file(path) as file:
         file.write(text.encode())
 

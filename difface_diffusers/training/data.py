@@ -6,6 +6,7 @@ import re
 import signal
 from collections import defaultdict
 from collections.abc import Callable, Collection, Generator, Iterable
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path, PurePath
 from typing import Any
@@ -22,7 +23,7 @@ from .config import DataConfig
 from .degradation import DegradationRanges, degrade, to_8_bits, to_gray
 from .failures import LostFaces, worker_watched
 from .masks import training_mask
-from .sources import open_faces
+from .mixture import Data, Mixture, choose_sources
 
 
 HELD_OUT_SEED = 0  # whatever the training's, so that trainings can be compared
@@ -61,50 +62,94 @@ def resized_face(
     return rgb.astype(np.float32) / 255
 
 
+@dataclass(frozen=True)
+class Share:
+    """What one place has in an epoch.
+
+    Attributes:
+        groups: numbers of its faces, group by group.
+        weight: how often each of them comes.
+    """
+
+    groups: list[list[int]]
+    weight: float
+
+    def count(self, max_per_group: int) -> int:
+        """Return how many faces `draw` returns."""
+        once = sum(min(len(group), max_per_group) for group in self.groups)
+        return max(round(self.weight * once), min(once, 1))
+
+    def draw(self, max_per_group: int, rng: np.random.Generator) -> list[int]:
+        """Draw the faces of an epoch; for what is left of a weight, some of a whole draw."""
+        faces = []
+        while len(faces) < (count := self.count(max_per_group)):
+            drawn = [group[member] for group in self.groups for member in rng.permutation(len(group))[:max_per_group]]
+            if len(faces) + len(drawn) > count:
+                drawn = [drawn[place] for place in rng.permutation(len(drawn))[: count - len(faces)]]
+            faces += drawn
+        return faces
+
+    def without(self, faces: Collection[int]) -> "Share":
+        """Return the same share but for some faces."""
+        groups = ([face for face in group if face not in faces] for group in self.groups)
+        return Share([group for group in groups if group], self.weight)
+
+
 class FaceDataset(Dataset):
     """Clean faces, alone or with what is left of them, addressed by their position in an endless stream.
 
     The item at a position is a function of the seed and the position alone, so a training resumes exactly by asking
     for the next position, whatever the number of processes or workers. An epoch is a fresh shuffle in which each
-    group of files (see `DataConfig`) shows at most `max_per_group` of its members.
+    group of files (see `DataConfig`) shows at most `max_per_group` of its members, as often as the weight of its place says.
 
     Args:
-        source: of the faces, see `open_faces`.
+        data: where the faces are, see `open_faces`, or several such places, of which those count that serve the size.
         config: size, flips, augmentation and groups.
         seed: of the order, the flips, the augmentation and the degradations.
         degradation: ranges of the degradation; `None` degrades nothing.
         holes: take pieces out instead, see `masks`.
 
     Raises:
-        ValueError, ImportError: see `open_faces`.
+        ValueError, ImportError: see `choose_sources` and `open_faces`.
     """
 
     def __init__(
         self,
-        source: str | Path,
+        data: Data,
         config: DataConfig,
         seed: int,
         degradation: DegradationRanges | None = None,
         holes: bool = False,
     ) -> None:
-        self.source = open_faces(source)
-        self.origin = str(source)
+        self.sources = choose_sources(data, config.image_size)
+        self.source = Mixture(self.sources)
         self.config = config
         self.seed = seed
         self.degradation = degradation
         self.holes = holes
-        self._draw_from(self._group())
+        self._draw_from([Share(self._group(part.faces), part.weight) for part in self.source.parts])
 
-    def _draw_from(self, groups: list[list[int]]) -> None:
-        self.groups = groups
-        self.epoch_length = sum(min(len(group), self.config.max_per_group) for group in groups)
+    def _draw_from(self, shares: list[Share]) -> None:
+        self.shares = shares
+        self.epoch_length = sum(share.count(self.config.max_per_group) for share in shares)
         self._epoch: tuple[int, list[int]] = (-1, [])
 
-    def _group(self) -> list[list[int]]:
-        """Return the numbers of the faces, group by group."""
+    @property
+    def origin(self) -> str:
+        """What errors call the places of the faces."""
+        return " + ".join(str(source.data) for source in self.sources)
+
+    @property
+    def groups(self) -> list[list[int]]:
+        """The numbers of all faces that may come, group by group."""
+        return [group for share in self.shares for group in share.groups]
+
+    def _group(self, faces: range) -> list[list[int]]:
+        """Return some numbers of faces, group by group."""
         groups = defaultdict(list)
-        for face, name in enumerate(self.source.names):
-            match = re.search(self.config.group_pattern, PurePath(name).stem) if self.config.group_pattern else None
+        for face in faces:
+            stem = PurePath(self.source.names[face]).stem
+            match = re.search(self.config.group_pattern, stem) if self.config.group_pattern else None
             groups[match.group() if match else face].append(face)
         return list(groups.values())
 
@@ -113,18 +158,14 @@ class FaceDataset(Dataset):
         epoch, index = divmod(position, self.epoch_length)
         if self._epoch[0] != epoch:
             rng = np.random.default_rng([self.seed, epoch])
-            faces = []
-            for group in self.groups:
-                chosen = rng.permutation(len(group))[: self.config.max_per_group]
-                faces += [group[member] for member in chosen]
+            faces = [face for share in self.shares for face in share.draw(self.config.max_per_group, rng)]
             self._epoch = epoch, [faces[place] for place in rng.permutation(len(faces))]
         return self._epoch[1][index]
 
     def without(self, faces: Collection[int]) -> "FaceDataset":
         """Return the same faces but for those of some numbers, as if their files were not there."""
         other = copy.copy(self)
-        groups = ([face for face in group if face not in faces] for group in self.groups)
-        other._draw_from([group for group in groups if group])
+        other._draw_from([share.without(faces) for share in self.shares])
         return other
 
     def held_out(self, source: str | Path) -> "FaceDataset":

@@ -15,6 +15,7 @@ from .clock import Clock
 from .config import EstimatorConfig
 from .data import FaceDataset
 from .loop import TrainingResult, train
+from .mixture import Data
 from .task import build_model
 
 
@@ -87,10 +88,8 @@ class InpaintingTask(EstimatorTask):
         return (weight * (estimate - batch["clean"]).abs()).sum() / weight.sum()
 
 
-def train_estimator(
-    config: EstimatorConfig, data: str | Path, output: str | Path, go_on: bool = False
-) -> TrainingResult:
-    """Train an estimator on clean aligned faces: `data` as in `open_faces`, `output` and `go_on` as in `loop.train`.
+def train_estimator(config: EstimatorConfig, data: Data, output: str | Path, go_on: bool = False) -> TrainingResult:
+    """Train an estimator on clean aligned faces: `data` as in `FaceDataset`, `output` and `go_on` as in `loop.train`.
 
     The architecture decides what it learns: to fill holes, or to undo the blind degradation.
     """

@@ -15,6 +15,7 @@ from .config import PriorConfig
 from .data import FaceDataset
 from .loop import TrainingResult, train
 from .losses import prior_loss, sample_timesteps
+from .mixture import Data
 from .patching import fold
 from .task import build_model
 from .widening import widen
@@ -106,8 +107,8 @@ class PriorTask:
         return sheet({name: (images / 2 + 0.5).clamp(0, 1) for name, images in columns.items()})
 
 
-def train_prior(config: PriorConfig, data: str | Path, output: str | Path, go_on: bool = False) -> TrainingResult:
-    """Train a prior on clean aligned faces: `data` as in `open_faces`, `output` and `go_on` as in `loop.train`."""
+def train_prior(config: PriorConfig, data: Data, output: str | Path, go_on: bool = False) -> TrainingResult:
+    """Train a prior on clean aligned faces: `data` as in `FaceDataset`, `output` and `go_on` as in `loop.train`."""
     clock = Clock(config.loop.max_seconds)
     torch.manual_seed(config.loop.seed)
     dataset = FaceDataset(data, config.data, config.loop.seed)

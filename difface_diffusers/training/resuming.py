@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-import os
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -52,8 +51,8 @@ class Run:
 
 def describe_run(faces: CheckedFaces, processes: int) -> Run:
     """Return what is to be known of a training besides its config."""
-    origin = faces.trained.origin
-    return Run(os.path.realpath(origin) if os.path.exists(origin) else origin, faces.digest, processes)
+    data = " + ".join(source.identity() for source in faces.trained.sources)
+    return Run(data, faces.digest, processes)
 
 
 def check_output(output: Path, task: Task, run: Run, go_on: bool = False) -> None:

@@ -15,6 +15,7 @@ from .clock import Clock
 from .config import StudentConfig
 from .data import FaceDataset
 from .loop import TrainingResult, train
+from .mixture import Data
 from .task import build_model
 
 
@@ -83,8 +84,8 @@ class StudentTask:
         return imply_clean(self.teacher.scheduler, epsilon, timestep, latents)
 
 
-def train_student(config: StudentConfig, data: str | Path, output: str | Path, go_on: bool = False) -> TrainingResult:
-    """Train a student on clean aligned faces: `data` as in `open_faces`, `output` and `go_on` as in `loop.train`."""
+def train_student(config: StudentConfig, data: Data, output: str | Path, go_on: bool = False) -> TrainingResult:
+    """Train a student on clean aligned faces: `data` as in `FaceDataset`, `output` and `go_on` as in `loop.train`."""
     clock = Clock(config.loop.max_seconds)
     torch.manual_seed(config.loop.seed)
     dataset = FaceDataset(data, config.data, config.loop.seed, config.degradation)

@@ -10,6 +10,7 @@ import time
 
 import numpy as np
 import pytest
+import torch
 import yaml
 from PIL import Image
 from safetensors.torch import load_file
@@ -53,6 +54,36 @@ def assert_same_model(task, first, second):
     assert first.keys() == second.keys()
     for name in first:
         assert first[name].equal(second[name]), name
+
+
+# Faces
+
+
+def test_faces_come_from_several_places(tmp_path, folder):
+    write_faces(tmp_path / "second", seed=50)
+    command = arguments("estimator", tmp_path, data=f"{folder},weight=2.5")
+    assert main([*command, "--data", str(tmp_path / "second"), "--data", "nowhere,min_size=17"]) == 0
+    noted = json.loads((tmp_path / "run" / "run.json").read_text())
+    assert noted["data"] == f"{folder},weight=2.5 + {tmp_path / 'second'}"
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        ("faces,weight=0", "`weight` of faces is 0.0; it must be above 0 and finite"),
+        ("faces,max_size=8", "`data` has nothing for a training at 16 pixels: faces from 1 to 8 pixels"),
+    ],
+)
+def test_a_place_that_cannot_be_used_is_one_sentence(tmp_path, capfd, data, message):
+    assert main(arguments("estimator", tmp_path, data=data)) == 2
+    assert_one_line(capfd, message)
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="its memory is not the C library's")
+def test_a_processor_keeps_freed_memory(tmp_path, folder, keeps_memory):
+    assert main(arguments("estimator", tmp_path)) == 0
+    assert keeps_memory == [None]
 
 
 # Training

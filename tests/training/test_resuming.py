@@ -5,7 +5,10 @@ from types import SimpleNamespace
 import pytest
 
 from difface_diffusers.training import EstimatorConfig, PriorConfig, StudentConfig, build_config
+from difface_diffusers.training.config import DataConfig
+from difface_diffusers.training.data import FaceDataset
 from difface_diffusers.training.loop import TrainingResult, train
+from difface_diffusers.training.mixture import DataSource
 from difface_diffusers.training.resuming import Run, check_output, describe_run, note_run
 
 from .test_loop import prepare
@@ -165,8 +168,22 @@ def test_a_run_is_described(folder, tmp_path, monkeypatch):
     train(task, dataset, config, "run")
     noted = json.loads((tmp_path / "run" / "run.json").read_text())
     assert noted["data"] == str(folder) and noted["processes"] == 1
-    hub = SimpleNamespace(trained=SimpleNamespace(origin="org/faces"), digest="0")
-    assert describe_run(hub, 3) == Run("org/faces", "0", 3)
+    sources = [DataSource("faces", 2.5), DataSource("org/faces")]
+    mixed = SimpleNamespace(trained=SimpleNamespace(sources=sources), digest="0")
+    assert describe_run(mixed, 3) == Run(f"{folder},weight=2.5 + org/faces", "0", 3)
+
+
+def test_another_weight_is_another_training(folder, tmp_path):
+    def mixed(weight):
+        task, _, config = prepare(folder)
+        data = [DataSource(folder, weight), DataSource(folder)]
+        return task, FaceDataset(data, DataConfig(image_size=16), 0, task.config.degradation), config
+
+    output = tmp_path / "run"
+    train(*mixed(2.0), output)
+    assert train(*mixed(2.0), output) == TrainingResult(6, True)
+    with pytest.raises(ValueError, match=r"`data` was '\S+,weight=2 \+ \S+' and is '\S+,weight=3 \+ \S+'"):
+        train(*mixed(3.0), output)
 
 
 def test_nothing_changes_in_an_output_that_is_refused(folder, tmp_path):
