@@ -27,9 +27,9 @@ from benchmarks.backgrounds import textured_background
 from difface_diffusers.evaluation.face_metrics import locate
 from difface_diffusers.faces import Face, FaceDetector, YuNetDetector
 from difface_diffusers.faces.alignment import transform
-from difface_diffusers.image_processing import load_image
-from difface_diffusers.listing import list_files
+from difface_diffusers.imaging.image_processing import load_image
 from difface_diffusers.training.sources import IMAGE_SUFFIXES
+from difface_diffusers.utils.listing import list_files
 
 
 SIZE_BINS = (24, 32, 48, 96, 200, 450, 900)  # pixels; the first and the last are the limits of what is planted

@@ -9,10 +9,10 @@ import torch
 from tqdm import tqdm
 
 from difface_diffusers import DifFacePipeline
-from difface_diffusers.listing import list_files
+from difface_diffusers.degradation.blind import DegradationRanges, degrade
 from difface_diffusers.training.data import read_face
-from difface_diffusers.training.degradation import DegradationRanges, degrade
 from difface_diffusers.training.sources import IMAGE_SUFFIXES
+from difface_diffusers.utils.listing import list_files
 
 from .reports import saved_defaults
 

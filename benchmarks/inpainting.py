@@ -17,8 +17,8 @@ import torch
 from tqdm import tqdm
 
 from difface_diffusers import BUNDLED_INPAINT_MODEL, DifFaceInpaintPipeline
+from difface_diffusers.degradation.holes import MASKS, REFERENCE_SIZE
 from difface_diffusers.evaluation import identity_distance, sheet
-from difface_diffusers.training.masks import MASKS, REFERENCE_SIZE
 
 from .faces import add_face_options, check_face_options, load_faces, restore
 from .reports import FaceReport, circumstances

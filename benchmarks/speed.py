@@ -23,13 +23,13 @@ from conversion import prior, swinir
 from conversion.checkpoints import read_config
 from conversion.official import TASKS, ddim_scheduler
 from difface_diffusers import BUNDLED_MODEL, DifFacePipeline, DifFaceUNet2DModel, SwinIREstimator
-from difface_diffusers.allocation import keep_freed_memory
-from difface_diffusers.channels_last import to_channels_last
-from difface_diffusers.engines import export_onnx, use_engine
-from difface_diffusers.int8 import count_in_int8
-from difface_diffusers.int8_layers import largest_weight
-from difface_diffusers.processor import ProcessorError, processor_name
-from difface_diffusers.quantisation import quantise_graph
+from difface_diffusers.acceleration.allocation import keep_freed_memory
+from difface_diffusers.acceleration.calibration import quantise_graph
+from difface_diffusers.acceleration.engines import export_onnx, use_engine
+from difface_diffusers.acceleration.int8 import count_in_int8
+from difface_diffusers.acceleration.int8_layers import largest_weight
+from difface_diffusers.acceleration.layouts import to_channels_last
+from difface_diffusers.acceleration.processor import ProcessorError, processor_name
 
 from .reports import Report, name_start, saved_defaults
 

@@ -26,7 +26,7 @@ from diffusers import (
 
 from difface_diffusers import BUNDLED_MODEL, DifFacePipeline
 from difface_diffusers.evaluation import identity_distance, psnr
-from difface_diffusers.extras import import_extra
+from difface_diffusers.utils.extras import import_extra
 
 from .faces import add_face_options, check_face_options, degrade_faces, load_faces, restore, with_parts
 from .quality import COLUMNS, LEGEND, measure, table

@@ -25,7 +25,7 @@ from accelerate import Accelerator, PartialState
 from diffusers.training_utils import EMAModel
 from PIL import Image
 
-from difface_diffusers.processor import processor_name
+from difface_diffusers.acceleration.processor import processor_name
 from difface_diffusers.training import EstimatorConfig, PriorConfig, StudentConfig, load_config, shipped_config
 from difface_diffusers.training.config import TrainingConfig
 from difface_diffusers.training.data import FaceDataset, PositionSampler, to_device

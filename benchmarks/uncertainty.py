@@ -17,9 +17,9 @@ import torch
 from scipy.stats import spearmanr
 
 from difface_diffusers import BUNDLED_MODEL, DifFacePipeline
+from difface_diffusers.degradation.blind import DegradationRanges
 from difface_diffusers.evaluation import sheet
-from difface_diffusers.samples import deviation
-from difface_diffusers.training.degradation import DegradationRanges
+from difface_diffusers.photos.samples import deviation
 
 from .faces import BLIND, add_face_options, check_face_options, degrade_faces, load_faces, restore
 from .reports import FaceReport, circumstances

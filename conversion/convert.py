@@ -15,7 +15,7 @@ from diffusers.models.modeling_utils import ModelMixin
 from diffusers.pipelines.pipeline_utils import DiffusionPipeline
 
 from difface_diffusers import DifFaceInpaintPipeline
-from difface_diffusers.folders import check_new, whole_folder
+from difface_diffusers.utils.folders import check_new, whole_folder
 
 from .checkpoints import load_checkpoint
 from .download import download

@@ -24,7 +24,7 @@ from diffusers.models.modeling_utils import ModelMixin
 from diffusers.pipelines.pipeline_utils import DiffusionPipeline
 
 import difface_diffusers
-from difface_diffusers.folders import whole_folder
+from difface_diffusers.utils.folders import whole_folder
 
 from .remote_code import self_contained
 

@@ -3,12 +3,12 @@
 from diffusers.models.modeling_utils import ModelMixin  # the loader looks this name up in the package
 from diffusers.pipelines.pipeline_loading_utils import LOADABLE_CLASSES
 
-from .bundled import BUNDLED_INPAINT_MODEL, BUNDLED_MODEL
 from .faces import Face, FaceDetector
 from .models import DifFaceUNet2DModel, LaMaEstimator, SRCNNEstimator, SwinIREstimator
-from .photo import PhotoRestoration, restore_photo
-from .pipeline_difface import DifFacePipeline, DifFacePipelineOutput
-from .pipeline_difface_inpaint import DifFaceInpaintPipeline
+from .models.bundled import BUNDLED_INPAINT_MODEL, BUNDLED_MODEL
+from .photos.restore import PhotoRestoration, restore_photo
+from .pipelines.pipeline_difface import DifFacePipeline, DifFacePipelineOutput
+from .pipelines.pipeline_difface_inpaint import DifFaceInpaintPipeline
 
 
 # Lets diffusers' loader accept ["difface_diffusers", "SwinIREstimator"] in a model_index.json, local or on the Hub.

@@ -8,7 +8,7 @@ import torch
 from diffusers import DDIMScheduler, UNet2DModel
 
 from difface_diffusers import DifFacePipeline, SRCNNEstimator
-from difface_diffusers.processor import keep_compiled_code_apart
+from difface_diffusers.acceleration.processor import keep_compiled_code_apart
 
 
 torch.set_num_threads(1)

@@ -14,14 +14,14 @@ import torch
 from PIL import Image
 from tqdm import tqdm
 
-from ..evaluation.sheets import sheet
-from ..image_processing import join_channels, load_image, pil_to_tensor, split_channels, to_uint8
-from ..photo import PhotoRestoration, faces_to_pil, restore_photo, split_over_faces
-from ..photo_files import PhotoFile, read_photo, write_photo
-from ..pipeline_difface import DifFacePipeline
-from ..pipeline_difface_inpaint import DifFaceInpaintPipeline
-from ..samples import closest_in_identity, face_fidelities, face_uncertainties, heat_map, photo_uncertainty
-from ..upscale import Upscaler
+from ..imaging.grids import sheet
+from ..imaging.image_processing import join_channels, load_image, pil_to_tensor, split_channels, to_uint8
+from ..imaging.photo_files import PhotoFile, read_photo, write_photo
+from ..photos.restore import PhotoRestoration, faces_to_pil, restore_photo, split_over_faces
+from ..photos.samples import closest_in_identity, face_fidelities, face_uncertainties, heat_map, photo_uncertainty
+from ..photos.upscale import Upscaler
+from ..pipelines.pipeline_difface import DifFacePipeline
+from ..pipelines.pipeline_difface_inpaint import DifFaceInpaintPipeline
 from .files import comparison_path, crops_folder, mask_for, save_image, uncertainty_path
 from .report import FileResult, report_done
 from .sampling import sampling_of

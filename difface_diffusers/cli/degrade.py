@@ -9,15 +9,15 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..folders import check_new, whole_folder
+from ..utils.folders import check_new, whole_folder
 from .files import UsageError, folder_images, save_image
 
 
 if TYPE_CHECKING:
     import numpy as np
 
-    from ..evaluation.degraded_sets import Recipe
-    from ..training.degradation import DegradationRanges
+    from ..degradation.blind import DegradationRanges
+    from ..degradation.test_sets import Recipe
     from .report import FileResult
 
 DESCRIPTION = """\
@@ -98,7 +98,7 @@ def _check_arguments(args: argparse.Namespace) -> int:
 
 
 def _recipes(args: argparse.Namespace, size: int) -> Iterable["Recipe"]:
-    from ..evaluation.degraded_sets import blind_set, inpainting_set, restoration_set
+    from ..degradation.test_sets import blind_set, inpainting_set, restoration_set
 
     if args.protocol == "blind":
         return blind_set(size, args.seed or 0, _ranges(args.config))

@@ -31,7 +31,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Serve; return 2 when it cannot be done."""
-    from ..extras import import_extra
+    from ..utils.extras import import_extra
 
     try:
         import_extra("gradio", "demo", "The demo needs")

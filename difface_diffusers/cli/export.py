@@ -7,7 +7,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from ..folders import whole_folder
+from ..utils.folders import whole_folder
 from .files import UsageError, collect_inputs
 from .sampling import read_pipeline
 
@@ -35,8 +35,8 @@ def run(args: argparse.Namespace) -> int:
     import torch
 
     from .. import BUNDLED_MODEL, DifFacePipeline
-    from ..engines import export_onnx
-    from ..quantisation import quantise_graph
+    from ..acceleration.calibration import quantise_graph
+    from ..acceleration.engines import export_onnx
 
     model = args.model or BUNDLED_MODEL
     try:
@@ -60,7 +60,7 @@ def run(args: argparse.Namespace) -> int:
 
 def read_faces(inputs: Sequence[str]) -> list[Image.Image]:
     """Read every picture that files, folders and glob patterns name; a `UsageError` says which cannot be read."""
-    from ..image_processing import load_image
+    from ..imaging.image_processing import load_image
 
     files, failures = collect_inputs(inputs)
     if failures:

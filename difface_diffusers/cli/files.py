@@ -7,8 +7,8 @@ from pathlib import Path
 
 from PIL import Image
 
-from ..listing import list_files
-from ..photo_files import FORMATS, QUALITY, whole_file
+from ..imaging.photo_files import FORMATS, QUALITY, whole_file
+from ..utils.listing import list_files
 
 
 MASK_HELP = "an image, white where it is to be filled, or a folder with one of each input's name"

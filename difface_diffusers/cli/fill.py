@@ -10,13 +10,13 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from ..damage import FilledPhoto, fill_damage
 from ..faces.compositing import to_gray
-from ..image_processing import join_channels, load_image, split_channels
-from ..mask_processing import black_pixels, fit_masks
-from ..photo_files import PhotoFile, read_photo, write_photo
-from ..pipeline_difface import split_generator
-from ..pipeline_difface_inpaint import DifFaceInpaintPipeline
+from ..imaging.image_processing import join_channels, load_image, split_channels
+from ..imaging.mask_processing import black_pixels, fit_masks
+from ..imaging.photo_files import PhotoFile, read_photo, write_photo
+from ..photos.damage import FilledPhoto, fill_damage
+from ..pipelines.pipeline_difface import split_generator
+from ..pipelines.pipeline_difface_inpaint import DifFaceInpaintPipeline
 from .files import mask_for
 from .report import FileResult, report_done
 from .sampling import sampling_of

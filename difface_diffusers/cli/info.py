@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 
 if TYPE_CHECKING:
-    from ..model_info import ComponentInfo, ModelInfo, StoredWeights
+    from ..hub.model_info import ComponentInfo, ModelInfo, StoredWeights
 
 LABEL_WIDTH, VALUE_WIDTH = 14, 86  # columns
 
@@ -37,7 +37,7 @@ def run(args: argparse.Namespace) -> int:
     from huggingface_hub.utils import disable_progress_bars
 
     from .. import BUNDLED_MODEL
-    from ..model_info import model_info
+    from ..hub.model_info import model_info
 
     try:
         with disable_progress_bars():  # a few kilobytes are fetched

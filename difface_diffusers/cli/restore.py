@@ -15,8 +15,8 @@ from .sampling import add_sampling_arguments, check_sampling_arguments, device_o
 if TYPE_CHECKING:
     from accelerate import PartialState
 
-    from ..pipeline_difface import DifFacePipeline
-    from ..upscale import Upscaler
+    from ..photos.upscale import Upscaler
+    from ..pipelines.pipeline_difface import DifFacePipeline
     from .report import FileResult
 
 
@@ -185,8 +185,8 @@ def _check_identity_network() -> None:
 def _use_engine(pipe: "DifFacePipeline", args: argparse.Namespace) -> None:
     import torch
 
-    from ..engines import use_engine
-    from ..processor import ProcessorError
+    from ..acceleration.engines import use_engine
+    from ..acceleration.processor import ProcessorError
 
     try:
         use_engine(pipe, args.model, args.engine, getattr(torch, args.dtype))
@@ -201,7 +201,7 @@ def _is_done(targets: list[Path], args: argparse.Namespace) -> bool:
 def _load_background(args: argparse.Namespace, processes: "PartialState | None") -> "Upscaler":
     import torch
 
-    from ..upscale import load_upscaler
+    from ..photos.upscale import load_upscaler
 
     try:
         return load_upscaler(args.background, device_of(args, processes), getattr(torch, args.dtype))

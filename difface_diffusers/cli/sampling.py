@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     import torch
     from accelerate import PartialState
 
-    from ..pipeline_difface import DifFacePipeline
+    from ..pipelines.pipeline_difface import DifFacePipeline
 
     PipelineT = TypeVar("PipelineT", bound=DifFacePipeline)
 
@@ -93,8 +93,8 @@ def load_pipeline(
     import diffusers
     import torch
 
-    from ..allocation import keep_freed_memory
-    from ..processor import why_slow
+    from ..acceleration.allocation import keep_freed_memory
+    from ..acceleration.processor import why_slow
 
     if args.model is None and (processes is None or processes.is_main_process):
         print("no --model given: using the bundled 128-pixel model")

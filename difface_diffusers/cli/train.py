@@ -48,7 +48,7 @@ def run(args: argparse.Namespace) -> int:
     import torch
 
     from .. import training
-    from ..allocation import keep_freed_memory
+    from ..acceleration.allocation import keep_freed_memory
 
     if not torch.cuda.is_available():
         keep_freed_memory()

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import gradio as gr
 
-from ..pipeline_difface import DifFacePipeline
-from ..pipeline_difface_inpaint import DifFaceInpaintPipeline
+from ..pipelines.pipeline_difface import DifFacePipeline
+from ..pipelines.pipeline_difface_inpaint import DifFaceInpaintPipeline
 from .files import MAX_FILE_SIZE
 from .inpaint_tab import InpaintTab
 from .restore_tab import RestoreTab

@@ -10,7 +10,7 @@ import torch
 from gradio.components import Component
 
 from ..cli.sampling import SCHEDULERS
-from ..pipeline_difface import AUTO, DifFacePipeline
+from ..pipelines.pipeline_difface import AUTO, DifFacePipeline
 from .models import pipe_of_request
 
 

@@ -15,7 +15,7 @@ from gradio.components.image_editor import EditorData
 from gradio.utils import get_upload_folder
 from PIL import Image
 
-from ..photo_files import PhotoFile, read_photo, write_photo
+from ..imaging.photo_files import PhotoFile, read_photo, write_photo
 
 
 ComponentT = TypeVar("ComponentT", bound=Component)

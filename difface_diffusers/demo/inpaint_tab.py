@@ -11,10 +11,10 @@ import numpy as np
 from gradio.components import Component
 from PIL import Image, ImageChops
 
-from ..damage import FilledPhoto, fill_damage
-from ..image_processing import load_image
-from ..photo_files import Metadata, PhotoFile
-from ..pipeline_difface_inpaint import DifFaceInpaintPipeline
+from ..imaging.image_processing import load_image
+from ..imaging.photo_files import Metadata, PhotoFile
+from ..photos.damage import FilledPhoto, fill_damage
+from ..pipelines.pipeline_difface_inpaint import DifFaceInpaintPipeline
 from .controls import Settings, add_controls, settings_of
 from .files import checked, errors_for_people, read_upload, sentence, write_download
 from .live import Preview, follow

@@ -10,8 +10,8 @@ from typing import Any, TypeVar
 import torch
 from PIL import Image
 
-from ..image_processing import from_tensors
-from ..pipeline_difface import DifFacePipeline
+from ..imaging.image_processing import from_tensors
+from ..pipelines.pipeline_difface import DifFacePipeline
 
 
 T = TypeVar("T")

@@ -4,10 +4,10 @@ import copy
 
 import diffusers
 
-from ..bundled import BUNDLED_INPAINT_MODEL, BUNDLED_MODEL
 from ..cli.sampling import SCHEDULERS, best_device
-from ..pipeline_difface import DifFacePipeline
-from ..pipeline_difface_inpaint import DifFaceInpaintPipeline
+from ..models.bundled import BUNDLED_INPAINT_MODEL, BUNDLED_MODEL
+from ..pipelines.pipeline_difface import DifFacePipeline
+from ..pipelines.pipeline_difface_inpaint import DifFaceInpaintPipeline
 
 
 def load_models(

@@ -14,8 +14,8 @@ from gradio.components import Component
 
 from ..faces import Face, YuNetDetector
 from ..faces.selection import select_faces
-from ..image_processing import split_channels, to_uint8
-from ..photo import PhotoRestoration, restore_photo
+from ..imaging.image_processing import split_channels, to_uint8
+from ..photos.restore import PhotoRestoration, restore_photo
 from .controls import MAX_VERSIONS, Settings, add_controls, settings_of
 from .files import checked, errors_for_people, read_upload, sentence, write_download
 from .live import Preview, follow

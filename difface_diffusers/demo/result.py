@@ -7,14 +7,14 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from ..evaluation.sheets import sheet
 from ..faces.alignment import align
 from ..faces.compositing import add_changes, keeps_tint, to_gray
 from ..faces.crops import align_faces, put_back
-from ..image_processing import join_channels, pil_to_tensor, split_channels, to_uint8
-from ..photo import PhotoRestoration, enlarge
-from ..photo_files import PhotoFile
-from ..samples import face_uncertainties, heat_map
+from ..imaging.grids import sheet
+from ..imaging.image_processing import join_channels, pil_to_tensor, split_channels, to_uint8
+from ..imaging.photo_files import PhotoFile
+from ..photos.restore import PhotoRestoration, enlarge
+from ..photos.samples import face_uncertainties, heat_map
 
 
 FULL_DEVIATION = 0.12  # standard deviation, of levels in [0,1], that is drawn brightest

@@ -8,7 +8,7 @@ import gradio as gr
 import spaces
 from gradio.components import Component
 
-from ..pipeline_difface import DifFacePipeline
+from ..pipelines.pipeline_difface import DifFacePipeline
 from .run_panel import QUEUE
 
 

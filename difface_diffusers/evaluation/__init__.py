@@ -1,12 +1,12 @@
 """Judging restorations: metrics against the clean face and without it, test sets, and sheets to look at."""
 
+from ..imaging.grids import sheet
 from .distributions import fid, kid, load_feature_network
 from .face_metrics import frechet_distance, identity_distance, landmark_distance
 from .lpips import load_lpips
 from .metrics import coarse_psnr, gradient_ratio, ms_ssim, psnr, psnr_y, spectrum_distance, ssim
 from .niqe import niqe
 from .piqe import piqe
-from .sheets import sheet
 
 
 __all__ = [

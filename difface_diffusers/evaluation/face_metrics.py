@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch.utils.weak import WeakTensorKeyDictionary
 
-from ..extras import import_extra
+from ..utils.extras import import_extra
 from .distributions import fid
 from .metrics import NEEDED_BY, check_images
 

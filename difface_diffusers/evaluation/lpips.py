@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from ..extras import import_extra
+from ..utils.extras import import_extra
 from .metrics import NEEDED_BY, check_images
 
 

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from ..degradation.batched_filters import convolve, gaussian_kernels, send
 from .augmentation import MIX_EDGE, WARP_GRID, AugmentationRanges
-from .batched_filters import convolve, gaussian_kernels, send
 
 
 LEVELS = 255

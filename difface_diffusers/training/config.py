@@ -9,10 +9,10 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from ..extras import import_extra
-from ..photo_files import whole_file
+from ..degradation.blind import DegradationRanges
+from ..imaging.photo_files import whole_file
+from ..utils.extras import import_extra
 from .augmentation import AugmentationRanges
-from .degradation import DegradationRanges
 
 
 AUTO = "auto"

@@ -17,12 +17,12 @@ import torch
 from PIL import Image
 from torch.utils.data import DataLoader, Dataset, default_collate
 
-from ..image_processing import load_image, pil_to_tensor
+from ..degradation.blind import DegradationRanges, degrade, to_8_bits, to_gray
+from ..degradation.holes import training_mask
+from ..imaging.image_processing import load_image, pil_to_tensor
 from .augmentation import augment, mix
 from .config import DataConfig
-from .degradation import DegradationRanges, degrade, to_8_bits, to_gray
 from .failures import LostFaces, worker_watched
-from .masks import training_mask
 from .mixture import Data, Mixture, choose_sources
 
 

@@ -12,12 +12,12 @@ import torch
 from PIL import Image
 from tqdm.auto import tqdm
 
+from ..degradation.batched_blind import apply_degradations, draw_degradations
+from ..degradation.batched_filters import send
+from ..degradation.batched_holes import draw_holes, make_masks
+from ..degradation.batched_jpeg import jpeg_tables
 from .augmentation import MIX_GRID
 from .batched_augmentation import LEVELS, apply_augmentations, draw_augmentations, mix_batch
-from .batched_degradation import apply_degradations, draw_degradations
-from .batched_filters import send
-from .batched_jpeg import jpeg_tables
-from .batched_masks import draw_holes, make_masks
 from .config import AUTO
 from .data import FaceDataset, PositionSampler, load_batches, resized_face
 from .sources import FaceSource

@@ -7,7 +7,7 @@ from diffusers.models.modeling_utils import ModelMixin
 from PIL import Image
 
 from ..evaluation.metrics import psnr, ssim
-from ..evaluation.sheets import sheet
+from ..imaging.grids import sheet
 from ..models.lama import LaMaEstimator
 from ..models.srcnn import SRCNNEstimator
 from ..models.swinir import SwinIREstimator

@@ -11,8 +11,8 @@ import torch
 from accelerate import Accelerator
 from diffusers.training_utils import EMAModel
 
-from ..channels_last import to_channels_last
-from ..processor import is_native
+from ..acceleration.layouts import to_channels_last
+from ..acceleration.processor import is_native
 from .config import LoopConfig
 
 

@@ -6,7 +6,7 @@ from diffusers.models.modeling_utils import ModelMixin
 from huggingface_hub import snapshot_download
 from huggingface_hub.errors import HTTPError, IncompleteSnapshotError, RepositoryNotFoundError
 
-from ..hub_ids import may_be_hub_id
+from ..hub.ids import may_be_hub_id
 
 
 INDEX, CONFIG = "model_index.json", "config.json"

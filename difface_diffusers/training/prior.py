@@ -8,7 +8,7 @@ from diffusers import DDIMScheduler, DDPMScheduler
 from diffusers.models.modeling_utils import ModelMixin
 from PIL import Image
 
-from ..evaluation.sheets import sheet
+from ..imaging.grids import sheet
 from ..models.unet import DifFaceUNet2DModel
 from .clock import Clock
 from .config import PriorConfig

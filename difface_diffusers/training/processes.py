@@ -9,7 +9,7 @@ from collections.abc import Generator
 import torch
 from accelerate import Accelerator, PartialState
 
-from ..processor import why_slow
+from ..acceleration.processor import why_slow
 from .hardware import choose_precision
 
 

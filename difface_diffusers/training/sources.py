@@ -12,10 +12,10 @@ from typing import Any, BinaryIO
 
 from PIL import Image
 
-from ..extras import import_extra
-from ..hub_ids import may_be_hub_id
-from ..image_processing import load_image
-from ..listing import is_hidden, list_files
+from ..hub.ids import may_be_hub_id
+from ..imaging.image_processing import load_image
+from ..utils.extras import import_extra
+from ..utils.listing import is_hidden, list_files
 
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")

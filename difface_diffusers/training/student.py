@@ -6,11 +6,11 @@ import torch
 from diffusers.models.modeling_utils import ModelMixin
 from PIL import Image
 
-from ..evaluation.sheets import sheet
-from ..hub_ids import may_be_hub_id
+from ..hub.ids import may_be_hub_id
+from ..imaging.grids import sheet
 from ..models.unet import DifFaceUNet2DModel
-from ..pipeline_difface import DifFacePipeline
-from ..timesteps import imply_clean
+from ..pipelines.pipeline_difface import DifFacePipeline
+from ..pipelines.schedule import imply_clean
 from .clock import Clock
 from .config import StudentConfig
 from .data import FaceDataset

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from ..extras import import_extra
-from ..photo_files import whole_file
+from ..imaging.photo_files import whole_file
+from ..utils.extras import import_extra
 
 
 VALIDATION = "validation."  # what the names of validation's figures begin with

@@ -7,7 +7,7 @@ import torch
 
 from benchmarks import faces
 from difface_diffusers import DifFacePipeline
-from difface_diffusers.training.degradation import DegradationRanges, degrade
+from difface_diffusers.degradation.blind import DegradationRanges, degrade
 from tests.conftest import SIZE
 
 

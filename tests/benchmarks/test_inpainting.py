@@ -8,9 +8,9 @@ from PIL import Image
 
 from benchmarks import inpainting
 from difface_diffusers import DifFaceInpaintPipeline, LaMaEstimator
-from difface_diffusers.training.masks import MASKS
+from difface_diffusers.degradation.holes import MASKS
 from tests.conftest import SIZE, ddim, tiny_unet
-from tests.test_pipeline_difface_inpaint import RecordedEstimate
+from tests.pipelines.test_pipeline_difface_inpaint import RecordedEstimate
 
 
 FILLS = ["mean", "Telea", "Navier-Stokes", "estimate", "inpainted"]

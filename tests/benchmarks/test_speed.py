@@ -8,9 +8,9 @@ import torch
 
 from benchmarks import speed
 from difface_diffusers import DifFacePipeline, SwinIREstimator
-from difface_diffusers.processor import ProcessorError
+from difface_diffusers.acceleration.processor import ProcessorError
+from tests.acceleration.int8_processors import needs_int8
 from tests.conftest import SIZE
-from tests.int8_processors import needs_int8
 
 
 CPU = torch.device("cpu")
@@ -110,7 +110,7 @@ def test_each_variant_is_measured_and_compared(pipe):
     assert figures.settings["default_num_inference_steps"] == 2
 
 
-@pytest.mark.slow  # see tests/test_engines.py
+@pytest.mark.slow  # see tests/acceleration/test_engines.py
 def test_engines_run_what_is_exported_once(pipe, monkeypatch):
     for module in ("onnxscript", "onnxruntime", "openvino"):
         pytest.importorskip(module)

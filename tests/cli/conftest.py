@@ -1,6 +1,6 @@
 import pytest
 
-from difface_diffusers import allocation
+from difface_diffusers.acceleration import allocation
 
 
 @pytest.fixture(autouse=True)

@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 from difface_diffusers.cli import main
-from difface_diffusers.evaluation import degraded_sets
+from difface_diffusers.degradation import test_sets as degraded_sets
 from tests.training.tiny import face
 
 

@@ -9,13 +9,13 @@ import huggingface_hub
 import pytest
 import torch
 
-import difface_diffusers.model_info
+import difface_diffusers.hub.model_info
 from conversion.hub import push_folder
 from difface_diffusers import BUNDLED_MODEL, DifFacePipeline, DifFaceUNet2DModel
 from difface_diffusers.cli import main
-from difface_diffusers.model_info import model_info
+from difface_diffusers.hub.model_info import model_info
 from tests.conftest import ddim, tiny_estimator, tiny_unet
-from tests.hub_server import FakeHub
+from tests.hub.hub_server import FakeHub
 
 
 WEIGHTS = "diffusion_pytorch_model.safetensors"
@@ -78,7 +78,7 @@ def test_revision(folder, monkeypatch, capsys):
     info = replace(model_info(folder), revision="c0ffee")
     for from_cache, line in ((False, "c0ffee"), (True, "c0ffee, from the cache")):
         answer = replace(info, from_cache=from_cache)
-        monkeypatch.setattr(difface_diffusers.model_info, "model_info", lambda model, answer=answer: answer)
+        monkeypatch.setattr(difface_diffusers.hub.model_info, "model_info", lambda model, answer=answer: answer)
         assert main(["info", str(folder)]) == 0
         assert f"\nrevision      {line}\n" in capsys.readouterr().out
 

@@ -7,9 +7,10 @@ import pytest
 import torch
 from PIL import Image
 
-from difface_diffusers import DifFacePipeline, processor
+from difface_diffusers import DifFacePipeline
+from difface_diffusers.acceleration import processor
 from difface_diffusers.cli import main
-from difface_diffusers.photo_files import Metadata, PhotoFile, read_photo, write_photo
+from difface_diffusers.imaging.photo_files import Metadata, PhotoFile, read_photo, write_photo
 from tests.conftest import SIZE
 
 

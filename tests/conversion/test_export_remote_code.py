@@ -16,7 +16,7 @@ from conversion.export_remote_code import export_remote_code, main
 from difface_diffusers import DifFacePipeline
 
 from ..conftest import ddim, tiny_estimator, tiny_unet
-from ..hub_server import FakeHub
+from ..hub.hub_server import FakeHub
 from ..test_public_api import varied_pipeline
 
 

@@ -4,7 +4,7 @@ import torch
 from conversion.hub import push_folder
 from difface_diffusers import DifFacePipeline
 from tests.conftest import ddim, tiny_estimator, tiny_unet
-from tests.hub_server import FakeHub
+from tests.hub.hub_server import FakeHub
 
 
 @pytest.fixture(scope="module")

@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from conversion.official import TASKS, ddim_scheduler
-from difface_diffusers.timesteps import set_timesteps
+from difface_diffusers.pipelines.schedule import set_timesteps
 from tests.conversion.reference import load_manifest
 
 

@@ -6,8 +6,8 @@ import torch
 
 from difface_diffusers import restore_photo
 from difface_diffusers.demo.result import VIEW_SIDE, Restored, draw_deviation, face_sheets, paste, view
-from difface_diffusers.photo_files import Metadata, PhotoFile, read_photo
-from difface_diffusers.upscale import BACKGROUNDS
+from difface_diffusers.imaging.photo_files import Metadata, PhotoFile, read_photo
+from difface_diffusers.photos.upscale import BACKGROUNDS
 
 from .conftest import PHOTOGRAPH
 

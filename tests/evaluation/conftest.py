@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from difface_diffusers.training.degradation import DegradationRanges, degrade
+from difface_diffusers.degradation.blind import DegradationRanges, degrade
 from tests.evaluation.test_metrics import read_astronaut
 
 

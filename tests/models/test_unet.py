@@ -5,7 +5,7 @@ import torch
 from diffusers import UNet2DModel
 
 from difface_diffusers import DifFaceUNet2DModel
-from difface_diffusers.channels_last import to_channels_last
+from difface_diffusers.acceleration.layouts import to_channels_last
 
 
 TINY = {

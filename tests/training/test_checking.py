@@ -7,11 +7,11 @@ import pytest
 from accelerate import Accelerator
 from PIL import Image
 
+from difface_diffusers.degradation.blind import DegradationRanges
 from difface_diffusers.training import checking
 from difface_diffusers.training.checking import check_faces
 from difface_diffusers.training.config import DataConfig
 from difface_diffusers.training.data import FaceDataset
-from difface_diffusers.training.degradation import DegradationRanges
 from difface_diffusers.training.loop import train
 
 from .test_loop import prepare

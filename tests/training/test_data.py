@@ -8,10 +8,10 @@ import torch
 from PIL import Image
 from torch.utils.data import DataLoader
 
+from difface_diffusers.degradation.blind import DegradationRanges
 from difface_diffusers.training.augmentation import AugmentationRanges
 from difface_diffusers.training.config import DataConfig
 from difface_diffusers.training.data import FaceDataset, PositionSampler, load_batches, read_face
-from difface_diffusers.training.degradation import DegradationRanges
 
 from .tiny import face, write_faces
 

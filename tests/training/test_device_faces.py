@@ -5,11 +5,11 @@ import pytest
 import torch
 from PIL import Image
 
+from difface_diffusers.degradation.blind import DegradationRanges
 from difface_diffusers.training import device_faces
 from difface_diffusers.training.augmentation import AugmentationRanges
 from difface_diffusers.training.config import DataConfig
 from difface_diffusers.training.data import FaceDataset, PositionSampler
-from difface_diffusers.training.degradation import DegradationRanges
 from difface_diffusers.training.device_faces import DeviceFaces, exact_products, open_batches, size_on, stored_size
 
 from .statistics import assert_same_distribution

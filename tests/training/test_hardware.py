@@ -5,7 +5,7 @@ import torch
 from diffusers.training_utils import EMAModel
 from torch import nn
 
-from difface_diffusers.channels_last import ChannelsLastGroupNorm
+from difface_diffusers.acceleration.layouts import ChannelsLastGroupNorm
 from difface_diffusers.training import hardware
 from difface_diffusers.training.config import LoopConfig
 from difface_diffusers.training.hardware import (

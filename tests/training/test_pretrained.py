@@ -11,7 +11,7 @@ import torch
 from difface_diffusers import DifFacePipeline, SRCNNEstimator
 from difface_diffusers.training.pretrained import load_pretrained
 from tests.conftest import ddim, tiny_estimator, tiny_unet
-from tests.hub_server import FakeHub
+from tests.hub.hub_server import FakeHub
 
 
 LOAD = """

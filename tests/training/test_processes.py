@@ -4,7 +4,7 @@ import pytest
 import torch
 from accelerate.state import AcceleratorState
 
-from difface_diffusers import processor
+from difface_diffusers.acceleration import processor
 from difface_diffusers.training import hardware
 from difface_diffusers.training.processes import join_processes
 

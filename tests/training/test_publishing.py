@@ -13,7 +13,7 @@ from difface_diffusers import SRCNNEstimator
 from difface_diffusers.cli import main
 from difface_diffusers.training import publishing
 from difface_diffusers.training.loop import train
-from tests.hub_server import FakeHub
+from tests.hub.hub_server import FakeHub
 
 from .test_loop import assert_same_checkpoints, prepare, signalled
 from .tiny import ESTIMATOR, changed, write_faces, write_yaml

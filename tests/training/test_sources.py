@@ -4,10 +4,10 @@ import tarfile
 import pytest
 from PIL import Image
 
+from difface_diffusers.degradation.blind import DegradationRanges
 from difface_diffusers.training import EstimatorConfig, build_config, train_estimator
 from difface_diffusers.training.config import DataConfig
 from difface_diffusers.training.data import FaceDataset
-from difface_diffusers.training.degradation import DegradationRanges
 from difface_diffusers.training.sources import open_faces
 
 from .test_loop import assert_same_checkpoints
@@ -334,7 +334,7 @@ def test_a_missing_library_is_named_with_its_remedy(tmp_path, folder, monkeypatc
 
     write_tar(tmp_path / "faces.tar", sorted(folder.iterdir()))
     rows_of(sorted(folder.iterdir())).to_parquet(tmp_path / "faces.parquet")
-    monkeypatch.setattr("difface_diffusers.extras.import_module", missing)
+    monkeypatch.setattr("difface_diffusers.utils.extras.import_module", missing)
     with pytest.raises(
         ImportError,
         match=r"`data` is .*faces\.parquet, no folder of images; reading it needs `datasets`.*difface-diffusers\[train\]",

@@ -117,7 +117,7 @@ def test_a_missing_package_is_named_with_its_remedy(folder, tmp_path, monkeypatc
             raise ImportError("No module named 'tensorboard'")
         return original(name, *args, **kwargs)
 
-    monkeypatch.setattr("difface_diffusers.extras.import_module", without)
+    monkeypatch.setattr("difface_diffusers.utils.extras.import_module", without)
     with pytest.raises(
         ImportError, match=r"`tensorboard`, which cannot .* pip install \"difface-diffusers\[train\]\""
     ):

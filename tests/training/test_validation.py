@@ -5,10 +5,10 @@ import pytest
 import torch
 from accelerate import Accelerator
 
+from difface_diffusers.degradation.blind import DegradationRanges
 from difface_diffusers.training import EstimatorConfig, PriorConfig, StudentConfig, build_config, validation
 from difface_diffusers.training.config import DataConfig
 from difface_diffusers.training.data import FaceDataset
-from difface_diffusers.training.degradation import DegradationRanges
 from difface_diffusers.training.estimator import EstimatorTask, InpaintingTask
 from difface_diffusers.training.prior import PriorTask
 from difface_diffusers.training.student import StudentTask

@@ -1,0 +1,134 @@
+"""What several restorations of a face tell: where they disagree, and how far each is from what was there.
+
+They are samples of what the face may have looked like, so where they differ from each other the restoration is a guess.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import cv2
+import numpy as np
+import torch
+from PIL import Image
+
+from ..faces.alignment import align, compose
+from ..faces.compositing import add_changes
+from ..faces.crops import canvas_to_photo
+from ..imaging.image_processing import pil_to_tensor
+
+
+if TYPE_CHECKING:
+    from .restore import PhotoRestoration
+
+
+@dataclass(frozen=True)
+class FaceFidelity:
+    """How far the samples of a face are from the face that was given; one number a sample.
+
+    Attributes:
+        identity_distance: in dlib's embedding; below 0.6 counts as the same person. A badly degraded face has little identity
+            to be near to.
+        coarse_psnr: of the face shrunk to 16 x 16 pixels, decibels; what even the strongest degradation leaves.
+    """
+
+    identity_distance: list[float]
+    coarse_psnr: list[float]
+
+
+def deviation(samples: torch.Tensor) -> torch.Tensor:
+    """Return the standard deviation in each pixel, `[S,S]`, over the channels the root mean square.
+
+    Args:
+        samples: of one face, `[M,3,S,S]`, M at least 2.
+    """
+    return samples.var(dim=0).mean(dim=0).sqrt()
+
+
+def face_uncertainties(restoration: "PhotoRestoration") -> list[np.ndarray]:
+    """Return per face the standard deviation of its samples in each pixel.
+
+    Args:
+        restoration: made with `num_samples` of 2 at least.
+
+    Returns:
+        Per face `[S,S]` float32 on the scale of [0, 1], see `deviation`.
+
+    Raises:
+        ValueError: there is one sample only.
+    """
+    uncertainties = []
+    for samples in _samples_by_face(restoration):
+        if len(samples) < 2:
+            raise ValueError(
+                "`restoration` has one sample of each face; uncertainty needs `num_samples` of 2 at least."
+            )
+        uncertainties.append(deviation(_stack(samples)).numpy())
+    return uncertainties
+
+
+def photo_uncertainty(restoration: "PhotoRestoration") -> np.ndarray:
+    """Return the standard deviation of the samples in each pixel of the restored photograph.
+
+    Returns:
+        `[H,W]` float32 on the scale of [0, 1], of the size of `restoration.image`; 0 where there is no face.
+
+    Raises:
+        ValueError: there is one sample only.
+    """
+    maps = [uncertainty[..., None] for uncertainty in face_uncertainties(restoration)]
+    image = restoration.image
+    size = image.size[::-1] if isinstance(image, Image.Image) else image.shape[:2]
+    canvas = np.zeros((*size, 1), np.uint16)
+    to_photo = canvas_to_photo(size, restoration.photo_size)
+    canvas_to_faces = [
+        compose(to_photo, align(face.landmarks, len(uncertainty)))
+        for face, uncertainty in zip(restoration.faces, maps, strict=True)
+    ]
+    add_changes(canvas, maps, canvas_to_faces)
+    return canvas[..., 0].astype(np.float32) / 65535
+
+
+def heat_map(levels: np.ndarray) -> np.ndarray:
+    """Colour a map `[H,W]` or `[H,W,1]`, uint8, from black to bright yellow; RGB `[H,W,3]`, uint8."""
+    return cv2.cvtColor(cv2.applyColorMap(levels, cv2.COLORMAP_INFERNO), cv2.COLOR_BGR2RGB)
+
+
+def face_fidelities(restoration: "PhotoRestoration") -> list[FaceFidelity]:
+    """Return per face how far each of its samples is from the face that was given. Needs the extra `metrics`."""
+    from ..evaluation import coarse_psnr, identity_distance
+
+    fidelities = []
+    for crop, samples in zip(restoration.crops, _samples_by_face(restoration), strict=True):
+        restored = _stack(samples)
+        given = _stack([crop]).expand_as(restored)
+        distances = (metric(restored, given).tolist() for metric in (identity_distance, coarse_psnr))
+        fidelities.append(FaceFidelity(*distances))
+    return fidelities
+
+
+def closest_in_identity(crops: Sequence[np.ndarray], versions: Sequence[Sequence[np.ndarray]]) -> list[np.ndarray]:
+    """Return for each face the sample whose embedding is nearest to that of the face before. Needs the extra `metrics`.
+
+    Args:
+        crops: the faces before, `[S,S,3]` float32 in [0,1].
+        versions: samples of all of them, one list of faces a sample.
+    """
+    from ..evaluation import identity_distance
+
+    chosen = []
+    for crop, *samples in zip(crops, *versions, strict=True):
+        restored = torch.from_numpy(np.stack(samples)).permute(0, 3, 1, 2)
+        given = torch.from_numpy(crop).permute(2, 0, 1).clamp(0, 1).expand_as(restored)
+        chosen.append(samples[int(identity_distance(restored, given).argmin())])
+    return chosen
+
+
+def _samples_by_face(restoration: "PhotoRestoration") -> list[list[Image.Image]]:
+    count = len(restoration.restored) // max(len(restoration.crops), 1)
+    return [restoration.restored[face * count : (face + 1) * count] for face in range(len(restoration.crops))]
+
+
+def _stack(faces: Sequence[Image.Image]) -> torch.Tensor:
+    """Return `[B,3,S,S]` in [0,1]."""
+    return torch.stack([pil_to_tensor(face) for face in faces])

@@ -1,0 +1,229 @@
+"""Enlarging the background: the photo around the restored faces.
+
+*Convention*: pixel (row, column) covers the square from (row, column) to (row+1, column+1), so position p in the photo
+is position p * size / side in the result, and the corners of both pictures coincide.
+"""
+
+import math
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from pickle import UnpicklingError
+from typing import Any, Protocol
+
+import cv2
+import numpy as np
+import torch
+from huggingface_hub.errors import StrictDataclassError
+from PIL import Image
+from safetensors import SafetensorError
+
+from ..utils.extras import import_extra
+
+
+ACCEPTED = "'lanczos', 'none', or the Hub id or folder of a Swin2SR model for super-resolution"
+
+
+class Upscaler(Protocol):
+    """What enlarges a photo; the functions and the class of this module do, and so may your own callable."""
+
+    def __call__(self, photo: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+        """Enlarge a photo.
+
+        Args:
+            photo: `[H,W,3]`, RGB, uint8 or uint16, upright; it is not changed.
+            size: height and width of the result in pixels, neither below the photo's.
+
+        Returns:
+            A new array `[*size,3]` of the photo's dtype.
+        """
+        ...
+
+
+def upscale_lanczos(photo: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """Enlarge `[H,W,3]`, uint8 or uint16, to `[*size,3]` by OpenCV's Lanczos filter over 8 x 8 pixels.
+
+    Raises:
+        ValueError: another shape or dtype, or a `size` below the photo's.
+    """
+    _check_request(photo, size)
+    return cv2.resize(photo, (size[1], size[0]), interpolation=cv2.INTER_LANCZOS4)
+
+
+def upscale_nearest(photo: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """Enlarge `[H,W,3]`, uint8 or uint16, to `[*size,3]` by repeating pixels; each takes the one below its centre.
+
+    Raises:
+        ValueError: another shape or dtype, or a `size` below the photo's.
+    """
+    _check_request(photo, size)
+    # OpenCV 4's INTER_NEAREST_EXACT crashes on sides above 32767, its INTER_NEAREST ignores the centres.
+    rows, columns = ((2 * np.arange(n) + 1) * side // (2 * n) for n, side in zip(size, photo.shape, strict=False))
+    return photo[rows[:, None], columns]
+
+
+BACKGROUNDS: dict[str, Upscaler] = {"lanczos": upscale_lanczos, "none": upscale_nearest}
+
+
+class Swin2SRUpscaler:
+    """Enlarges by a Swin2SR super-resolution network (Conde et al. 2022, arXiv 2209.11345), tile by tile.
+
+    The network's own factor is fixed; what it makes of a tile is resampled by an antialiased Lanczos filter to the
+    size asked for. It sees more than the tile, so that neighbours agree where they meet.
+
+    Args:
+        model: a `transformers.Swin2SRForImageSuperResolution` in eval mode; it runs where and in the dtype it is.
+        tile_size: side of a tile in pixels of the photo.
+        overlap: pixels of the photo that the network sees beyond each side of the tile. Whatever the photo's size,
+            it never sees more than `tile_size + 2 * (overlap + window_size)` pixels a side.
+
+    Raises:
+        ValueError: `tile_size` below 1, `overlap` below 0, or a network that cannot enlarge RGB photos.
+    """
+
+    def __init__(self, model: Any, tile_size: int = 192, overlap: int = 16) -> None:
+        accepted = {
+            # Left out: "pixelshuffle_aux", for which transformers does not normalise the bicubic copy as the original
+            # does, and those that restore without enlarging.
+            "upsampler": ("pixelshuffle", "pixelshuffledirect", "nearest+conv"),
+            "num_channels": (3,),
+            "num_channels_out": (3,),
+            "patch_size": (1,),
+            "use_absolute_embeddings": (False,),
+        }
+        for name, values in accepted.items():
+            value = getattr(model.config, name)
+            if value not in values:
+                raise ValueError(f"`model.config.{name}` is {value!r}; accepted is {' or '.join(map(repr, values))}.")
+        if tile_size < 1 or overlap < 0:
+            raise ValueError(f"`tile_size` is {tile_size} and `overlap` {overlap}; they must be at least 1 and 0.")
+        self.model = model
+        self.tile_size = tile_size
+        self.overlap = overlap
+
+    @classmethod
+    def from_pretrained(
+        cls, name: str | Path, device: str | torch.device = "cpu", dtype: torch.dtype | None = None
+    ) -> "Swin2SRUpscaler":
+        """Load a network by its Hub id or from a folder, which holds config.json and the weights.
+
+        Args:
+            name: Hub id or folder.
+            device: where the network runs.
+            dtype: of its weights; as saved if `None`.
+
+        Raises:
+            ImportError: `transformers` is missing.
+            OSError: nothing there, or a file that cannot be read.
+            ValueError: not a Swin2SR network that enlarges RGB photos, or weights that are damaged, unsafe or not
+                those that config.json asks for.
+        """
+        transformers = import_extra("transformers", "upscale", "Swin2SR needs")
+        problem = f"{str(name)!r} cannot be loaded; accepted is {ACCEPTED}"
+        try:
+            config, _ = transformers.Swin2SRConfig.get_config_dict(name)
+            if config.get("model_type") != "swin2sr":  # would be loaded all the same, with random weights
+                raise ValueError(f"config.json has the model_type {config.get('model_type')!r}, not 'swin2sr'.")
+            model, report = transformers.Swin2SRForImageSuperResolution.from_pretrained(
+                name, dtype=dtype, output_loading_info=True, ignore_mismatched_sizes=True
+            )
+            wrong = {*report["missing_keys"], *(key for key, *_ in report["mismatched_keys"])}
+            # Buffers may be left over, from older versions of transformers.
+            wrong.update(key for key in report["unexpected_keys"] if key.endswith((".weight", ".bias")))
+            if wrong:
+                raise ValueError(f"the weights do not fit config.json: {len(wrong)} differ, such as {min(wrong)}.")
+            upscaler = cls(model)
+        except OSError as error:
+            raise OSError(f"{problem}. {error}") from error
+        except (UnpicklingError, EOFError) as error:  # torch's own message suggests to switch its protection off
+            raise ValueError(f"{problem}. The weights are a damaged or unsafe pickle.") from error
+        except (ValueError, RuntimeError, SafetensorError, StrictDataclassError) as error:
+            raise ValueError(f"{problem}. {error}") from error
+        model.to(device)
+        return upscaler
+
+    @torch.inference_mode()
+    def __call__(self, photo: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+        """Enlarge `[H,W,3]`, uint8 or uint16, to `[*size,3]`; a photo that has this size already is copied.
+
+        Raises:
+            ValueError: another shape or dtype, or a `size` below the photo's.
+            RuntimeError: the network's result is not finite.
+        """
+        _check_request(photo, size)
+        if photo.shape[:2] == tuple(size):
+            return photo.copy()
+        levels = np.iinfo(photo.dtype).max
+        result = np.empty((*size, 3), photo.dtype)
+        columns = self._cut(photo.shape[1], size[1])
+        for row in self._cut(photo.shape[0], size[0]):
+            for column in columns:
+                enlarged = self._run(photo[row.source, column.source].astype(np.float32) / levels)
+                tile = result[row.output, column.output]
+                box = (column.start, row.start, column.stop, row.stop)
+                for channel, plane in enumerate(enlarged):
+                    plane = Image.fromarray(plane).resize(tile.shape[1::-1], Image.Resampling.LANCZOS, box)
+                    tile[..., channel] = np.rint(np.asarray(plane).clip(0, 1) * levels)
+        return result
+
+    def _cut(self, side: int, size: int) -> "list[_Interval]":
+        """Cut one axis, of `side` pixels that become `size`, into tiles of nearly equal length."""
+        window, scale = self.model.config.window_size, self.model.config.upscale
+        count = -(-side // self.tile_size)
+        intervals = []
+        for first, last in pairwise(size * i // count for i in range(count + 1)):
+            start, stop = first * side / size, last * side / size
+            # From a multiple of the window, so that the network's windows lie alike in all tiles.
+            low = max(0, math.floor(start) - self.overlap) // window * window
+            high = min(side, math.ceil(stop) + self.overlap)
+            intervals.append(
+                _Interval(slice(first, last), slice(low, high), (start - low) * scale, (stop - low) * scale)
+            )
+        return intervals
+
+    def _run(self, pixels: np.ndarray) -> np.ndarray:
+        """Enlarge `[h,w,3]` in [0,1] to `[3,h*upscale,w*upscale]`, about [0,1], both float32."""
+        height, width = pixels.shape[:2]
+        window, scale = self.model.config.window_size, self.model.config.upscale
+        # The network takes whole windows only; the original pads in this way.
+        padded = np.pad(pixels, ((0, -height % window), (0, -width % window), (0, 0)), mode="symmetric")
+        image = torch.from_numpy(padded.transpose(2, 0, 1)[None].copy()).to(self.model.device, self.model.dtype)
+        enlarged = self.model(pixel_values=image).reconstruction[0].float()
+        if not enlarged.isfinite().all():
+            raise RuntimeError(f"Swin2SR's result is not finite in {self.model.dtype}; try float32 or bfloat16.")
+        return enlarged[:, : height * scale, : width * scale].cpu().numpy()
+
+
+@dataclass(frozen=True)
+class _Interval:
+    """One axis of a tile.
+
+    Attributes:
+        output: the pixels of the result that the tile fills.
+        source: the pixels of the photo that the network sees.
+        start: where `output` begins, in pixels of the enlarged `source`.
+        stop: where it ends.
+    """
+
+    output: slice
+    source: slice
+    start: float
+    stop: float
+
+
+def load_upscaler(name: str, device: str | torch.device = "cpu", dtype: torch.dtype | None = None) -> Upscaler:
+    """Return the upscaler of a name: "lanczos", "none" (`upscale_nearest`), or a Swin2SR network's Hub id or folder.
+
+    `device` and `dtype` concern the network; the errors are those of `Swin2SRUpscaler.from_pretrained`.
+    """
+    return BACKGROUNDS[name] if name in BACKGROUNDS else Swin2SRUpscaler.from_pretrained(name, device, dtype)
+
+
+def _check_request(photo: np.ndarray, size: tuple[int, int]) -> None:
+    if photo.ndim != 3 or photo.shape[2] != 3 or photo.size == 0 or photo.dtype not in (np.uint8, np.uint16):
+        shape = list(photo.shape)
+        raise ValueError(
+            f"`photo` is {photo.dtype} of shape {shape}; accepted is uint8 or uint16, [H,W,3], not empty."
+        )
+    if size[0] < photo.shape[0] or size[1] < photo.shape[1]:
+        raise ValueError(f"`size` is {tuple(size)}; no side may be below the photo's {photo.shape[:2]}.")

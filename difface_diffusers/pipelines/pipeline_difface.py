@@ -1,0 +1,481 @@
+"""DifFace: aligned degraded faces in, restored faces out (Yue and Loy, TPAMI 2024, arXiv 2212.06512)."""
+
+import inspect
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields
+
+import numpy as np
+import torch
+from diffusers.callbacks import MultiPipelineCallbacks, PipelineCallback
+from diffusers.models.unets.unet_2d import UNet2DModel
+from diffusers.pipelines.pipeline_utils import DiffusionPipeline
+from diffusers.schedulers.scheduling_utils import SchedulerMixin
+from diffusers.utils.outputs import BaseOutput
+from PIL import Image
+
+from ..imaging.image_processing import OUTPUT_TYPES, from_tensors, resize, to_tensors
+from ..models import DifFaceUNet2DModel, DiffusedEstimator, SRCNNEstimator, SwinIREstimator
+from .chains import Chains, Generators, Guide
+from .schedule import check_scheduler, predict_clean, timesteps_with_noise, wants_variance
+
+
+AUTO = "auto"
+
+
+@dataclass
+class DifFacePipelineOutput(BaseOutput):
+    """Restored faces.
+
+    Attributes:
+        images: one picture per input and sample, the samples of an input next to each other, at the size of the input.
+            A list of PIL images; or float32 in [0,1], `[N,H,W,3]` arrays or `[N,3,H,W]` tensors, in a list where the
+            sizes differ. As "latent", x_0 as the chain left it: `[N,3,S,S]`, float32 in about [-1,1], S the model's.
+        estimates: what the estimator alone answered, picture by picture, in the same form.
+    """
+
+    images: list[Image.Image] | np.ndarray | torch.Tensor | list[np.ndarray] | list[torch.Tensor]
+    estimates: list[Image.Image] | np.ndarray | torch.Tensor | list[np.ndarray] | list[torch.Tensor]
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How a chain is run; see `DifFacePipeline.__call__`.
+
+    Attributes:
+        num_inference_steps: network calls K.
+        start_timestep: N, or "auto".
+        eta: share of fresh noise in each step.
+        s_noise: factor on the noise of x_N.
+    """
+
+    num_inference_steps: int
+    start_timestep: int | str
+    eta: float
+    s_noise: float
+
+
+SAMPLING_ARGUMENTS = tuple(entry.name for entry in fields(Sampling))
+
+
+def split_generator(generator: torch.Generator, count: int) -> list[torch.Generator]:
+    """Make one generator into one per image, so that a picture does not depend on how many others are drawn with it.
+
+    The first image reads `generator` itself; the others read generators that are seeded from a copy of its stream.
+    """
+    seeder = torch.Generator(generator.device)
+    seeder.set_state(generator.get_state())
+    seeds = torch.randint(2**63 - 1, (count - 1,), generator=seeder, device=generator.device).tolist()
+    return [generator, *(torch.Generator(generator.device).manual_seed(seed) for seed in seeds)]
+
+
+class DifFacePipeline(DiffusionPipeline):
+    """Blind restoration of aligned faces.
+
+    The estimator guesses the clean face; the guess is noised to an intermediate state x_N; the unconditional prior
+    walks back from there. The noise contracts the estimator's error, so unknown degradations are survived.
+
+    Args:
+        unet: prior that predicts epsilon; 3 output channels, or 6 of which the last 3 are the learned variance.
+        estimator: answers a clean face in [0,1] for a degraded one.
+        scheduler: any variance-preserving scheduler that can start in the middle of the chain; swap it with
+            `pipe.scheduler = OtherScheduler.from_config(pipe.scheduler.config)`.
+        default_num_inference_steps: used where `__call__` gets `None`, as are the next three.
+        default_start_timestep: see `__call__`.
+        default_eta: see `__call__`.
+        default_s_noise: see `__call__`.
+        presets: by name, a dictionary of those four arguments of `__call__` that go together; what it leaves out is the
+            default. Saved with the pipeline.
+        noise_margin: how many times as strong as the estimator's disagreement with itself the noise of x_N is where
+            `start_timestep` is "auto"; `None` if that has not been measured for these networks.
+
+    Raises:
+        ValueError: a preset has a setting that is none of the four; `noise_margin` is not above 0.
+    """
+
+    fills_holes = False  # whether the estimator takes a mask too
+    model_cpu_offload_seq = "estimator->unet"
+    _callback_tensor_inputs = ["latents", "pred_original_sample"]  # noqa: RUF012  diffusers reads a plain list here
+
+    def __init__(
+        self,
+        unet: UNet2DModel | DifFaceUNet2DModel,  # `from_pipe` hands over what these hints name, subclasses excluded
+        estimator: DiffusedEstimator | SwinIREstimator | SRCNNEstimator,
+        scheduler: SchedulerMixin,
+        default_num_inference_steps: int = 100,
+        default_start_timestep: int | str = 400,
+        default_eta: float = 0.5,
+        default_s_noise: float = 1.0,
+        presets: dict | None = None,  # `from_pretrained` cannot check a parametrised type
+        noise_margin: float | None = None,
+    ) -> None:
+        super().__init__()
+        presets = {name: dict(settings) for name, settings in (presets or {}).items()}
+        for name, settings in presets.items():
+            unknown = sorted(set(settings) - set(SAMPLING_ARGUMENTS))
+            if unknown:
+                raise ValueError(f"`presets` has {unknown} in {name!r}; settings are {', '.join(SAMPLING_ARGUMENTS)}.")
+        self.register_modules(unet=unet, estimator=estimator, scheduler=scheduler)
+        self.register_to_config(
+            default_num_inference_steps=default_num_inference_steps,
+            default_start_timestep=default_start_timestep,
+            default_eta=default_eta,
+            default_s_noise=default_s_noise,
+            presets=presets,
+        )
+        if noise_margin is not None:
+            if not noise_margin > 0:
+                raise ValueError(f"`noise_margin` is {noise_margin}; it must be above 0.")
+            self.register_to_config(noise_margin=noise_margin)
+        self._num_timesteps = 0
+        self._interrupt = False
+
+    @property
+    def model_size(self) -> tuple[int, int]:
+        """Height and width of the faces that the prior was trained on, pixels."""
+        size = self.unet.config.sample_size
+        return (size, size) if isinstance(size, int) else (size[0], size[1])
+
+    @property
+    def can_choose_starts(self) -> bool:
+        """Whether `start_timestep` may be "auto"."""
+        return self.config.get("noise_margin") is not None
+
+    @property
+    def num_timesteps(self) -> int:
+        """Network calls of the running or the last restoration."""
+        return self._num_timesteps
+
+    @property
+    def interrupt(self) -> bool:
+        """Whether the running restoration was told to stop; a callback does so by `pipe._interrupt = True`."""
+        return self._interrupt
+
+    @torch.no_grad()
+    def __call__(
+        self,
+        image: Image.Image | np.ndarray | torch.Tensor | list,
+        num_inference_steps: int | None = None,
+        start_timestep: int | str | None = None,
+        eta: float | None = None,
+        num_samples: int = 1,
+        generator: torch.Generator | list[torch.Generator] | None = None,
+        latents: torch.Tensor | None = None,
+        output_type: str = "pil",
+        return_dict: bool = True,
+        callback_on_step_end: Callable[..., dict] | PipelineCallback | MultiPipelineCallbacks | None = None,
+        callback_on_step_end_tensor_inputs: list[str] | None = None,
+        s_noise: float | None = None,
+        preset: str | None = None,
+    ) -> DifFacePipelineOutput | tuple:
+        """Restore aligned faces.
+
+        Args:
+            image: PIL image, array `[H,W,3]` or `[N,H,W,3]`, tensor `[3,H,W]` or `[N,3,H,W]`, or a list of these;
+                RGB, uint8 or float in [0,1]. Any size: resized to the model's and back (bicubic, antialias).
+            num_inference_steps: network calls K, 1 .. N. `None` means what `preset` says, or the default saved with the
+                pipeline, here and in the next two.
+            start_timestep: N, where the chain begins on the prior's own scale of 1 .. 1000. A larger N survives worse
+                degradations and keeps less of the input. "auto" chooses one for each face, see `choose_starts`.
+            eta: share of fresh noise in each step, 0 (deterministic) .. 1; for DDIM (Song et al. 2021, eq. 16), other
+                schedulers ignore it.
+            num_samples: restorations per input image.
+            generator: source of all noise, one or one per output image. The same input with the same generator gives
+                the same picture, alone or in a batch.
+            latents: a ready x_N, `[N*num_samples,3,S,S]`, on the scheduler's own scale; exclusive with `generator`.
+            output_type: "pil", "np" or "pt"; "latent" for what the chain ends with, neither resized nor clamped.
+            return_dict: `False` returns the tuple (images, estimates).
+            callback_on_step_end: called as `callback(pipe, step, timestep, tensors)` after each call of the prior; may
+                return changed `latents`. `timestep` is that of all faces, or `[N*num_samples]` where "auto" has them start
+                apart. Setting `pipe._interrupt = True` ends the chain with what it has.
+            callback_on_step_end_tensor_inputs: what `tensors` holds, `["latents"]` unless given: `latents` is x_t,
+                `pred_original_sample` the clean face the prior believes in now, `[N*num_samples,3,S,S]` in [-1,1].
+            s_noise: factor on the noise of x_N, above 0 and at most 2; `None` as above. A little above 1 makes up for the
+                detail that deterministic chains lose, and adds grain (as S_noise in Karras et al. 2022, section 4).
+            preset: name of settings saved with the pipeline, one of `pipe.config.presets`; arguments that are given
+                come before it.
+
+        Returns:
+            `DifFacePipelineOutput`.
+
+        Raises:
+            TypeError: `image`, `generator` or `latents` is of the wrong type.
+            ValueError: an argument is out of range, or contradicts another; the message names it.
+        """
+        # 0. Defaults
+        sampling = self.with_defaults(
+            preset, num_inference_steps=num_inference_steps, start_timestep=start_timestep, eta=eta, s_noise=s_noise
+        )
+        callback_on_step_end_tensor_inputs = self.callback_inputs(
+            callback_on_step_end, callback_on_step_end_tensor_inputs
+        )
+
+        # 1. Pictures as a list of [3,H,W] in [0,1]; everything is checked once
+        pictures = to_tensors(image)
+        self.check_inputs(
+            num_images=len(pictures),
+            sampling=sampling,
+            num_samples=num_samples,
+            generator=generator,
+            latents=latents,
+            output_type=output_type,
+            callback_on_step_end_tensor_inputs=callback_on_step_end_tensor_inputs,
+        )
+        device = self._execution_device
+        if isinstance(generator, torch.Generator):
+            generator = split_generator(generator, len(pictures) * num_samples)
+        self._interrupt = False
+
+        # 2. The degraded faces at the model's size, and the estimator's guess of the clean ones: [N,3,S,S] in [0,1]
+        degraded = torch.cat([resize(picture[None].to(device), self.model_size) for picture in pictures])
+        estimates = self.estimate(degraded)
+        starts = self.choose_starts(degraded, estimates, sampling)
+        estimates = estimates.repeat_interleave(num_samples, dim=0)  # from here on one row per sample
+
+        # 3. The guess noised to the state its chain starts from: [N*num_samples,3,S,S] float32
+        chains = self.prepare_chains([start for start in starts for _ in range(num_samples)], sampling)
+        latents = self.prepare_latents(estimates, chains, sampling, generator, latents)
+
+        # 4. The walk back to x_0
+        latents = self.denoise(
+            latents, chains, sampling.eta, generator, callback_on_step_end, callback_on_step_end_tensor_inputs
+        )
+
+        # 5. Back to [0,1], to the size of each input and to the type asked for
+        if output_type == "latent":
+            images, estimates = latents, estimates * 2 - 1
+        else:
+            sizes = [picture.shape[-2:] for picture in pictures for _ in range(num_samples)]
+            images = from_tensors(to_sizes(latents / 2 + 0.5, sizes), output_type)
+            estimates = from_tensors(to_sizes(estimates, sizes), output_type)
+
+        # 6. Offload
+        self.maybe_free_model_hooks()
+        if not return_dict:
+            return images, estimates
+        return DifFacePipelineOutput(images=images, estimates=estimates)
+
+    def with_defaults(self, preset: str | None = None, **arguments: float | str | None) -> Sampling:
+        """Return the arguments of `Sampling`; those that are `None` or missing as a preset has them, or the defaults.
+
+        Raises:
+            ValueError: the pipeline has no such preset.
+        """
+        presets = self.config.presets
+        if preset is not None and preset not in presets:
+            known = f"it must be one of {', '.join(presets)}" if presets else "this pipeline has none"
+            raise ValueError(f"`preset` is {preset!r}; {known}.")
+        settings = {name: self.config[f"default_{name}"] for name in SAMPLING_ARGUMENTS}
+        settings |= presets.get(preset, {})
+        settings |= {name: value for name, value in arguments.items() if value is not None}
+        return Sampling(**settings)
+
+    def callback_inputs(
+        self,
+        callback_on_step_end: Callable[..., dict] | PipelineCallback | MultiPipelineCallbacks | None,
+        callback_on_step_end_tensor_inputs: list[str] | None,
+    ) -> list[str]:
+        """Return which tensors a callback gets: what a callback object asks for, what is given, or `["latents"]`."""
+        if isinstance(callback_on_step_end, PipelineCallback | MultiPipelineCallbacks):
+            return callback_on_step_end.tensor_inputs
+        return ["latents"] if callback_on_step_end_tensor_inputs is None else callback_on_step_end_tensor_inputs
+
+    def check_inputs(
+        self,
+        *,
+        num_images: int,
+        sampling: Sampling,
+        num_samples: int = 1,
+        generator: torch.Generator | list[torch.Generator] | None = None,
+        latents: torch.Tensor | None = None,
+        output_type: str = "pil",
+        callback_on_step_end_tensor_inputs: Sequence[str] = ("latents",),
+    ) -> None:
+        """Raise for whatever `__call__` cannot do; see there."""
+        if ("mask" in inspect.signature(self.estimator.forward).parameters) != self.fills_holes:
+            raise ValueError(
+                f"`estimator` is a {type(self.estimator).__name__}, which takes {'no' if self.fills_holes else 'a'} mask;"
+                f" {type(self).__name__} needs one that {'fills holes' if self.fills_holes else 'restores'}."
+            )
+        check_scheduler(self.scheduler)
+        if wants_variance(self.scheduler) and self.unet.config.out_channels != 6:
+            raise ValueError(
+                f"`scheduler` wants a learned variance (`variance_type` {self.scheduler.config.variance_type!r}), but"
+                f" the UNet has {self.unet.config.out_channels} output channels; 6 are needed."
+            )
+        check_integer("num_samples", num_samples, 1, None)
+        self._check_steps(sampling, latents)
+        if not is_number(sampling.eta) or not 0 <= sampling.eta <= 1:
+            raise ValueError(f"`eta` is {sampling.eta!r}; it must be a number within 0 .. 1.")
+        if not is_number(sampling.s_noise) or not 0 < sampling.s_noise <= 2:
+            raise ValueError(f"`s_noise` is {sampling.s_noise!r}; it must be a number above 0 and at most 2.")
+        if output_type not in (*OUTPUT_TYPES, "latent"):
+            raise ValueError(f"`output_type` is {output_type!r}; it must be one of {', '.join(OUTPUT_TYPES)}, latent.")
+        unknown = set(callback_on_step_end_tensor_inputs) - set(self._callback_tensor_inputs)
+        if unknown:
+            raise ValueError(
+                f"`callback_on_step_end_tensor_inputs` has {sorted(unknown)}; known are {self._callback_tensor_inputs}."
+            )
+        self._check_noise(num_images * num_samples, generator, latents)
+
+    def _check_steps(self, sampling: Sampling, latents: torch.Tensor | None) -> None:
+        last, start = self.scheduler.config.num_train_timesteps, sampling.start_timestep
+        if isinstance(start, str) and start != AUTO:
+            raise ValueError(f"`start_timestep` is {start!r}; it must be an integer or 'auto'.")
+        if start != AUTO:
+            check_integer("start_timestep", start, 1, last)
+            check_integer("num_inference_steps", sampling.num_inference_steps, 1, start, "`start_timestep`")
+            return
+        check_integer("num_inference_steps", sampling.num_inference_steps, 1, last)
+        if not self.can_choose_starts:
+            raise ValueError(
+                "`start_timestep` is 'auto', for which this pipeline has no `noise_margin`; give a number."
+            )
+        if latents is not None:
+            raise ValueError(
+                "`start_timestep` is 'auto' and `latents` were given; a number must say how noisy they are."
+            )
+
+    def _check_noise(
+        self, count: int, generator: torch.Generator | list[torch.Generator] | None, latents: torch.Tensor | None
+    ) -> None:
+        generators = generator if isinstance(generator, list) else [generator] if generator is not None else []
+        if not all(isinstance(entry, torch.Generator) for entry in generators):
+            raise TypeError(f"`generator` is {generator!r}; it must be a torch.Generator or a list of them.")
+        if isinstance(generator, list) and len(generator) != count:
+            raise ValueError(
+                f"`generator` is a list of {len(generator)}; it must have one entry per output image, {count}."
+            )
+        if latents is None:
+            return
+        if generator is not None:
+            raise ValueError(
+                "`latents` and `generator` were both given; a ready x_N leaves nothing to draw. Give one."
+            )
+        if not isinstance(latents, torch.Tensor):
+            raise TypeError(f"`latents` is a {type(latents).__name__}; it must be a tensor.")
+        expected = [count, 3, *self.model_size]
+        if list(latents.shape) != expected or not latents.is_floating_point():
+            raise ValueError(f"`latents` is {latents.dtype} {list(latents.shape)}; it must be float {expected}.")
+        if not latents.isfinite().all():
+            raise ValueError("`latents` has NaN or infinite values; all must be finite.")
+
+    def estimate(self, degraded: torch.Tensor, *conditions: torch.Tensor) -> torch.Tensor:
+        """Return the estimator's guess at the model's size, `[B,3,S,S]` float32 clamped to [0,1].
+
+        Args:
+            degraded: faces `[B,3,S,S]` in [0,1].
+            conditions: what else the estimator takes, such as the mask of one that inpaints.
+        """
+        guess = self.estimator(*(tensor.to(self.estimator.dtype) for tensor in (degraded, *conditions))).float()
+        return resize(guess, self.model_size).clamp(0, 1)
+
+    def choose_starts(self, degraded: torch.Tensor, estimates: torch.Tensor, sampling: Sampling) -> list[int]:
+        """Return N of each face: the start of `sampling`, or where that is "auto" one whose noise buries the guess's error.
+
+        The estimator is asked about the mirror image too. The less it knows of a face, the more its two answers differ. N is
+        the first timestep that has `noise_margin` times as much noise as the root mean square of the difference, and at least
+        the number of steps.
+
+        Args:
+            degraded: faces `[B,3,S,S]` in [0,1].
+            estimates: the estimator's answers, of the same shape.
+            sampling: see `__call__`.
+        """
+        if sampling.start_timestep != AUTO:
+            return [int(sampling.start_timestep)] * len(degraded)
+        mirrored = self.estimate(degraded.flip(-1)).flip(-1)
+        disagreement = 2 * (estimates - mirrored).square().mean(dim=(1, 2, 3)).sqrt()  # on the scale of [-1,1]
+        starts = timesteps_with_noise(self.scheduler, self.config.noise_margin * disagreement)
+        return [max(start, sampling.num_inference_steps) for start in starts]
+
+    def predict_noise(self, scaled_sample: torch.Tensor, timestep: torch.Tensor) -> torch.Tensor:
+        """Return epsilon, `[B,3,S,S]` float32, with the three channels of the variance if the scheduler wants them.
+
+        Args:
+            scaled_sample: x_t as the network sees it, `[B,3,S,S]`.
+            timestep: one, or `[B]`.
+        """
+        timesteps = timestep.expand(len(scaled_sample))
+        model_output = self.unet(scaled_sample.to(self.unet.dtype), timesteps).sample.float()
+        return model_output if wants_variance(self.scheduler) else model_output[:, :3]
+
+    def prepare_chains(self, starts: Sequence[int], sampling: Sampling) -> Chains:
+        """Set up the chains of a batch whose rows start at `starts`."""
+        chains = Chains(self.scheduler, starts, sampling.num_inference_steps, self._execution_device)
+        self._num_timesteps = len(chains.timesteps)
+        return chains
+
+    def prepare_latents(
+        self,
+        estimates: torch.Tensor,
+        chains: Chains,
+        sampling: Sampling,
+        generator: Generators,
+        latents: torch.Tensor | None,
+    ) -> torch.Tensor:
+        """Return x_N, float32 `[B,3,S,S]`: the estimates, `[B,3,S,S]` in [0,1], noised, unless `latents` is a ready one."""
+        if latents is None:
+            latents = chains.noise(estimates, generator, sampling.s_noise)
+        return latents.to(estimates.device, torch.float32)
+
+    def denoise(
+        self,
+        latents: torch.Tensor,
+        chains: Chains,
+        eta: float,
+        generator: Generators,
+        callback_on_step_end: Callable[..., dict] | PipelineCallback | MultiPipelineCallbacks | None,
+        callback_on_step_end_tensor_inputs: list[str],
+        guide: Guide | None = None,
+    ) -> torch.Tensor:
+        """Walk back from x_N to x_0: the prior predicts the noise, the schedulers take it away.
+
+        Args:
+            latents: x_N, float32 `[B,3,S,S]`.
+            chains: of its rows.
+            eta: see `__call__`, as are the next three.
+            generator: see `__call__`.
+            callback_on_step_end: see `__call__`.
+            callback_on_step_end_tensor_inputs: see `__call__`.
+            guide: corrects the clean faces `[B,3,S,S]` in [-1,1] that each call predicts for some rows of the batch;
+                `None` leaves them alone.
+
+        Returns:
+            x_0, float32 `[B,3,S,S]` in about [-1,1]; an earlier state if the chains were interrupted.
+        """
+        with self.progress_bar(total=len(chains.timesteps)) as progress_bar:
+            for step, timestep in enumerate(chains.timesteps):
+                if self.interrupt:
+                    break
+                scaled = chains.scale_model_input(latents, step)
+                model_output = self.predict_noise(scaled, timestep)
+                latents = chains.step(model_output, step, latents, eta, generator, guide)
+
+                if callback_on_step_end is not None:
+                    tensors = {"latents": latents}
+                    if "pred_original_sample" in callback_on_step_end_tensor_inputs:
+                        clean = predict_clean(self.scheduler, model_output[:, :3], timestep, scaled)
+                        tensors["pred_original_sample"] = clean if guide is None else guide(clean, slice(None))
+                    wanted = {name: tensors[name] for name in callback_on_step_end_tensor_inputs}
+                    latents = (callback_on_step_end(self, step, timestep, wanted) or {}).get("latents", latents)
+                progress_bar.update()
+        return latents
+
+
+def to_sizes(batch: torch.Tensor, sizes: Sequence[Sequence[int]]) -> list[torch.Tensor]:
+    """Resize each row of `[B,3,S,S]` to its own height and width and clamp it to [0,1]."""
+    return [resize(row[None], size)[0].clamp(0, 1) for row, size in zip(batch, sizes, strict=True)]
+
+
+def is_number(value: object) -> bool:
+    """Whether `value` is an integer or a float, and no truth value."""
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def check_integer(name: str, value: int, lowest: int, highest: int | None, source: str = "") -> None:
+    """Raise `ValueError` unless `value` is an integer within the bounds; `source` says where the upper one comes from."""
+    if isinstance(value, bool) or not isinstance(value, int | np.integer):
+        raise ValueError(f"`{name}` is {value!r}; it must be an integer.")
+    if value < lowest or (highest is not None and value > highest):
+        upper = "" if highest is None else f" and at most {highest}"
+        raise ValueError(f"`{name}` is {value}; it must be at least {lowest}{upper}{source and f' ({source})'}.")

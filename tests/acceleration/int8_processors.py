@@ -1,0 +1,28 @@
+"""What the tests of 8 bits share: what they know of the processor that they run on, and a pipeline."""
+
+import pytest
+import torch
+
+from difface_diffusers import DifFacePipeline, SwinIREstimator
+from difface_diffusers.acceleration.int8_layers import counts_exactly
+from tests.conftest import ddim, tiny_unet
+
+
+EIGHT_BITS = counts_exactly(127)
+AVX512 = torch.cpu.get_capabilities().get("avx512_bw", False)
+SEVEN_BITS = torch.backends.cpu.get_cpu_capability() == "AVX512" and counts_exactly(63)
+
+needs_8_bits = pytest.mark.skipif(not EIGHT_BITS, reason="this processor cannot multiply bytes: no VNNI, no AMX")
+needs_7_bits = pytest.mark.skipif(not SEVEN_BITS, reason="this processor has no AVX-512")
+needs_int8 = pytest.mark.skipif(
+    not (EIGHT_BITS or SEVEN_BITS), reason="8 bits are refused on this processor: no VNNI, no AMX, no AVX-512"
+)
+
+
+def wide_pipe():
+    """A pipeline of layers wide enough."""
+    unet = tiny_unet(block_out_channels=(16, 32))
+    estimator = SwinIREstimator(embed_dim=16, depths=(2,), num_heads=(2,), scale=2, window_size=4, num_feat=16).eval()
+    pipe = DifFacePipeline(unet, estimator, ddim(), default_num_inference_steps=4)
+    pipe.set_progress_bar_config(disable=True)
+    return pipe

@@ -1,0 +1,214 @@
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from difface_diffusers.imaging.image_processing import (
+    from_tensors,
+    join_channels,
+    load_image,
+    pil_to_tensor,
+    resize,
+    split_channels,
+    to_tensors,
+)
+
+
+@pytest.fixture
+def pixels():
+    """An asymmetric picture [4,6,3]: no row, column or channel equals another."""
+    return np.arange(4 * 6 * 3, dtype=np.uint8).reshape(4, 6, 3) * 3
+
+
+class TestPil:
+    def test_rgb(self, pixels):
+        tensor = pil_to_tensor(Image.fromarray(pixels))
+        assert tensor.dtype == torch.float32 and tensor.shape == (3, 4, 6)
+        np.testing.assert_array_equal(tensor.permute(1, 2, 0).numpy(), pixels.astype(np.float32) / 255)
+
+    @pytest.mark.parametrize("mode", ["L", "1", "LA", "P", "RGBA", "CMYK", "YCbCr"])
+    def test_other_modes_look_the_same(self, pixels, mode):
+        source = Image.fromarray(pixels).convert("L") if mode in ("L", "1", "LA") else Image.fromarray(pixels)
+        picture = source.convert(mode, palette=Image.Palette.ADAPTIVE) if mode == "P" else source.convert(mode)
+        expected = picture.convert("RGB")
+        difference = pil_to_tensor(picture) - pil_to_tensor(expected)
+        assert difference.abs().max() == 0
+        if mode not in ("1", "P", "YCbCr"):
+            np.testing.assert_array_equal(np.asarray(expected), np.asarray(source.convert("RGB")))
+
+    def test_transparent_palette(self, pixels):
+        picture = Image.fromarray(pixels).convert("P", palette=Image.Palette.ADAPTIVE)
+        expected = pil_to_tensor(picture)
+        picture.info["transparency"] = 0
+        torch.testing.assert_close(pil_to_tensor(picture), expected)
+
+    def test_sixteen_bits_keep_their_precision(self):
+        levels = np.array([[0, 1, 256], [40000, 65534, 65535]], dtype=np.uint16)
+        tensor = pil_to_tensor(Image.fromarray(levels))
+        np.testing.assert_allclose(tensor.numpy(), np.stack([levels / 65535] * 3), atol=1e-7)
+
+    def test_exif_orientation(self, pixels):
+        picture = Image.fromarray(pixels)
+        picture.getexif()[0x0112] = 6  # shown turned by 90 degrees clockwise
+        expected = pil_to_tensor(Image.fromarray(np.rot90(pixels, -1)))
+        torch.testing.assert_close(pil_to_tensor(picture), expected)
+
+    @pytest.mark.parametrize(
+        "picture, message",
+        [
+            (Image.new("F", (2, 2)), "mode F"),
+            (Image.new("RGB", (0, 4)), r"size \(0, 4\)"),
+            (Image.new("I", (2, 2), 70000), "outside 0 .. 65535"),
+        ],
+    )
+    def test_errors(self, picture, message):
+        with pytest.raises(ValueError, match=rf"`image` .*{message}"):
+            pil_to_tensor(picture)
+
+
+class TestToTensors:
+    def test_every_form(self, pixels):
+        tensor = torch.from_numpy(pixels.transpose(2, 0, 1).astype(np.float32) / 255)
+        floats = pixels.astype(np.float64) / 255
+        for form in (Image.fromarray(pixels), pixels, floats, pixels[None], tensor, tensor[None].double(), [pixels],
+                     (tensor,), torch.from_numpy(pixels).permute(2, 0, 1)):  # fmt: skip
+            (result,) = to_tensors(form)
+            torch.testing.assert_close(result, tensor)
+        assert len(to_tensors([pixels, np.stack([pixels] * 2), tensor])) == 4
+
+    def test_half_precision(self):
+        (result,) = to_tensors(torch.full((3, 2, 2), 0.5, dtype=torch.bfloat16))
+        assert result.dtype == torch.float32
+
+    @pytest.mark.parametrize(
+        "image, message",
+        [
+            (np.zeros((4, 4), np.uint8), r"array of shape \[4, 4\]; accepted is \[H,W,3\]"),
+            (np.zeros((3, 4, 4), np.uint8), r"array of shape \[3, 4, 4\]"),
+            (np.zeros((4, 4, 3), np.int32), "array of int32; accepted is uint8, or float"),
+            (np.zeros((0, 4, 3), np.uint8), "empty"),
+            (torch.zeros(4, 4, 3), r"tensor of shape \[4, 4, 3\]; accepted is \[3,H,W\]"),
+            (torch.zeros(1, 1, 4, 4), r"tensor of shape \[1, 1, 4, 4\]"),
+            (torch.zeros(3, 4, 4, dtype=torch.int64), "tensor of torch.int64"),
+            (torch.full((3, 4, 4), 255.0), "values from 255 to 255; float images must lie in"),
+            (torch.full((3, 4, 4), -0.1), "values from -0.1"),
+            (torch.full((3, 4, 4), float("nan")), "values from nan"),
+            ([], "empty list"),
+        ],
+    )
+    def test_wrong_values(self, image, message):
+        with pytest.raises(ValueError, match=message):
+            to_tensors(image)
+
+    @pytest.mark.parametrize("image", [None, "face.png", 5, b"bytes", ["face.png"]])
+    def test_wrong_types(self, image):
+        with pytest.raises(TypeError, match="accepted is a PIL image"):
+            to_tensors(image)
+
+
+class TestResize:
+    def test_leaves_the_right_size_alone(self):
+        image = torch.rand(1, 3, 4, 6)
+        assert resize(image, (4, 6)) is image
+
+    def test_height_comes_first(self):
+        assert resize(torch.rand(1, 3, 4, 6), (8, 3)).shape == (1, 3, 8, 3)
+
+    def test_is_antialiased(self):
+        stripes = (torch.arange(64) % 2).float().expand(1, 3, 64, 64)
+        assert (resize(stripes, (8, 8)) - 0.5)[..., 1:-1].abs().max() < 0.05
+
+    def test_keeps_a_ramp(self):
+        ramp = torch.linspace(0, 1, 64).expand(1, 3, 64, 64)
+        torch.testing.assert_close(
+            resize(ramp, (64, 16))[..., 4:-4], resize(ramp, (16, 16))[..., :1, 4:-4].expand(-1, -1, 64, -1)
+        )
+
+
+class TestFromTensors:
+    def test_round_trip(self, pixels):
+        tensors = to_tensors(pixels)
+        (picture,) = from_tensors(tensors, "pil")
+        np.testing.assert_array_equal(np.asarray(picture), pixels)
+
+    def test_rounds_half_to_even(self):
+        (picture,) = from_tensors([torch.tensor([0.5, 1.5, 2.5]).div(255).view(3, 1, 1)], "pil")
+        assert picture.getpixel((0, 0)) == (0, 2, 2)
+
+    @pytest.mark.parametrize("output_type, stacked", [("np", (2, 4, 6, 3)), ("pt", (2, 3, 4, 6))])
+    def test_stacks_what_has_one_size(self, output_type, stacked):
+        image, other = torch.rand(3, 4, 6), torch.rand(3, 5, 6)
+        assert from_tensors([image, image], output_type).shape == stacked
+        first, second = from_tensors([image, other], output_type)
+        assert first.shape == stacked[1:] and second.shape != first.shape
+
+
+class TestLoadImage:
+    def test_applies_orientation(self, pixels, tmp_path):
+        picture = Image.fromarray(pixels)
+        exif = picture.getexif()
+        exif[0x0112] = 3
+        picture.save(tmp_path / "turned.png", exif=exif)
+        np.testing.assert_array_equal(np.asarray(load_image(tmp_path / "turned.png")), pixels[::-1, ::-1])
+
+    @pytest.mark.parametrize("content", [b"", b"no image", b"\x89PNG\r\n\x1a\n" + bytes(40)])
+    def test_names_a_file_that_is_no_image(self, tmp_path, content):
+        (tmp_path / "face.png").write_bytes(content)
+        with pytest.raises(OSError, match=r"face\.png cannot be read as an image"):
+            load_image(tmp_path / "face.png")
+
+    @pytest.mark.parametrize("suffix", [".png", ".jpg"])
+    def test_names_a_truncated_file(self, tmp_path, suffix):
+        whole = tmp_path / f"whole{suffix}"
+        Image.fromarray(np.random.default_rng(0).integers(0, 255, (64, 64, 3), dtype=np.uint8)).save(whole)
+        cut = tmp_path / f"cut{suffix}"
+        cut.write_bytes(whole.read_bytes()[:2000])
+        with pytest.raises(OSError, match=rf"cut\{suffix} cannot be read as an image"):
+            load_image(cut)
+
+    def test_too_large(self, pixels, tmp_path, monkeypatch):
+        Image.fromarray(pixels).save(tmp_path / "face.png")
+        monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 10)
+        with pytest.raises(OSError, match=r"face\.png cannot be read as an image.*exceeds limit"):
+            load_image(tmp_path / "face.png")
+
+    def test_missing(self, tmp_path):
+        with pytest.raises(FileNotFoundError, match=r"absent\.png"):
+            load_image(tmp_path / "absent.png")
+
+
+class TestChannels:
+    RGB = np.arange(4 * 5 * 3, dtype=np.uint8).reshape(4, 5, 3)
+
+    @pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float32])
+    @pytest.mark.parametrize("channels", [None, 2, 3, 4])
+    def test_splitting_and_joining_is_lossless(self, dtype, channels):
+        levels = np.arange(4 * 5 * (channels or 1)).reshape(4, 5, *([channels] if channels else []))
+        photo = (levels / 100).astype(dtype) if dtype == np.float32 else levels.astype(dtype)
+        rgb, alpha = split_channels(photo)
+        assert rgb.shape == (4, 5, 3) and rgb.dtype == (np.uint8 if dtype == np.uint8 else np.uint16)
+        assert (alpha is None) == (channels not in (2, 4))
+        back = join_channels(rgb, alpha, like=photo, gray=True)
+        assert back.dtype == photo.dtype and back.shape == photo.shape
+        np.testing.assert_allclose(back, photo, atol=1e-5)
+
+    def test_colours_for_a_gray_photograph(self):
+        assert join_channels(self.RGB, None, like=self.RGB[..., 0], gray=False).shape == (4, 5, 3)
+        assert join_channels(self.RGB, None, like=Image.new("L", (5, 4)), gray=False).mode == "RGB"
+        assert join_channels(self.RGB, None, like=Image.new("L", (5, 4)), gray=True).mode == "L"
+
+    def test_a_profile_of_other_colours_is_not_handed_on(self):
+        like = Image.new("CMYK", (5, 4))
+        like.info["icc_profile"] = bytes(16) + b"CMYK"
+        assert "icc_profile" not in join_channels(self.RGB, None, like=like, gray=True).info
+
+    @pytest.mark.parametrize("mode", ["I", "F"])
+    def test_modes_without_a_range_are_refused(self, mode):
+        with pytest.raises(
+            ValueError, match=rf"`photo` cannot be used: its levels have no defined range \(mode {mode}\)"
+        ):
+            split_channels(Image.new(mode, (4, 4)))
+
+    def test_an_empty_picture_is_refused(self):
+        with pytest.raises(ValueError, match="`photo` cannot be used: it has no pixels"):
+            split_channels(Image.new("RGB", (0, 4)))
