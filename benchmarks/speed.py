@@ -19,9 +19,6 @@ from typing import Any, cast
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from conversion import prior, swinir
-from conversion.checkpoints import read_config
-from conversion.official import TASKS, ddim_scheduler
 from difface_diffusers import BUNDLED_MODEL, DifFacePipeline, DifFaceUNet2DModel, SwinIREstimator
 from difface_diffusers.acceleration.allocation import keep_freed_memory
 from difface_diffusers.acceleration.calibration import quantise_graph
@@ -30,6 +27,9 @@ from difface_diffusers.acceleration.int8 import count_in_int8
 from difface_diffusers.acceleration.int8_layers import largest_weight
 from difface_diffusers.acceleration.layouts import to_channels_last
 from difface_diffusers.acceleration.processor import ProcessorError, processor_name
+from difface_diffusers.hub.originals import prior, swinir
+from difface_diffusers.hub.originals.checkpoints import read_config
+from difface_diffusers.hub.originals.official import TASKS, ddim_scheduler
 
 from .reports import Report, name_start, saved_defaults
 

@@ -1,9 +1,6 @@
-"""Checkpoints of the original DifFace to this package's models."""
+"""Checkpoints of the original DifFace to this package's models: the door to `difface_diffusers.hub`."""
 
-from .lama import convert_lama
-from .prior import convert_prior
-from .srcnn import convert_srcnn
-from .swinir import convert_swinir
+from difface_diffusers.hub.originals import convert_lama, convert_prior, convert_srcnn, convert_swinir
 
 
 __all__ = ["convert_lama", "convert_prior", "convert_srcnn", "convert_swinir"]

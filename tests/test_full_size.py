@@ -10,8 +10,8 @@ import torch
 
 from conversion.convert import main as convert
 from difface_diffusers import DifFaceInpaintPipeline, DifFacePipeline
-from tests.conversion.reference import estimator_case, load_manifest, prior_case, weights
 from tests.hub.hub_server import FakeHub
+from tests.hub.originals.reference import estimator_case, load_manifest, prior_case, weights
 
 
 pytestmark = pytest.mark.slow

@@ -10,10 +10,10 @@ import pytest
 import torch
 
 import difface_diffusers.hub.model_info
-from conversion.hub import push_folder
 from difface_diffusers import BUNDLED_MODEL, DifFacePipeline, DifFaceUNet2DModel
 from difface_diffusers.cli import main
 from difface_diffusers.hub.model_info import model_info
+from difface_diffusers.hub.push import push_folder
 from tests.conftest import ddim, tiny_estimator, tiny_unet
 from tests.hub.hub_server import FakeHub
 

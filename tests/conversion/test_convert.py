@@ -9,7 +9,6 @@ from huggingface_hub import ModelCard
 
 import conversion.convert
 from conversion.convert import convert_pipeline, main
-from conversion.official import TASKS
 from difface_diffusers import (
     DifFaceInpaintPipeline,
     DifFacePipeline,
@@ -17,12 +16,14 @@ from difface_diffusers import (
     LaMaEstimator,
     SwinIREstimator,
 )
-from tests.conversion.reference import estimator_case, image, load_golden, load_manifest, prior_case, weights
+from difface_diffusers.hub import convert
+from difface_diffusers.hub.originals.official import TASKS
+from tests.hub.originals.reference import estimator_case, image, load_golden, load_manifest, prior_case, weights
 
 
 @pytest.fixture(autouse=True)
 def small_check(monkeypatch):
-    monkeypatch.setattr(conversion.convert, "CHECK_SIZE", 32)
+    monkeypatch.setattr(convert, "CHECK_SIZE", 32)
 
 
 @pytest.fixture

@@ -31,7 +31,7 @@ CHUNK = 1 << 20
 PUSH = """
 import runpy, sys, time
 time.sleep = lambda seconds: None  # between the client's own retries
-push_folder = runpy.run_path("conversion/hub.py")["push_folder"]  # without the seconds that diffusers takes
+push_folder = runpy.run_path("difface_diffusers/hub/push.py")["push_folder"]  # without the seconds that diffusers takes
 print(push_folder(*sys.argv[1:3], private="--private" in sys.argv))
 """
 

@@ -6,7 +6,7 @@ from diffusers.configuration_utils import register_to_config
 
 from difface_diffusers.models import estimator as module
 from difface_diffusers.models.estimator import DiffusedEstimator, diffuse, pad_to_multiple
-from tests.conversion.reference import image, load_golden, noise
+from tests.hub.originals.reference import image, load_golden, noise
 
 
 class Brightener(DiffusedEstimator):

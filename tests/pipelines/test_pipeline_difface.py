@@ -25,7 +25,7 @@ from difface_diffusers.models import DiffusedEstimator
 from difface_diffusers.pipelines.pipeline_difface import Sampling
 
 from ..conftest import SIZE, ddim, tiny_estimator, tiny_unet
-from ..conversion.reference import image, load_golden, load_manifest, noise, weights
+from ..hub.originals.reference import image, load_golden, load_manifest, noise, weights
 
 
 SCHEDULERS = [

@@ -19,7 +19,7 @@ from difface_diffusers.pipelines import pipeline_difface_inpaint
 from difface_diffusers.pipelines.pipeline_difface_inpaint import pull_to_known
 
 from ..conftest import SIZE, ddim, tiny_estimator, tiny_unet
-from ..conversion.reference import image, load_golden, load_manifest, noise, weights
+from ..hub.originals.reference import image, load_golden, load_manifest, noise, weights
 from .test_pipeline_difface import SCHEDULERS, generators
 
 

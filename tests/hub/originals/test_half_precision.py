@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from conversion import convert_prior
-from tests.conversion.original_unet import HalfOriginalUNet
-from tests.conversion.reference import image, load_manifest, noise, weights
+from tests.hub.originals.original_unet import HalfOriginalUNet
+from tests.hub.originals.reference import image, load_manifest, noise, weights
 
 
 @pytest.mark.parametrize(

@@ -9,8 +9,8 @@ from diffusers import DiffusionPipeline, ModelMixin, UNet2DModel
 from diffusers.utils.dynamic_modules_utils import check_imports, find_pipeline_class, get_relative_imports
 
 import difface_diffusers
-from conversion import remote_code
-from conversion.remote_code import self_contained
+from difface_diffusers.hub import remote_code
+from difface_diffusers.hub.remote_code import self_contained
 
 
 PUBLIC = [getattr(difface_diffusers, name) for name in difface_diffusers.__all__ if name != "ModelMixin"]

@@ -8,8 +8,8 @@ from typing import Any
 from diffusers.models.modeling_utils import ModelMixin
 from diffusers.schedulers.scheduling_ddim import DDIMScheduler
 
-from difface_diffusers import DifFaceInpaintPipeline, DifFacePipeline
-
+from ...pipelines.pipeline_difface import DifFacePipeline
+from ...pipelines.pipeline_difface_inpaint import DifFaceInpaintPipeline
 from .lama import convert_lama
 from .prior import convert_prior
 from .swinir import convert_swinir

@@ -3,7 +3,7 @@ import torch
 
 from conversion import convert_swinir
 from difface_diffusers import SwinIREstimator
-from tests.conversion.reference import estimator_case, load_manifest, weights
+from tests.hub.originals.reference import estimator_case, load_manifest, weights
 
 
 BLOCK = "layers.0.residual_group.blocks.1"

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from huggingface_hub.utils.sha import sha_fileobj
 
-from .official import PROJECT_URL, RELEASE_URL, Task
+from .originals.official import PROJECT_URL, RELEASE_URL, Task
 
 
 @dataclass(frozen=True)

@@ -6,8 +6,8 @@ import pytest
 from huggingface_hub import ModelCard
 
 import difface_diffusers
-from conversion.model_card import Source, model_card, source_of
-from conversion.official import TASKS
+from difface_diffusers.hub.model_card import Source, model_card, source_of
+from difface_diffusers.hub.originals.official import TASKS
 
 
 SOURCES = [Source("prior.pth", 1_234_567, "ab" * 32), Source("estimator.pth", 89, "cd" * 32)]

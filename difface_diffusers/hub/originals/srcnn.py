@@ -5,8 +5,7 @@ from typing import Any
 
 import torch
 
-from difface_diffusers import SRCNNEstimator
-
+from ...models.srcnn import SRCNNEstimator
 from .checkpoints import load_strictly, read_config, read_state_dict, renamed
 
 

@@ -6,8 +6,7 @@ from typing import Any
 
 import torch
 
-from difface_diffusers import LaMaEstimator
-
+from ...models.lama import LaMaEstimator
 from .checkpoints import load_strictly, read_config, read_state_dict, renamed
 
 

@@ -5,10 +5,10 @@ import torch
 from diffusers import UNet2DModel
 
 from conversion import convert_prior
-from conversion.prior import check_prior_config, checkpoint_entries, split_qkv, unet_arguments
 from difface_diffusers import DifFaceUNet2DModel
-from tests.conversion.original_unet import OriginalUNet
-from tests.conversion.reference import GOLDENS, image, load_manifest, noise, prior_case, weights
+from difface_diffusers.hub.originals.prior import check_prior_config, checkpoint_entries, split_qkv, unet_arguments
+from tests.hub.originals.original_unet import OriginalUNet
+from tests.hub.originals.reference import GOLDENS, image, load_manifest, noise, prior_case, weights
 
 
 TINY = {

@@ -3,8 +3,15 @@ from collections import OrderedDict
 import pytest
 import torch
 
-from conversion.checkpoints import Entry, load_checkpoint, load_strictly, read_config, read_state_dict, renamed
 from difface_diffusers import SRCNNEstimator
+from difface_diffusers.hub.originals.checkpoints import (
+    Entry,
+    load_checkpoint,
+    load_strictly,
+    read_config,
+    read_state_dict,
+    renamed,
+)
 
 
 PLAIN = {"head.weight": torch.ones(2, 3), "tail.bias": torch.zeros(2)}

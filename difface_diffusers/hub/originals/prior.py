@@ -8,8 +8,7 @@ import torch
 import torch.nn.functional as F
 from diffusers.models.unets.unet_2d import UNet2DModel
 
-from difface_diffusers import DifFaceUNet2DModel
-
+from ...models.unet import DifFaceUNet2DModel
 from .checkpoints import Entry, load_strictly, read_config, read_state_dict
 
 

@@ -1,8 +1,8 @@
 import pytest
 import torch
 
-from conversion.hub import push_folder
 from difface_diffusers import DifFacePipeline
+from difface_diffusers.hub.push import push_folder
 from tests.conftest import ddim, tiny_estimator, tiny_unet
 from tests.hub.hub_server import FakeHub
 

@@ -3,7 +3,7 @@ import torch
 
 from conversion import convert_lama
 from difface_diffusers import LaMaEstimator
-from tests.conversion.reference import image, load_golden, load_manifest, weights
+from tests.hub.originals.reference import image, load_golden, load_manifest, weights
 
 
 def golden_case(name):

@@ -3,7 +3,7 @@ import torch
 
 from conversion import convert_srcnn
 from difface_diffusers import SRCNNEstimator
-from tests.conversion.reference import estimator_case, load_manifest, weights
+from tests.hub.originals.reference import estimator_case, load_manifest, weights
 
 
 NAMES = ["srcnn_tiny", "srcnnfsr_tiny"]

@@ -1,9 +1,9 @@
 import pytest
 import torch
 
-from conversion.official import TASKS, ddim_scheduler
+from difface_diffusers.hub.originals.official import TASKS, ddim_scheduler
 from difface_diffusers.pipelines.schedule import set_timesteps
-from tests.conversion.reference import load_manifest
+from tests.hub.originals.reference import load_manifest
 
 
 RECORDED = [

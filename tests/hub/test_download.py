@@ -4,7 +4,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from conversion.download import download
+from difface_diffusers.hub.download import download
 
 
 CONTENT = bytes(range(256)) * 5000

@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from safetensors import safe_open
 
 
-GOLDENS = Path(__file__).parents[1] / "goldens"
+GOLDENS = Path(__file__).parents[2] / "goldens"
 NOT_DRAWN = ("relative_position_index", "attn_mask", "num_batches_tracked")
 
 
