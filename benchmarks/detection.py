@@ -27,7 +27,7 @@ from benchmarks.backgrounds import textured_background
 from difface_diffusers.evaluation.face_metrics import locate
 from difface_diffusers.faces import Face, FaceDetector, YuNetDetector
 from difface_diffusers.faces.alignment import transform
-from difface_diffusers.imaging.image_processing import load_image
+from difface_diffusers.imaging.files import load_image
 from difface_diffusers.training.sources import IMAGE_SUFFIXES
 from difface_diffusers.utils.listing import list_files
 

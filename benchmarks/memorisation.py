@@ -20,7 +20,7 @@ from tqdm import tqdm
 from difface_diffusers import BUNDLED_MODEL, DifFacePipeline
 from difface_diffusers.evaluation import sheet
 from difface_diffusers.evaluation.face_metrics import embed
-from difface_diffusers.imaging.image_processing import resize
+from difface_diffusers.imaging.tensors import resize
 
 from .faces import add_face_options, check_face_options, degrade_faces, load_faces, restore
 from .reports import Report

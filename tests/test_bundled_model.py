@@ -10,7 +10,8 @@ from safetensors.torch import load_file
 from benchmarks.inpainting import PLAIN_FILLS, psnr_of_holes
 from difface_diffusers import BUNDLED_INPAINT_MODEL, BUNDLED_MODEL, DifFaceInpaintPipeline, DifFacePipeline
 from difface_diffusers.evaluation import gradient_ratio, identity_distance, psnr
-from difface_diffusers.imaging.image_processing import load_image, pil_to_tensor, resize
+from difface_diffusers.imaging.files import load_image
+from difface_diffusers.imaging.tensors import pil_to_tensor, resize
 
 
 EXAMPLES = Path(__file__).parents[1] / "examples"

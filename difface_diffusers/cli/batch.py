@@ -14,10 +14,13 @@ import torch
 from PIL import Image
 from tqdm import tqdm
 
+from ..imaging.files import load_image, read_photo, write_photo
 from ..imaging.grids import sheet
-from ..imaging.image_processing import join_channels, load_image, pil_to_tensor, split_channels, to_uint8
-from ..imaging.photo_files import PhotoFile, read_photo, write_photo
-from ..photos.restore import PhotoRestoration, faces_to_pil, restore_photo, split_over_faces
+from ..imaging.metadata import PhotoFile
+from ..imaging.pixels import join_channels, split_channels, to_uint8
+from ..imaging.tensors import pil_to_tensor
+from ..photos.restore import faces_to_pil, restore_photo, split_over_faces
+from ..photos.result import PhotoRestoration
 from ..photos.samples import closest_in_identity, face_fidelities, face_uncertainties, heat_map, photo_uncertainty
 from ..photos.upscale import Upscaler
 from ..pipelines.pipeline_difface import DifFacePipeline

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..utils.folders import check_new, whole_folder
+from ..utils.atomic import check_new, whole_folder
 from .files import UsageError, folder_images, save_image
 
 

@@ -10,7 +10,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..imaging.photo_files import whole_file
+from ..utils.atomic import whole_file
 from .files import UsageError, companions, folder_images
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from ..utils.folders import whole_folder
+from ..utils.atomic import whole_folder
 from .files import UsageError, collect_inputs
 from .sampling import read_pipeline
 
@@ -60,7 +60,7 @@ def run(args: argparse.Namespace) -> int:
 
 def read_faces(inputs: Sequence[str]) -> list[Image.Image]:
     """Read every picture that files, folders and glob patterns name; a `UsageError` says which cannot be read."""
-    from ..imaging.image_processing import load_image
+    from ..imaging.files import load_image
 
     files, failures = collect_inputs(inputs)
     if failures:

@@ -7,7 +7,8 @@ from pathlib import Path
 
 from PIL import Image
 
-from ..imaging.photo_files import FORMATS, QUALITY, whole_file
+from ..imaging.files import FORMATS, QUALITY
+from ..utils.atomic import whole_file
 from ..utils.listing import list_files
 
 

@@ -11,9 +11,10 @@ import torch
 from tqdm import tqdm
 
 from ..faces.compositing import to_gray
-from ..imaging.image_processing import join_channels, load_image, split_channels
-from ..imaging.mask_processing import black_pixels, fit_masks
-from ..imaging.photo_files import PhotoFile, read_photo, write_photo
+from ..imaging.files import load_image, read_photo, write_photo
+from ..imaging.masks import black_pixels, fit_masks
+from ..imaging.metadata import PhotoFile
+from ..imaging.pixels import join_channels, split_channels
 from ..photos.damage import FilledPhoto, fill_damage
 from ..pipelines.pipeline_difface import split_generator
 from ..pipelines.pipeline_difface_inpaint import DifFaceInpaintPipeline

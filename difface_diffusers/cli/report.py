@@ -9,7 +9,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from ..faces import Face
-from ..imaging.photo_files import whole_file
+from ..utils.atomic import whole_file
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,8 @@ from gradio.components.image_editor import EditorData
 from gradio.utils import get_upload_folder
 from PIL import Image
 
-from ..imaging.photo_files import PhotoFile, read_photo, write_photo
+from ..imaging.files import read_photo, write_photo
+from ..imaging.metadata import PhotoFile
 
 
 ComponentT = TypeVar("ComponentT", bound=Component)

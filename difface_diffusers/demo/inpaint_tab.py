@@ -11,8 +11,8 @@ import numpy as np
 from gradio.components import Component
 from PIL import Image, ImageChops
 
-from ..imaging.image_processing import load_image
-from ..imaging.photo_files import Metadata, PhotoFile
+from ..imaging.files import load_image
+from ..imaging.metadata import Metadata, PhotoFile
 from ..photos.damage import FilledPhoto, fill_damage
 from ..pipelines.pipeline_difface_inpaint import DifFaceInpaintPipeline
 from .controls import Settings, add_controls, settings_of

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 import torch
 from PIL import Image
 
-from ..imaging.image_processing import from_tensors
+from ..imaging.tensors import from_tensors
 from ..pipelines.pipeline_difface import DifFacePipeline
 
 

@@ -14,8 +14,9 @@ from gradio.components import Component
 
 from ..faces import Face, YuNetDetector
 from ..faces.selection import select_faces
-from ..imaging.image_processing import split_channels, to_uint8
-from ..photos.restore import PhotoRestoration, restore_photo
+from ..imaging.pixels import split_channels, to_uint8
+from ..photos.restore import restore_photo
+from ..photos.result import PhotoRestoration
 from .controls import MAX_VERSIONS, Settings, add_controls, settings_of
 from .files import checked, errors_for_people, read_upload, sentence, write_download
 from .live import Preview, follow

@@ -11,9 +11,11 @@ from ..faces.alignment import align
 from ..faces.compositing import add_changes, keeps_tint, to_gray
 from ..faces.crops import align_faces, put_back
 from ..imaging.grids import sheet
-from ..imaging.image_processing import join_channels, pil_to_tensor, split_channels, to_uint8
-from ..imaging.photo_files import PhotoFile
-from ..photos.restore import PhotoRestoration, enlarge
+from ..imaging.metadata import PhotoFile
+from ..imaging.pixels import join_channels, split_channels, to_uint8
+from ..imaging.tensors import pil_to_tensor
+from ..photos.restore import enlarge
+from ..photos.result import PhotoRestoration
 from ..photos.samples import face_uncertainties, heat_map
 
 

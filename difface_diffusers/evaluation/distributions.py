@@ -10,7 +10,7 @@ from pathlib import Path
 
 import torch
 
-from .metrics import check_images
+from ..imaging.tensors import check_images
 from .protocol import KID_SEED, KID_SUBSET_SIZE, KID_SUBSETS
 
 

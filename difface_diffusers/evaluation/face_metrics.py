@@ -13,9 +13,10 @@ import torch
 import torch.nn.functional as F
 from torch.utils.weak import WeakTensorKeyDictionary
 
+from ..imaging.tensors import check_images
 from ..utils.extras import import_extra
 from .distributions import fid
-from .metrics import NEEDED_BY, check_images
+from .metrics import NEEDED_BY
 
 
 # dlib's embedding network wants a 150 x 150 "chip" in which the eye corners and the base of the nose lie where

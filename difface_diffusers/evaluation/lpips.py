@@ -7,8 +7,9 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from ..imaging.tensors import check_images
 from ..utils.extras import import_extra
-from .metrics import NEEDED_BY, check_images
+from .metrics import NEEDED_BY
 
 
 ALEXNET_URL = "https://download.pytorch.org/models/alexnet-owt-7be5be79.pth"

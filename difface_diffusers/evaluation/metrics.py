@@ -4,11 +4,10 @@ Every function takes two batches of RGB images `[B,3,H,W]`, floating point in [0
 image, `[B]`, or one for the set. The arithmetic is done in float32 or better whatever the dtype of the images.
 """
 
-from collections.abc import Mapping
-
 import torch
 import torch.nn.functional as F
 
+from ..imaging.tensors import check_images
 from .protocol import luma
 
 
@@ -184,30 +183,6 @@ def _similarities(image: torch.Tensor, reference: torch.Tensor) -> tuple[torch.T
     covariance = mean(image * reference) - mean_x * mean_y
     luminance = (2 * mean_x * mean_y + SSIM_C1) / (mean_x**2 + mean_y**2 + SSIM_C1)
     return luminance, (2 * covariance + SSIM_C2) / (variances + SSIM_C2)
-
-
-def check_images(batches: Mapping[str, torch.Tensor]) -> None:
-    """Raise unless every batch is floating-point `[B,3,H,W]` in [0, 1], not empty, and all have one shape.
-
-    Args:
-        batches: The tensors to check under the names that the errors are to call them by.
-
-    Raises:
-        TypeError: One is not a floating-point tensor.
-        ValueError: Wrong rank or channel count, empty, different shapes, or values outside [0, 1] or NaN.
-    """
-    for name, images in batches.items():
-        if not isinstance(images, torch.Tensor) or not images.is_floating_point():
-            received = images.dtype if isinstance(images, torch.Tensor) else type(images).__name__
-            raise TypeError(f"`{name}` must be a floating-point tensor, got {received}")
-        if images.ndim != 4 or images.shape[1] != 3 or images.numel() == 0:
-            raise ValueError(f"`{name}` must have the shape [B,3,H,W], not empty, got {list(images.shape)}")
-        low, high = images.aminmax()
-        if not (low >= 0 and high <= 1):  # false for NaN too
-            raise ValueError(f"`{name}` must lie in [0, 1], got [{low:.4g}, {high:.4g}]")
-    shapes = {name: list(images.shape) for name, images in batches.items()}
-    if any(shape != next(iter(shapes.values())) for shape in shapes.values()):
-        raise ValueError(f"all images must have the same shape, got {shapes}")
 
 
 def _mean_log_power(images: torch.Tensor) -> torch.Tensor:

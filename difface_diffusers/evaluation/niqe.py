@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from scipy.special import gamma
 
-from .metrics import check_images
+from ..imaging.tensors import check_images
 from .piqe import cut_blocks, normalise_locally
 from .protocol import luma
 

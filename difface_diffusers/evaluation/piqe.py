@@ -4,7 +4,7 @@ import cv2
 import numpy as np
 import torch
 
-from .metrics import check_images
+from ..imaging.tensors import check_images
 
 
 BLOCK = 16  # side of the blocks that are judged, pixels

@@ -13,8 +13,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from ..imaging.image_processing import split_channels
-from ..imaging.photo_files import read_photo, to_uint8
+from ..imaging.files import read_photo
+from ..imaging.pixels import split_channels, to_uint8
 
 
 LUMA_WEIGHTS = (65.481, 128.553, 24.966)  # of red, green and blue in [0, 1]

@@ -8,7 +8,7 @@ from diffusers.models.modeling_utils import ModelMixin
 from diffusers.pipelines.pipeline_utils import DiffusionPipeline
 
 from ..pipelines.pipeline_difface_inpaint import DifFaceInpaintPipeline
-from ..utils.folders import check_new, whole_folder
+from ..utils.atomic import check_new, whole_folder
 from .model_card import model_card, source_of
 from .originals.checkpoints import load_checkpoint
 from .originals.official import Checkpoint, Task, ddim_scheduler

@@ -16,7 +16,7 @@ from diffusers.pipelines.pipeline_utils import DiffusionPipeline
 
 import difface_diffusers
 
-from ..utils.folders import whole_folder
+from ..utils.atomic import whole_folder
 from .remote_code import self_contained
 
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 import torch
 from PIL import Image, ImageDraw, ImageFont
 
-from ..evaluation.metrics import check_images
+from .tensors import check_images
 
 
 GAP = 4

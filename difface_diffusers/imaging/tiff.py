@@ -1,4 +1,4 @@
-"""TIFF: its directories, which EXIF consists of too, and its 16-bit pixels; and helpers that PNG shares with it.
+"""TIFF: its directories, which EXIF consists of too, and its 16-bit pixels; and what PNG shares with it.
 
 Here a directory is a dict from a tag to (kind, value as stored), or to another directory. A value that is not needed is
 not interpreted, so that it comes through unchanged.
@@ -7,19 +7,17 @@ not interpreted, so that it comes through unchanged.
 import mmap
 import struct
 import zlib
-from collections.abc import Iterator
 from functools import partial
-from typing import TYPE_CHECKING, Any, BinaryIO, Literal
+from typing import Any, BinaryIO, Literal
 
 import numpy as np
 from PIL.ExifTags import IFD
 from PIL.ExifTags import Base as Tag
 
+from .metadata import Metadata
+from .pixels import channels_of, strips
 
-if TYPE_CHECKING:
-    from .photo_files import Metadata
 
-STRIP_PIXELS = 2**18
 ZLIB_LEVEL = 4  # 3 % larger than the usual 6, in a third of the time
 EXIF_PREFIX = b"Exif\0\0"
 
@@ -38,18 +36,6 @@ LAYOUT |= {Tag.TileLength, Tag.TileOffsets, Tag.TileByteCounts}
 
 
 # Shared with other formats.
-
-
-def strips(pixels: np.ndarray) -> Iterator[slice]:
-    """Yield a few rows of `[H,W,...]` at a time, for work whose copies of a whole picture would fill the memory."""
-    height, width = pixels.shape[:2]
-    count = max(1, STRIP_PIXELS // width)
-    return (slice(top, min(top + count, height)) for top in range(0, height, count))
-
-
-def channels_of(pixels: np.ndarray) -> int:
-    """Return 1 for `[H,W]`, C for `[H,W,C]`."""
-    return 1 if pixels.ndim == 2 else pixels.shape[2]
 
 
 def differences_of(pixels: np.ndarray) -> np.ndarray:
@@ -225,7 +211,7 @@ def _divide_by_alpha(pixels: np.ndarray) -> None:
         pixels[rows, :, :-1] = np.minimum((colours * 65535 + alpha // 2) // alpha, 65535)
 
 
-def write_tiff(file: BinaryIO, pixels: np.ndarray, metadata: "Metadata") -> None:
+def write_tiff(file: BinaryIO, pixels: np.ndarray, metadata: Metadata) -> None:
     """Write pixels as in `PhotoFile`, uint8 or uint16, without loss, and all metadata; `file` is empty and seekable.
 
     Raises:

@@ -13,8 +13,8 @@ from ..faces.alignment import warp
 from ..faces.compositing import keeps_tint, to_gray
 from ..faces.crops import AlignedFaces, align_faces, put_back
 from ..faces.selection import Selection, parse_selection, select_faces
-from ..imaging.image_processing import join_channels, split_channels, to_uint8
-from ..imaging.mask_processing import fit_masks
+from ..imaging.masks import fit_masks
+from ..imaging.pixels import join_channels, split_channels, to_uint8
 from ..pipelines.pipeline_difface import split_generator
 from ..pipelines.pipeline_difface_inpaint import DifFaceInpaintPipeline
 

@@ -3,7 +3,6 @@
 import itertools
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import partial
 from typing import Any, cast
 
@@ -12,15 +11,17 @@ import numpy as np
 import torch
 from PIL import Image
 
-from ..faces import Face, FaceDetector, YuNetDetector
+from ..faces import FaceDetector, YuNetDetector
 from ..faces.compositing import GRAY_CHOICES, keeps_tint, match_colour, to_gray
 from ..faces.crops import AlignedFaces, align_faces, put_back
 from ..faces.selection import Selection, parse_selection, select_faces
-from ..imaging.image_processing import from_tensors, join_channels, split_channels, to_uint8
+from ..imaging.pixels import join_channels, split_channels, to_uint8
+from ..imaging.tensors import from_tensors
 from ..models.bundled import BUNDLED_INPAINT_MODEL
 from ..pipelines.pipeline_difface import SAMPLING_ARGUMENTS, DifFacePipeline, check_integer, is_number, split_generator
 from ..pipelines.pipeline_difface_inpaint import DifFaceInpaintPipeline
 from .damage import fill_damage
+from .result import PhotoRestoration
 from .samples import closest_in_identity
 from .upscale import BACKGROUNDS, Upscaler
 
@@ -33,33 +34,6 @@ PIPE_ARGUMENTS = {
     "callback_on_step_end",
     "callback_on_step_end_tensor_inputs",
 }
-
-
-@dataclass(frozen=True)
-class PhotoRestoration:
-    """A restored photograph.
-
-    Attributes:
-        images: the photograph, enlarged, with its faces restored; one per sample, or one of the samples picked for each
-            face; in the form it was given in.
-        faces: the restored faces, from left to right, in the pixels of the photograph that was given.
-        crops: the aligned faces before, at the model's size.
-        estimates: what the estimator alone answered to them, the samples of a face next to each other.
-        restored: the aligned faces after, in the same order.
-        photo_size: height and width of the photograph that was given, pixels.
-    """
-
-    images: list[Image.Image | np.ndarray]
-    faces: list[Face]
-    crops: list[Image.Image]
-    estimates: list[Image.Image]
-    restored: list[Image.Image]
-    photo_size: tuple[int, int]
-
-    @property
-    def image(self) -> Image.Image | np.ndarray:
-        """The restored photograph, of the first sample if there are several."""
-        return self.images[0]
 
 
 def restore_photo(

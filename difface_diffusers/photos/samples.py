@@ -5,7 +5,6 @@ They are samples of what the face may have looked like, so where they differ fro
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
@@ -15,11 +14,8 @@ from PIL import Image
 from ..faces.alignment import align, compose
 from ..faces.compositing import add_changes
 from ..faces.crops import canvas_to_photo
-from ..imaging.image_processing import pil_to_tensor
-
-
-if TYPE_CHECKING:
-    from .restore import PhotoRestoration
+from ..imaging.tensors import pil_to_tensor
+from .result import PhotoRestoration
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from diffusers.schedulers.scheduling_utils import SchedulerMixin
 from diffusers.utils.outputs import BaseOutput
 from PIL import Image
 
-from ..imaging.image_processing import OUTPUT_TYPES, from_tensors, resize, to_tensors
+from ..imaging.tensors import OUTPUT_TYPES, from_tensors, resize, to_tensors
 from ..models import DifFaceUNet2DModel, DiffusedEstimator, SRCNNEstimator, SwinIREstimator
 from .chains import Chains, Generators, Guide
 from .schedule import check_scheduler, predict_clean, timesteps_with_noise, wants_variance

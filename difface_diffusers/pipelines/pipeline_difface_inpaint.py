@@ -12,8 +12,8 @@ from diffusers.models.unets.unet_2d import UNet2DModel
 from diffusers.schedulers.scheduling_utils import SchedulerMixin
 from PIL import Image
 
-from ..imaging.image_processing import from_tensors, to_tensors
-from ..imaging.mask_processing import resize_known, shrink_mask, to_masks
+from ..imaging.masks import resize_known, shrink_mask, to_masks
+from ..imaging.tensors import from_tensors, to_tensors
 from ..models import DifFaceUNet2DModel, LaMaEstimator
 from ..models.bundled import BUNDLED_INPAINT_MODEL, BUNDLED_MODEL
 from .pipeline_difface import DifFacePipeline, DifFacePipelineOutput, is_number, split_generator, to_sizes

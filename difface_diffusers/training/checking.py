@@ -15,8 +15,8 @@ from accelerate.utils import gather_object
 from PIL import Image, ImageOps
 from tqdm.auto import tqdm
 
-from ..imaging.image_processing import pil_to_tensor
-from ..imaging.photo_files import reading
+from ..imaging.files import reading
+from ..imaging.tensors import pil_to_tensor
 from .data import FaceDataset
 from .sources import FaceSource
 

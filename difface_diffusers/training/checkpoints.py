@@ -11,7 +11,7 @@ from diffusers.training_utils import EMAModel
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
-from ..imaging.photo_files import whole_file
+from ..utils.atomic import whole_file
 
 
 CHECKPOINT, PROGRESS = "checkpoint-{step:08d}", "state.json"

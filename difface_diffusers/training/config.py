@@ -10,7 +10,7 @@ from types import ModuleType
 from typing import Any
 
 from ..degradation.blind import DegradationRanges
-from ..imaging.photo_files import whole_file
+from ..utils.atomic import whole_file
 from ..utils.extras import import_extra
 from .augmentation import AugmentationRanges
 

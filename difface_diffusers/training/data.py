@@ -19,7 +19,8 @@ from torch.utils.data import DataLoader, Dataset, default_collate
 
 from ..degradation.blind import DegradationRanges, degrade, to_8_bits, to_gray
 from ..degradation.holes import training_mask
-from ..imaging.image_processing import load_image, pil_to_tensor
+from ..imaging.files import load_image
+from ..imaging.tensors import pil_to_tensor
 from .augmentation import augment, mix
 from .config import DataConfig
 from .failures import LostFaces, worker_watched

@@ -14,7 +14,7 @@ from accelerate.optimizer import AcceleratedOptimizer
 from diffusers.models.modeling_utils import ModelMixin
 from diffusers.training_utils import EMAModel
 
-from ..utils.folders import replaced_folder
+from ..utils.atomic import replaced_folder
 from .checking import check_faces
 from .checkpoints import how_to_go_on, load_checkpoint, save_checkpoint, saved_share
 from .clock import SAVE, SHOW, STEP, Clock

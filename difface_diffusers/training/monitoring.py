@@ -10,7 +10,7 @@ import torch
 from accelerate import Accelerator
 from tqdm.auto import tqdm
 
-from ..utils.folders import replaced_folder
+from ..utils.atomic import replaced_folder
 from .checking import CheckedFaces
 from .config import LoopConfig
 from .data import to_device

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from ..imaging.photo_files import whole_file
+from ..utils.atomic import whole_file
 from .checking import CheckedFaces
 from .checkpoints import find_checkpoints
 from .config import TrainingConfig, read_settings, save_config

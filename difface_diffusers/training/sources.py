@@ -13,7 +13,7 @@ from typing import Any, BinaryIO
 from PIL import Image
 
 from ..hub.ids import may_be_hub_id
-from ..imaging.image_processing import load_image
+from ..imaging.files import load_image
 from ..utils.extras import import_extra
 from ..utils.listing import is_hidden, list_files
 

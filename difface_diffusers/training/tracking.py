@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from ..imaging.photo_files import whole_file
+from ..utils.atomic import whole_file
 from ..utils.extras import import_extra
 
 

@@ -12,7 +12,8 @@ from PIL import Image
 from difface_diffusers.cli import batch, main
 from difface_diffusers.evaluation import face_metrics, identity_distance
 from difface_diffusers.evaluation.protocol import read_image
-from difface_diffusers.imaging.photo_files import Metadata, PhotoFile, read_photo, write_photo
+from difface_diffusers.imaging.files import read_photo, write_photo
+from difface_diffusers.imaging.metadata import Metadata, PhotoFile
 from tests.faces.test_detection import ASTRONAUT, scene, wall
 
 

@@ -5,7 +5,7 @@ from PIL import Image
 
 from difface_diffusers import DifFaceInpaintPipeline, LaMaEstimator
 from difface_diffusers.cli import main
-from difface_diffusers.imaging.photo_files import read_photo
+from difface_diffusers.imaging.files import read_photo
 from tests.conftest import SIZE, ddim, tiny_unet
 
 

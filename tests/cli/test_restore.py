@@ -10,7 +10,8 @@ from PIL import Image
 from difface_diffusers import DifFacePipeline
 from difface_diffusers.acceleration import processor
 from difface_diffusers.cli import main
-from difface_diffusers.imaging.photo_files import Metadata, PhotoFile, read_photo, write_photo
+from difface_diffusers.imaging.files import read_photo, write_photo
+from difface_diffusers.imaging.metadata import Metadata, PhotoFile
 from tests.conftest import SIZE
 
 

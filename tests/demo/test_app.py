@@ -15,7 +15,7 @@ from PIL import Image
 
 from difface_diffusers.demo import app, build_demo, launch, load_models
 from difface_diffusers.demo.restore_tab import EXAMPLES
-from difface_diffusers.imaging.photo_files import read_photo
+from difface_diffusers.imaging.files import read_photo
 
 from .conftest import PHOTOGRAPH, free_port, pixels
 

@@ -10,7 +10,8 @@ from PIL import Image
 
 from difface_diffusers.demo import files
 from difface_diffusers.demo.files import check_upload, checked, errors_for_people, read_upload, write_download
-from difface_diffusers.imaging.photo_files import Metadata, PhotoFile, read_photo
+from difface_diffusers.imaging.files import read_photo
+from difface_diffusers.imaging.metadata import Metadata, PhotoFile
 
 from .conftest import PHOTOGRAPH
 

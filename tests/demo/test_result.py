@@ -6,7 +6,8 @@ import torch
 
 from difface_diffusers import restore_photo
 from difface_diffusers.demo.result import VIEW_SIDE, Restored, draw_deviation, face_sheets, paste, view
-from difface_diffusers.imaging.photo_files import Metadata, PhotoFile, read_photo
+from difface_diffusers.imaging.files import read_photo
+from difface_diffusers.imaging.metadata import Metadata, PhotoFile
 from difface_diffusers.photos.upscale import BACKGROUNDS
 
 from .conftest import PHOTOGRAPH

@@ -4,7 +4,8 @@ import torch
 from PIL import Image
 
 from difface_diffusers.evaluation.protocol import luma, read_image
-from difface_diffusers.imaging.photo_files import Metadata, PhotoFile, write_photo
+from difface_diffusers.imaging.files import write_photo
+from difface_diffusers.imaging.metadata import Metadata, PhotoFile
 
 
 def test_an_image_is_upright_rgb_of_8_bits(tmp_path):

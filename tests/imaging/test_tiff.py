@@ -5,8 +5,10 @@ import numpy as np
 import pytest
 from PIL import Image, ImageCms
 
-from difface_diffusers.imaging.photo_files import Metadata, PhotoFile, read_photo, write_photo
-from difface_diffusers.imaging.tiff import SHORT, number_of, pack_exif, read_directories, read_exif, strips
+from difface_diffusers.imaging.files import read_photo, write_photo
+from difface_diffusers.imaging.metadata import Metadata, PhotoFile
+from difface_diffusers.imaging.pixels import strips
+from difface_diffusers.imaging.tiff import SHORT, number_of, pack_exif, read_directories, read_exif
 
 
 SHAPES = {"gray": (24, 40), "gray and alpha": (24, 40, 2), "RGB": (24, 40, 3), "RGBA": (24, 40, 4)}

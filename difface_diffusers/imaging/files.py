@@ -5,31 +5,30 @@ Pillow cuts 16-bit colours to 8 bits, so OpenCV decodes those; PNG is written he
 
 import math
 import mmap
-import os
 import re
 import struct
-import tempfile
 import zlib
 from collections.abc import Generator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
-from io import BytesIO
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageOps
 from PIL.ExifTags import IFD
 from PIL.ExifTags import Base as Tag
 
+from ..utils.atomic import whole_file
+from .metadata import Metadata, PhotoFile
+from .pixels import channels_of, fitting_profile, pixels_of, strips, to_uint8
 from .tiff import (
     BYTE_ORDERS,
     EXIF_PREFIX,
     SHORT,
     UNDEFINED,
     ZLIB_LEVEL,
-    channels_of,
     decode_deep_tiff,
     decode_with_opencv,
     differences_of,
@@ -39,7 +38,6 @@ from .tiff import (
     read_directories,
     read_exif,
     resolution_of,
-    strips,
     write_tiff,
 )
 
@@ -61,37 +59,6 @@ CMYK = 5  # photometric interpretation whose 16 bits Pillow reduces properly
 XMP_ORIENTATION = rb'(tiff:Orientation(?:="|>))([1-8])'
 
 
-@dataclass(frozen=True)
-class Metadata:
-    """What belongs to a photograph besides its pixels, each None where there is none.
-
-    Attributes:
-        exif: from the TIFF header (`II*` or `MM*`) on; upright, without thumbnail and without the size of the picture.
-        icc_profile: the colours of RGB pixels, or the tones of gray ones; without it they are sRGB.
-        xmp: the packet, upright too.
-        dpi: pixels per inch, across and down.
-    """
-
-    exif: bytes | None = None
-    icc_profile: bytes | None = None
-    xmp: bytes | None = None
-    dpi: tuple[float, float] | None = None
-
-
-@dataclass(frozen=True)
-class PhotoFile:
-    """What a file of a photograph holds.
-
-    Attributes:
-        pixels: uint8 or uint16, upright: gray `[H,W]`, gray with alpha `[H,W,2]`, RGB `[H,W,3]` or RGBA `[H,W,4]`. Alpha
-            is straight: colours are not multiplied by it.
-        metadata: the rest.
-    """
-
-    pixels: np.ndarray
-    metadata: Metadata
-
-
 def read_photo(path: str | Path) -> PhotoFile:
     """Read a photograph (of an animation the first picture) with all its bits, and turn it upright.
 
@@ -106,6 +73,21 @@ def read_photo(path: str | Path) -> PhotoFile:
         with open(path, "rb") as file:
             header = file.read(26)
         return _upright(_read_tiff(path) if header[:4] in BYTE_ORDERS else _read_with_pillow(path, header))
+
+
+def load_image(file: str | Path | BinaryIO, name: str | None = None) -> Image.Image:
+    """Read an image file completely, upright.
+
+    Args:
+        file: its path, or an open one.
+        name: what an error calls it; `None` is its path.
+
+    Raises:
+        OSError: the file is missing, not an image, or cut short; the message names it.
+    """
+    with reading(name or str(file)), Image.open(file) as image:
+        image.load()
+        return ImageOps.exif_transpose(image)
 
 
 def write_photo(photo: PhotoFile, path: str | Path) -> None:
@@ -146,21 +128,6 @@ def reading(path: str | Path) -> Generator[None, None, None]:
         raise OSError(f"{path} cannot be read as an image: {error}") from error
 
 
-@contextmanager
-def whole_file(path: Path) -> Generator[BinaryIO, None, None]:
-    """Open a file for writing that takes its place at `path` only when the block has ended well."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem[:50]}-", suffix=".part")
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            yield file
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
-    except BaseException:
-        os.unlink(temporary)
-        raise
-
-
 def _check_pixels(pixels: np.ndarray, longest: int) -> None:
     if pixels.dtype not in (np.uint8, np.uint16):
         raise ValueError(f"`photo.pixels` is of {pixels.dtype}; accepted is uint8 or uint16.")
@@ -169,12 +136,6 @@ def _check_pixels(pixels: np.ndarray, longest: int) -> None:
         raise ValueError(f"`photo.pixels` has the shape {shape}; accepted is [H,W], [H,W,2], [H,W,3] or [H,W,4].")
     if max(shape) > longest:
         raise ValueError(f"`photo.pixels` has the shape {shape}; sides of this format are accepted up to {longest}.")
-
-
-def fitting_profile(profile: bytes | None, channels: int) -> bytes | None:
-    """Return an ICC profile if it is one of gray for 1 or 2 channels, or of RGB for 3 or 4."""
-    colours = b"GRAY" if channels < 3 else b"RGB "
-    return profile if profile and profile[16:20] == colours else None
 
 
 # Reading: first as the file has it, then `_upright` as `PhotoFile` and `Metadata` promise.
@@ -192,43 +153,6 @@ def _read_with_pillow(path: str | Path, header: bytes) -> PhotoFile:
         pixels = _decode_deep_png(path, colour_type, info.get("transparency")) if deep else pixels_of(image)
         image.load()  # also for the metadata behind the pixels
     return PhotoFile(pixels, Metadata(info.get("exif"), info.get("icc_profile"), info.get("xmp"), info.get("dpi")))
-
-
-def pixels_of(image: Image.Image) -> np.ndarray:
-    """Convert an image as it lies to the arrays of `PhotoFile`.
-
-    Raises:
-        ValueError: it has no pixels, or its mode (32-bit `I`, `F`) no defined range.
-    """
-    image.load()
-    if 0 in image.size:
-        raise ValueError("it has no pixels")
-    deep = image.mode.startswith("I;16") or (image.mode == "I" and image.format == "PPM")
-    if image.mode in ("I", "F") and not deep:
-        raise ValueError(f"its levels have no defined range (mode {image.mode})")
-    if image.mode == "CMYK":
-        image = _cmyk_to_srgb(image)
-    elif not deep:
-        mode = "L" if image.mode in ("1", "L", "LA", "La") else "RGB"
-        mode += "A" if image.has_transparency_data else ""
-        image = image if image.mode == mode else image.convert(mode)
-    channels = len(image.getbands())
-    shape = (image.height, image.width, channels)[: 3 if channels > 1 else 2]
-    pixels = np.empty(shape, np.uint16 if deep else np.uint8)
-    for rows in strips(pixels):
-        pixels[rows] = np.asarray(image.crop((0, rows.start, image.width, rows.stop)))
-    return pixels
-
-
-def _cmyk_to_srgb(image: Image.Image) -> Image.Image:
-    from PIL import ImageCms
-
-    profile = BytesIO(image.info.get("icc_profile") or b"")
-    try:
-        transform = ImageCms.buildTransform(profile, ImageCms.createProfile("sRGB"), "CMYK", "RGB")
-    except ImageCms.PyCMSError:  # there is no profile, or none of CMYK
-        return image.convert("RGB")
-    return transform.apply(image)
 
 
 def _decode_deep_png(path: str | Path, colour_type: int, transparent: Any) -> np.ndarray:
@@ -297,17 +221,6 @@ def _write_with_pillow(file: BinaryIO, image_format: str, pixels: np.ndarray, me
     options = {name: value for name, value in options.items() if 0 < len(value) <= room}
     options |= {name: value for name in ("icc_profile", "dpi") if (value := getattr(metadata, name))}
     image.save(file, format=image_format, **options, **QUALITY.get(image_format, {}))
-
-
-def to_uint8(pixels: np.ndarray) -> np.ndarray:
-    """Round uint16 `[H,W]` or `[H,W,C]` to uint8, 65535 to 255; uint8 is returned as it is."""
-    if pixels.dtype == np.uint8:
-        return pixels
-    rounded = np.empty(pixels.shape, np.uint8)
-    for rows in strips(pixels):
-        whole, rest = np.divmod(pixels[rows], 257)
-        rounded[rows] = whole + (rest > 128)
-    return rounded
 
 
 def _write_png(file: BinaryIO, pixels: np.ndarray, metadata: Metadata) -> None:

@@ -1,9 +1,11 @@
-"""Writing a folder that appears, or takes the place of another, only when it is whole."""
+"""Writing a file or a folder that appears, or takes the place of another, only when it is whole."""
 
 import contextlib
+import os
 import tempfile
 from collections.abc import Generator
 from pathlib import Path
+from typing import BinaryIO
 
 
 def check_new(output: Path) -> None:
@@ -37,3 +39,18 @@ def replaced_folder(output: Path) -> Generator[Path]:
         if output.exists():
             output.replace(Path(workspace) / f"{output.name}.old")
         folder.replace(output)
+
+
+@contextlib.contextmanager
+def whole_file(path: Path) -> Generator[BinaryIO]:
+    """Open a file for writing that takes its place at `path` only when the block has ended well."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem[:50]}-", suffix=".part")
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            yield file
+        os.chmod(temporary, 0o644)
+        os.replace(temporary, path)
+    except BaseException:
+        os.unlink(temporary)
+        raise

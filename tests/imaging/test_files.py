@@ -10,16 +10,10 @@ import numpy as np
 import pytest
 from PIL import Image, ImageCms
 
-from difface_diffusers.imaging import photo_files
-from difface_diffusers.imaging.photo_files import (
-    FORMATS,
-    Metadata,
-    PhotoFile,
-    read_photo,
-    to_uint8,
-    whole_file,
-    write_photo,
-)
+import difface_diffusers
+from difface_diffusers.imaging.files import FORMATS, load_image, read_photo, write_photo
+from difface_diffusers.imaging.metadata import Metadata, PhotoFile
+from difface_diffusers.imaging.pixels import to_uint8
 
 from .test_tiff import MAKER_NOTE, SHAPES, SRGB, THUMBNAIL, exif_of, picture, saved, tags_of, tiff, tiff_directory
 
@@ -126,7 +120,7 @@ class TestRoundTrip:
 
     @pytest.mark.parametrize("suffix", ["png", "tif"])
     def test_many_strips(self, tmp_path, monkeypatch, suffix):
-        monkeypatch.setattr("difface_diffusers.imaging.tiff.STRIP_PIXELS", 100)
+        monkeypatch.setattr("difface_diffusers.imaging.pixels.STRIP_PIXELS", 100)
         for kind in SHAPES:
             for dtype in (np.uint8, np.uint16):
                 pixels = picture(kind, dtype)
@@ -146,7 +140,7 @@ class TestRoundTrip:
         assert read_photo(tmp_path / "a.bmp").pixels.tolist() == [[0, 0, 1, 1, 1, 2, 254, 255, 255]]
 
     def test_every_level_is_rounded_to_the_nearest(self, monkeypatch):
-        monkeypatch.setattr("difface_diffusers.imaging.tiff.STRIP_PIXELS", 1000)
+        monkeypatch.setattr("difface_diffusers.imaging.pixels.STRIP_PIXELS", 1000)
         levels = np.arange(65536, dtype=np.uint16).reshape(128, 128, 4)
         rounded = to_uint8(levels)
         assert rounded.dtype == np.uint8
@@ -487,7 +481,7 @@ class FullDisk:
         self.file.close()
 
 
-class TestWholeFile:
+class TestWriting:
     @pytest.mark.parametrize("there", [True, False])
     @pytest.mark.parametrize("suffix", FORMATS)
     def test_a_full_disk_changes_nothing(self, tmp_path, monkeypatch, suffix, there):
@@ -500,36 +494,59 @@ class TestWholeFile:
             write_photo(PhotoFile(picture("RGB", np.uint16), Metadata(icc_profile=SRGB)), path)
         assert [(entry, entry.read_bytes()) for entry in tmp_path.iterdir()] == [(path, b"before")] * there
 
-    @pytest.mark.parametrize("problem", [ValueError, KeyboardInterrupt])
-    def test_whatever_ends_the_block(self, tmp_path, problem):
-        with pytest.raises(problem), whole_file(tmp_path / "a.txt") as file:
-            file.write(b"half")
-            raise problem
-        assert list(tmp_path.iterdir()) == []
-
-    def test_takes_its_place_only_at_the_end(self, tmp_path):
-        path = tmp_path / "new" / "folder" / ("long" * 60 + ".txt")
-        with whole_file(path) as file:
-            file.write(b"whole")
-            (hidden,) = path.parent.iterdir()
-            assert hidden.name.startswith(".")
-        assert path.read_bytes() == b"whole"
-        assert path.stat().st_mode & 0o777 == 0o644
-        assert list(path.parent.iterdir()) == [path]
-
     def test_replaces_what_was_there(self, tmp_path):
         for kind in ("RGBA", "gray"):
             write_photo(PhotoFile(picture(kind), Metadata()), str(tmp_path / "a.png"))
         np.testing.assert_array_equal(read_photo(str(tmp_path / "a.png")).pixels, picture("gray"))
 
 
+@pytest.fixture
+def pixels():
+    """An asymmetric picture [4,6,3]: no row, column or channel equals another."""
+    return np.arange(4 * 6 * 3, dtype=np.uint8).reshape(4, 6, 3) * 3
+
+
+class TestLoadImage:
+    def test_applies_orientation(self, pixels, tmp_path):
+        picture = Image.fromarray(pixels)
+        exif = picture.getexif()
+        exif[0x0112] = 3
+        picture.save(tmp_path / "turned.png", exif=exif)
+        np.testing.assert_array_equal(np.asarray(load_image(tmp_path / "turned.png")), pixels[::-1, ::-1])
+
+    @pytest.mark.parametrize("content", [b"", b"no image", b"\x89PNG\r\n\x1a\n" + bytes(40)])
+    def test_names_a_file_that_is_no_image(self, tmp_path, content):
+        (tmp_path / "face.png").write_bytes(content)
+        with pytest.raises(OSError, match=r"face\.png cannot be read as an image"):
+            load_image(tmp_path / "face.png")
+
+    @pytest.mark.parametrize("suffix", [".png", ".jpg"])
+    def test_names_a_truncated_file(self, tmp_path, suffix):
+        whole = tmp_path / f"whole{suffix}"
+        Image.fromarray(np.random.default_rng(0).integers(0, 255, (64, 64, 3), dtype=np.uint8)).save(whole)
+        cut = tmp_path / f"cut{suffix}"
+        cut.write_bytes(whole.read_bytes()[:2000])
+        with pytest.raises(OSError, match=rf"cut\{suffix} cannot be read as an image"):
+            load_image(cut)
+
+    def test_too_large(self, pixels, tmp_path, monkeypatch):
+        Image.fromarray(pixels).save(tmp_path / "face.png")
+        monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 10)
+        with pytest.raises(OSError, match=r"face\.png cannot be read as an image.*exceeds limit"):
+            load_image(tmp_path / "face.png")
+
+    def test_missing(self, tmp_path):
+        with pytest.raises(FileNotFoundError, match=r"absent\.png"):
+            load_image(tmp_path / "absent.png")
+
+
 def test_importing_it_is_light():
     code = f"""
 import sys, types
 package = types.ModuleType("difface_diffusers")  # in place of the real one, which imports torch
-package.__path__ = [{os.path.dirname(photo_files.__file__)!r}]
+package.__path__ = [{os.path.dirname(difface_diffusers.__file__)!r}]
 sys.modules["difface_diffusers"] = package
-import difface_diffusers.imaging.photo_files
+import difface_diffusers.imaging.files
 sys.exit(any(name in sys.modules for name in ("torch", "diffusers", "cv2", "PIL.ImageCms")))
 """
     subprocess.run([sys.executable, "-c", code], check=True)

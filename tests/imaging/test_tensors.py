@@ -3,15 +3,7 @@ import pytest
 import torch
 from PIL import Image
 
-from difface_diffusers.imaging.image_processing import (
-    from_tensors,
-    join_channels,
-    load_image,
-    pil_to_tensor,
-    resize,
-    split_channels,
-    to_tensors,
-)
+from difface_diffusers.imaging.tensors import from_tensors, pil_to_tensor, resize, to_tensors
 
 
 @pytest.fixture
@@ -141,74 +133,3 @@ class TestFromTensors:
         assert from_tensors([image, image], output_type).shape == stacked
         first, second = from_tensors([image, other], output_type)
         assert first.shape == stacked[1:] and second.shape != first.shape
-
-
-class TestLoadImage:
-    def test_applies_orientation(self, pixels, tmp_path):
-        picture = Image.fromarray(pixels)
-        exif = picture.getexif()
-        exif[0x0112] = 3
-        picture.save(tmp_path / "turned.png", exif=exif)
-        np.testing.assert_array_equal(np.asarray(load_image(tmp_path / "turned.png")), pixels[::-1, ::-1])
-
-    @pytest.mark.parametrize("content", [b"", b"no image", b"\x89PNG\r\n\x1a\n" + bytes(40)])
-    def test_names_a_file_that_is_no_image(self, tmp_path, content):
-        (tmp_path / "face.png").write_bytes(content)
-        with pytest.raises(OSError, match=r"face\.png cannot be read as an image"):
-            load_image(tmp_path / "face.png")
-
-    @pytest.mark.parametrize("suffix", [".png", ".jpg"])
-    def test_names_a_truncated_file(self, tmp_path, suffix):
-        whole = tmp_path / f"whole{suffix}"
-        Image.fromarray(np.random.default_rng(0).integers(0, 255, (64, 64, 3), dtype=np.uint8)).save(whole)
-        cut = tmp_path / f"cut{suffix}"
-        cut.write_bytes(whole.read_bytes()[:2000])
-        with pytest.raises(OSError, match=rf"cut\{suffix} cannot be read as an image"):
-            load_image(cut)
-
-    def test_too_large(self, pixels, tmp_path, monkeypatch):
-        Image.fromarray(pixels).save(tmp_path / "face.png")
-        monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 10)
-        with pytest.raises(OSError, match=r"face\.png cannot be read as an image.*exceeds limit"):
-            load_image(tmp_path / "face.png")
-
-    def test_missing(self, tmp_path):
-        with pytest.raises(FileNotFoundError, match=r"absent\.png"):
-            load_image(tmp_path / "absent.png")
-
-
-class TestChannels:
-    RGB = np.arange(4 * 5 * 3, dtype=np.uint8).reshape(4, 5, 3)
-
-    @pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float32])
-    @pytest.mark.parametrize("channels", [None, 2, 3, 4])
-    def test_splitting_and_joining_is_lossless(self, dtype, channels):
-        levels = np.arange(4 * 5 * (channels or 1)).reshape(4, 5, *([channels] if channels else []))
-        photo = (levels / 100).astype(dtype) if dtype == np.float32 else levels.astype(dtype)
-        rgb, alpha = split_channels(photo)
-        assert rgb.shape == (4, 5, 3) and rgb.dtype == (np.uint8 if dtype == np.uint8 else np.uint16)
-        assert (alpha is None) == (channels not in (2, 4))
-        back = join_channels(rgb, alpha, like=photo, gray=True)
-        assert back.dtype == photo.dtype and back.shape == photo.shape
-        np.testing.assert_allclose(back, photo, atol=1e-5)
-
-    def test_colours_for_a_gray_photograph(self):
-        assert join_channels(self.RGB, None, like=self.RGB[..., 0], gray=False).shape == (4, 5, 3)
-        assert join_channels(self.RGB, None, like=Image.new("L", (5, 4)), gray=False).mode == "RGB"
-        assert join_channels(self.RGB, None, like=Image.new("L", (5, 4)), gray=True).mode == "L"
-
-    def test_a_profile_of_other_colours_is_not_handed_on(self):
-        like = Image.new("CMYK", (5, 4))
-        like.info["icc_profile"] = bytes(16) + b"CMYK"
-        assert "icc_profile" not in join_channels(self.RGB, None, like=like, gray=True).info
-
-    @pytest.mark.parametrize("mode", ["I", "F"])
-    def test_modes_without_a_range_are_refused(self, mode):
-        with pytest.raises(
-            ValueError, match=rf"`photo` cannot be used: its levels have no defined range \(mode {mode}\)"
-        ):
-            split_channels(Image.new(mode, (4, 4)))
-
-    def test_an_empty_picture_is_refused(self):
-        with pytest.raises(ValueError, match="`photo` cannot be used: it has no pixels"):
-            split_channels(Image.new("RGB", (0, 4)))

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from PIL import Image, ImageOps
 
-from .image_processing import resize
+from .tensors import resize
 
 
 ACCEPTED_MASKS = (

@@ -3,7 +3,7 @@ import pytest
 import torch
 from PIL import Image
 
-from difface_diffusers.imaging.mask_processing import black_pixels, fit_masks, resize_known, shrink_mask, to_masks
+from difface_diffusers.imaging.masks import black_pixels, fit_masks, resize_known, shrink_mask, to_masks
 
 
 HEIGHT, WIDTH = 6, 9

@@ -1,18 +1,15 @@
-"""The only place for conversion between pictures and tensors: PIL, arrays, ranges, EXIF, layout and size.
+"""The only place for conversion between pictures and tensors: PIL, arrays, ranges, layout and size.
 
 Inside the package an image is RGB, float32, `[3,H,W]` or `[B,3,H,W]`, in [0,1].
 """
 
-from collections.abc import Sequence
-from pathlib import Path
-from typing import Any, BinaryIO
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from PIL import ExifTags, Image, ImageOps
-
-from .photo_files import fitting_profile, pixels_of, reading, to_uint8
+from PIL import Image, ImageOps
 
 
 ACCEPTED = (
@@ -20,21 +17,6 @@ ACCEPTED = (
     " uint8 or float in [0,1]"
 )
 OUTPUT_TYPES = ("pil", "np", "pt")
-
-
-def load_image(file: str | Path | BinaryIO, name: str | None = None) -> Image.Image:
-    """Read an image file completely, upright.
-
-    Args:
-        file: its path, or an open one.
-        name: what an error calls it; `None` is its path.
-
-    Raises:
-        OSError: the file is missing, not an image, or cut short; the message names it.
-    """
-    with reading(name or str(file)), Image.open(file) as image:
-        image.load()
-        return ImageOps.exif_transpose(image)
 
 
 def pil_to_tensor(image: Image.Image) -> torch.Tensor:
@@ -127,70 +109,25 @@ def from_tensors(images: list[torch.Tensor], output_type: str) -> Any:
     return [Image.fromarray(np.rint(array * 255).astype(np.uint8)) for array in arrays]
 
 
-def split_channels(photo: Image.Image | np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
-    """Convert a photograph to its colours, RGB `[H,W,3]`, and its alpha `[H,W]` if it has one; both uint8 or uint16.
+def check_images(batches: Mapping[str, torch.Tensor]) -> None:
+    """Raise unless every batch is floating-point `[B,3,H,W]` in [0, 1], not empty, and all have one shape.
 
     Args:
-        photo: PIL image of any mode but `F`; or an array, uint8, uint16 or float in [0,1] (which becomes uint16):
-            `[H,W]` gray, `[H,W,2]` gray and alpha, `[H,W,3]` RGB or `[H,W,4]` RGB and alpha. EXIF orientation is applied.
+        batches: The tensors to check under the names that the errors are to call them by.
 
     Raises:
-        TypeError: neither of the two.
-        ValueError: another shape or type, empty, NaN or values out of range.
+        TypeError: One is not a floating-point tensor.
+        ValueError: Wrong rank or channel count, empty, different shapes, or values outside [0, 1] or NaN.
     """
-    if isinstance(photo, Image.Image):
-        try:
-            photo = pixels_of(ImageOps.exif_transpose(photo))
-        except ValueError as error:
-            raise ValueError(f"`photo` cannot be used: {error}.") from error
-    elif not isinstance(photo, np.ndarray):
-        raise TypeError(f"`photo` is a {type(photo).__name__}; accepted is a PIL image or a NumPy array.")
-    if photo.ndim not in (2, 3) or photo.shape[2:] not in ((), (2,), (3,), (4,)) or photo.size == 0:
-        raise ValueError(
-            f"`photo` is an array of shape {list(photo.shape)}; accepted is [H,W], [H,W,2], [H,W,3] or [H,W,4]."
-        )
-    if photo.dtype.kind == "f":
-        low, high = photo.min(), photo.max()
+    for name, images in batches.items():
+        if not isinstance(images, torch.Tensor) or not images.is_floating_point():
+            received = images.dtype if isinstance(images, torch.Tensor) else type(images).__name__
+            raise TypeError(f"`{name}` must be a floating-point tensor, got {received}")
+        if images.ndim != 4 or images.shape[1] != 3 or images.numel() == 0:
+            raise ValueError(f"`{name}` must have the shape [B,3,H,W], not empty, got {list(images.shape)}")
+        low, high = images.aminmax()
         if not (low >= 0 and high <= 1):  # false for NaN too
-            raise ValueError(f"`photo` has values from {low:.4g} to {high:.4g}; floats must lie in [0,1].")
-        photo = np.rint(photo * 65535).astype(np.uint16)
-    elif photo.dtype not in (np.uint8, np.uint16):
-        raise ValueError(f"`photo` is an array of {photo.dtype}; accepted is uint8, uint16, or float in [0,1].")
-    channels = 1 if photo.ndim == 2 else photo.shape[2]
-    alpha = photo[..., -1] if channels in (2, 4) else None
-    if channels <= 2:
-        gray = photo if channels == 1 else photo[..., 0]
-        return np.repeat(gray[..., None], 3, axis=-1), alpha
-    return photo[..., :3], alpha
-
-
-def join_channels(
-    rgb: np.ndarray, alpha: np.ndarray | None, like: Image.Image | np.ndarray, gray: bool
-) -> Image.Image | np.ndarray:
-    """Undo `split_channels`: return a picture of the form, depth and number of channels of `like`.
-
-    Args:
-        rgb: `[H,W,3]`, uint8 or uint16.
-        alpha: `[H,W]` of the same type, or `None`.
-        like: what was split. A PIL image's ICC profile, EXIF (upright now) and resolution are handed on.
-        gray: whether a `like` of one colour channel stays so; all three channels are equal then.
-    """
-    was_gray = (
-        like.mode in ("1", "L", "LA", "La", "I", "I;16")
-        if isinstance(like, Image.Image)
-        else like.shape[2:] in ((), (2,))
-    )
-    colours = rgb[..., 0] if gray and was_gray else rgb
-    pixels = colours if alpha is None else np.dstack([colours, alpha])
-    if isinstance(like, np.ndarray):
-        return (pixels / 65535).astype(like.dtype) if like.dtype.kind == "f" else pixels
-    if pixels.dtype == np.uint16 and pixels.ndim == 3:
-        pixels = to_uint8(pixels)
-    image = Image.fromarray(np.ascontiguousarray(pixels))
-    profile = fitting_profile(like.info.get("icc_profile"), len(image.getbands()))
-    image.info = {key: value for key, value in (("icc_profile", profile), ("dpi", like.info.get("dpi"))) if value}
-    exif = like.getexif()
-    exif.pop(ExifTags.Base.Orientation, None)
-    if exif:
-        image.info["exif"] = exif.tobytes()
-    return image
+            raise ValueError(f"`{name}` must lie in [0, 1], got [{low:.4g}, {high:.4g}]")
+    shapes = {name: list(images.shape) for name, images in batches.items()}
+    if any(shape != next(iter(shapes.values())) for shape in shapes.values()):
+        raise ValueError(f"all images must have the same shape, got {shapes}")

@@ -1,0 +1,145 @@
+"""Pictures as arrays: from PIL and back, colours apart from alpha, 16 bits or 8."""
+
+from collections.abc import Iterator
+from io import BytesIO
+
+import numpy as np
+from PIL import ExifTags, Image, ImageOps
+
+
+STRIP_PIXELS = 2**18
+
+
+def strips(pixels: np.ndarray) -> Iterator[slice]:
+    """Yield a few rows of `[H,W,...]` at a time, for work whose copies of a whole picture would fill the memory."""
+    height, width = pixels.shape[:2]
+    count = max(1, STRIP_PIXELS // width)
+    return (slice(top, min(top + count, height)) for top in range(0, height, count))
+
+
+def channels_of(pixels: np.ndarray) -> int:
+    """Return 1 for `[H,W]`, C for `[H,W,C]`."""
+    return 1 if pixels.ndim == 2 else pixels.shape[2]
+
+
+def pixels_of(image: Image.Image) -> np.ndarray:
+    """Convert an image as it lies to the arrays of `PhotoFile`.
+
+    Raises:
+        ValueError: it has no pixels, or its mode (32-bit `I`, `F`) no defined range.
+    """
+    image.load()
+    if 0 in image.size:
+        raise ValueError("it has no pixels")
+    deep = image.mode.startswith("I;16") or (image.mode == "I" and image.format == "PPM")
+    if image.mode in ("I", "F") and not deep:
+        raise ValueError(f"its levels have no defined range (mode {image.mode})")
+    if image.mode == "CMYK":
+        image = _cmyk_to_srgb(image)
+    elif not deep:
+        mode = "L" if image.mode in ("1", "L", "LA", "La") else "RGB"
+        mode += "A" if image.has_transparency_data else ""
+        image = image if image.mode == mode else image.convert(mode)
+    channels = len(image.getbands())
+    shape = (image.height, image.width, channels)[: 3 if channels > 1 else 2]
+    pixels = np.empty(shape, np.uint16 if deep else np.uint8)
+    for rows in strips(pixels):
+        pixels[rows] = np.asarray(image.crop((0, rows.start, image.width, rows.stop)))
+    return pixels
+
+
+def _cmyk_to_srgb(image: Image.Image) -> Image.Image:
+    from PIL import ImageCms
+
+    profile = BytesIO(image.info.get("icc_profile") or b"")
+    try:
+        transform = ImageCms.buildTransform(profile, ImageCms.createProfile("sRGB"), "CMYK", "RGB")
+    except ImageCms.PyCMSError:  # there is no profile, or none of CMYK
+        return image.convert("RGB")
+    return transform.apply(image)
+
+
+def to_uint8(pixels: np.ndarray) -> np.ndarray:
+    """Round uint16 `[H,W]` or `[H,W,C]` to uint8, 65535 to 255; uint8 is returned as it is."""
+    if pixels.dtype == np.uint8:
+        return pixels
+    rounded = np.empty(pixels.shape, np.uint8)
+    for rows in strips(pixels):
+        whole, rest = np.divmod(pixels[rows], 257)
+        rounded[rows] = whole + (rest > 128)
+    return rounded
+
+
+def fitting_profile(profile: bytes | None, channels: int) -> bytes | None:
+    """Return an ICC profile if it is one of gray for 1 or 2 channels, or of RGB for 3 or 4."""
+    colours = b"GRAY" if channels < 3 else b"RGB "
+    return profile if profile and profile[16:20] == colours else None
+
+
+def split_channels(photo: Image.Image | np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
+    """Convert a photograph to its colours, RGB `[H,W,3]`, and its alpha `[H,W]` if it has one; both uint8 or uint16.
+
+    Args:
+        photo: PIL image of any mode but `F`; or an array, uint8, uint16 or float in [0,1] (which becomes uint16):
+            `[H,W]` gray, `[H,W,2]` gray and alpha, `[H,W,3]` RGB or `[H,W,4]` RGB and alpha. EXIF orientation is applied.
+
+    Raises:
+        TypeError: neither of the two.
+        ValueError: another shape or type, empty, NaN or values out of range.
+    """
+    if isinstance(photo, Image.Image):
+        try:
+            photo = pixels_of(ImageOps.exif_transpose(photo))
+        except ValueError as error:
+            raise ValueError(f"`photo` cannot be used: {error}.") from error
+    elif not isinstance(photo, np.ndarray):
+        raise TypeError(f"`photo` is a {type(photo).__name__}; accepted is a PIL image or a NumPy array.")
+    if photo.ndim not in (2, 3) or photo.shape[2:] not in ((), (2,), (3,), (4,)) or photo.size == 0:
+        raise ValueError(
+            f"`photo` is an array of shape {list(photo.shape)}; accepted is [H,W], [H,W,2], [H,W,3] or [H,W,4]."
+        )
+    if photo.dtype.kind == "f":
+        low, high = photo.min(), photo.max()
+        if not (low >= 0 and high <= 1):  # false for NaN too
+            raise ValueError(f"`photo` has values from {low:.4g} to {high:.4g}; floats must lie in [0,1].")
+        photo = np.rint(photo * 65535).astype(np.uint16)
+    elif photo.dtype not in (np.uint8, np.uint16):
+        raise ValueError(f"`photo` is an array of {photo.dtype}; accepted is uint8, uint16, or float in [0,1].")
+    channels = 1 if photo.ndim == 2 else photo.shape[2]
+    alpha = photo[..., -1] if channels in (2, 4) else None
+    if channels <= 2:
+        gray = photo if channels == 1 else photo[..., 0]
+        return np.repeat(gray[..., None], 3, axis=-1), alpha
+    return photo[..., :3], alpha
+
+
+def join_channels(
+    rgb: np.ndarray, alpha: np.ndarray | None, like: Image.Image | np.ndarray, gray: bool
+) -> Image.Image | np.ndarray:
+    """Undo `split_channels`: return a picture of the form, depth and number of channels of `like`.
+
+    Args:
+        rgb: `[H,W,3]`, uint8 or uint16.
+        alpha: `[H,W]` of the same type, or `None`.
+        like: what was split. A PIL image's ICC profile, EXIF (upright now) and resolution are handed on.
+        gray: whether a `like` of one colour channel stays so; all three channels are equal then.
+    """
+    was_gray = (
+        like.mode in ("1", "L", "LA", "La", "I", "I;16")
+        if isinstance(like, Image.Image)
+        else like.shape[2:] in ((), (2,))
+    )
+    colours = rgb[..., 0] if gray and was_gray else rgb
+    pixels = colours if alpha is None else np.dstack([colours, alpha])
+    if isinstance(like, np.ndarray):
+        return (pixels / 65535).astype(like.dtype) if like.dtype.kind == "f" else pixels
+    if pixels.dtype == np.uint16 and pixels.ndim == 3:
+        pixels = to_uint8(pixels)
+    image = Image.fromarray(np.ascontiguousarray(pixels))
+    profile = fitting_profile(like.info.get("icc_profile"), len(image.getbands()))
+    image.info = {key: value for key, value in (("icc_profile", profile), ("dpi", like.info.get("dpi"))) if value}
+    exif = like.getexif()
+    exif.pop(ExifTags.Base.Orientation, None)
+    if exif:
+        image.info["exif"] = exif.tobytes()
+    return image

@@ -1,0 +1,42 @@
+import numpy as np
+import pytest
+from PIL import Image
+
+from difface_diffusers.imaging.pixels import join_channels, split_channels
+
+
+class TestChannels:
+    RGB = np.arange(4 * 5 * 3, dtype=np.uint8).reshape(4, 5, 3)
+
+    @pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float32])
+    @pytest.mark.parametrize("channels", [None, 2, 3, 4])
+    def test_splitting_and_joining_is_lossless(self, dtype, channels):
+        levels = np.arange(4 * 5 * (channels or 1)).reshape(4, 5, *([channels] if channels else []))
+        photo = (levels / 100).astype(dtype) if dtype == np.float32 else levels.astype(dtype)
+        rgb, alpha = split_channels(photo)
+        assert rgb.shape == (4, 5, 3) and rgb.dtype == (np.uint8 if dtype == np.uint8 else np.uint16)
+        assert (alpha is None) == (channels not in (2, 4))
+        back = join_channels(rgb, alpha, like=photo, gray=True)
+        assert back.dtype == photo.dtype and back.shape == photo.shape
+        np.testing.assert_allclose(back, photo, atol=1e-5)
+
+    def test_colours_for_a_gray_photograph(self):
+        assert join_channels(self.RGB, None, like=self.RGB[..., 0], gray=False).shape == (4, 5, 3)
+        assert join_channels(self.RGB, None, like=Image.new("L", (5, 4)), gray=False).mode == "RGB"
+        assert join_channels(self.RGB, None, like=Image.new("L", (5, 4)), gray=True).mode == "L"
+
+    def test_a_profile_of_other_colours_is_not_handed_on(self):
+        like = Image.new("CMYK", (5, 4))
+        like.info["icc_profile"] = bytes(16) + b"CMYK"
+        assert "icc_profile" not in join_channels(self.RGB, None, like=like, gray=True).info
+
+    @pytest.mark.parametrize("mode", ["I", "F"])
+    def test_modes_without_a_range_are_refused(self, mode):
+        with pytest.raises(
+            ValueError, match=rf"`photo` cannot be used: its levels have no defined range \(mode {mode}\)"
+        ):
+            split_channels(Image.new(mode, (4, 4)))
+
+    def test_an_empty_picture_is_refused(self):
+        with pytest.raises(ValueError, match="`photo` cannot be used: it has no pixels"):
+            split_channels(Image.new("RGB", (0, 4)))
