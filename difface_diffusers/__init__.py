@@ -6,9 +6,10 @@ from diffusers.pipelines.pipeline_loading_utils import LOADABLE_CLASSES
 from .faces import Face, FaceDetector
 from .models import DifFaceUNet2DModel, LaMaEstimator, SRCNNEstimator, SwinIREstimator
 from .models.bundled import BUNDLED_INPAINT_MODEL, BUNDLED_MODEL
-from .photos.restore import restore_photo
+from .photos.restore import restore_photo, restore_photos
 from .photos.result import PhotoRestoration
-from .pipelines.pipeline_difface import DifFacePipeline, DifFacePipelineOutput
+from .pipelines.output import DifFacePipelineOutput
+from .pipelines.pipeline_difface import DifFacePipeline
 from .pipelines.pipeline_difface_inpaint import DifFaceInpaintPipeline
 
 
@@ -30,4 +31,5 @@ __all__ = [
     "SRCNNEstimator",
     "SwinIREstimator",
     "restore_photo",
+    "restore_photos",
 ]

@@ -9,7 +9,7 @@ from PIL import Image
 
 from ..utils.atomic import whole_folder
 from .files import UsageError, collect_inputs
-from .sampling import read_pipeline
+from .model import read_pipeline
 
 
 def add_parser(subparsers: argparse._SubParsersAction) -> None:

@@ -1,15 +1,16 @@
 """`difface restore`: restore photographs, or aligned faces, from files."""
 
 import argparse
-import os
-import sys
-import time
-from datetime import timedelta
+import dataclasses
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .files import FORMATS, MASK_HELP, UsageError, collect_inputs, plan_outputs, written_files
-from .sampling import add_sampling_arguments, check_sampling_arguments, device_of, load_pipeline
+from .files import MASK_HELP, UsageError
+from .jobs import Plan, refuse, run_job
+from .model import device_of, load_pipeline
+from .options import FileOptions, RestoreOptions, add_model_arguments, take
+from .report import FileResult
 
 
 if TYPE_CHECKING:
@@ -17,7 +18,6 @@ if TYPE_CHECKING:
 
     from ..photos.upscale import Upscaler
     from ..pipelines.pipeline_difface import DifFacePipeline
-    from .report import FileResult
 
 
 def add_parser(subparsers: argparse._SubParsersAction) -> None:
@@ -27,19 +27,8 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
         help="restore faces",
         description="Restore faces. A bad file does not stop the others; the exit status is 1 when any failed.",
     )
-    parser.add_argument("input", nargs="+", metavar="INPUT", help="image file, folder or glob pattern")
-    parser.add_argument(
-        "-o", "--output", required=True, type=Path, metavar="OUT", help="folder, or file for one input"
-    )
-    parser.add_argument(
-        "-r", "--recursive", action="store_true", help="search folders to any depth, mirror their tree"
-    )
-    parser.add_argument(
-        "--format", choices=[suffix[1:] for suffix in FORMATS], help="of the results; that of the input unless given"
-    )
-    parser.add_argument("--skip-existing", action="store_true", help="leave inputs whose results are there already")
+    FileOptions.add_to(parser)
     parser.add_argument("--compare", action="store_true", help="also write NAME_compare.png: input and result")
-    parser.add_argument("--report", type=Path, metavar="JSON", help="write what became of every input")
 
     photos = parser.add_argument_group("photographs")
     photos.add_argument("--aligned", action="store_true", help="the inputs are aligned faces, not photographs")
@@ -58,7 +47,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     photos.add_argument("--draw-box", action="store_true", help="outline the faces")
     photos.add_argument("--save-crops", action="store_true", help="also write every face to NAME_faces/")
 
-    add_sampling_arguments(parser)
+    add_model_arguments(parser)
     parser.add_argument(
         "--uncertainty",
         action="store_true",
@@ -85,92 +74,32 @@ def _faces(text: str) -> str | list[int]:
 
 def run(args: argparse.Namespace) -> int:
     """Restore every input; return 0, 1 when some failed, 2 when the command cannot start."""
-    started = time.monotonic()
     try:
-        _check_arguments(args)
-        files, unusable = collect_inputs(args.input, args.recursive, args.output)
-        plan = plan_outputs(
-            files,
-            args.output,
-            1 if args.pick else args.samples,
-            args.compare,
-            args.uncertainty,
-            args.format and f".{args.format}",
-        )
-        processes = _join_processes() if plan else None
-        results = _restore_share(plan, processes, args)
+        options = take(RestoreOptions, vars(args))
+        results = 1 if options.pick else options.sampling.num_samples
+        work = partial(_restore, options)
+        return run_job(options.files, "restored", work, results, options.compare, options.uncertainty)
     except UsageError as error:
-        print(f"difface restore: {error}", file=sys.stderr)
-        return 2
-
-    from .report import FileResult, conclude
-
-    if processes is not None and processes.num_processes > 1:
-        from accelerate.utils import gather_object
-
-        results = gather_object(results)
-        if not processes.is_main_process:
-            return 0
-    order = {str(file): index for index, file in enumerate(plan)}
-    results.sort(key=lambda result: order[result.input])
-    results += [FileResult(name, error=reason) for name, reason in unusable.items()]
-    return conclude(results, time.monotonic() - started, "restored", args.report)
+        return refuse("restore", error)
 
 
-def _check_arguments(args: argparse.Namespace) -> None:
-    check_sampling_arguments(args)
-    if not 1 <= args.upscale <= 8:
-        raise UsageError(f"--upscale is {args.upscale}; it must be within 1 .. 8")
-    if args.aligned and (args.faces != "all" or args.save_crops or args.draw_box or args.damage_mask is not None):
-        raise UsageError(
-            "--faces, --damage-mask, --save-crops and --draw-box are for photographs; leave out --aligned"
-        )
-    if (args.uncertainty or args.pick) and args.samples < 2:
-        raise UsageError(f"--uncertainty and --pick compare samples, but --samples is {args.samples}; take 2 at least")
-    if args.engine is not None:
-        if args.model is None:
-            raise UsageError(f"--engine {args.engine} needs --model, a folder that `difface export` wrote")
-        if args.device not in (None, "cpu"):
-            raise UsageError(f"--device is {args.device}; --engine {args.engine} runs on the CPU")
-        args.device = "cpu"
-    if args.damage_mask is not None and not args.damage_mask.exists():
-        raise UsageError(f"--damage-mask {args.damage_mask}: no such file or folder")
+def _restore(options: RestoreOptions, plan: Plan, processes: "PartialState | None") -> list[FileResult]:
+    """Load what it takes and restore the files of a plan."""
+    from .. import BUNDLED_INPAINT_MODEL, BUNDLED_MODEL, DifFaceInpaintPipeline, DifFacePipeline
+    from .batch import restore_files
 
-
-def _join_processes() -> "PartialState | None":
-    """Return the processes of `accelerate launch` that share the work, `None` if this one is alone."""
-    if "LOCAL_RANK" not in os.environ:
-        return None
-    import torch
-    from accelerate import PartialState
-
-    return PartialState(cpu=not torch.cuda.is_available(), timeout=timedelta(days=7))
-
-
-def _restore_share(
-    plan: dict[Path, list[Path]], processes: "PartialState | None", args: argparse.Namespace
-) -> list["FileResult"]:
-    from .report import FileResult
-
-    own = list(plan)[processes.process_index :: processes.num_processes] if processes else list(plan)
-    done = [file for file in own if args.skip_existing and _is_done(plan[file], args)]
-    results = [FileResult(str(file), list(map(str, plan[file])), skipped=True) for file in done]
-    todo = {file: plan[file] for file in own if file not in done}
-    if todo:
-        from .. import BUNDLED_INPAINT_MODEL, BUNDLED_MODEL, DifFaceInpaintPipeline, DifFacePipeline
-        from .batch import restore_files
-
-        if args.uncertainty or args.pick:
-            _check_identity_network()
-        pipe = load_pipeline(args, DifFacePipeline, BUNDLED_MODEL, processes)
-        if args.engine is not None:
-            _use_engine(pipe, args)
-        inpainter = None
-        if args.damage_mask is not None:
-            inpainter = DifFaceInpaintPipeline.from_pretrained(BUNDLED_INPAINT_MODEL).to(pipe.device)
-            inpainter.set_progress_bar_config(disable=True)
-        results += restore_files(pipe, todo, args, _load_background(args, processes), inpainter)
-    return results
+    if options.uncertainty or options.pick:
+        _check_identity_network()
+    model = options.model if options.engine is None else dataclasses.replace(options.model, device="cpu")
+    pipe = load_pipeline(model, options.sampling, DifFacePipeline, BUNDLED_MODEL, processes)
+    if options.engine is not None and model.model is not None:
+        _use_engine(pipe, model.model, options.engine, model.dtype)
+    inpainter = None
+    if options.damage_mask is not None:
+        inpainter = DifFaceInpaintPipeline.from_pretrained(BUNDLED_INPAINT_MODEL).to(pipe.device)
+        inpainter.set_progress_bar_config(disable=True)
+    background = _load_background(options.background, device_of(model, processes), model.dtype)
+    return restore_files(pipe, plan, options, background, inpainter)
 
 
 def _check_identity_network() -> None:
@@ -182,28 +111,24 @@ def _check_identity_network() -> None:
         raise UsageError(f"--uncertainty and --pick: {error}") from error
 
 
-def _use_engine(pipe: "DifFacePipeline", args: argparse.Namespace) -> None:
+def _use_engine(pipe: "DifFacePipeline", folder: str, engine: str, dtype: str) -> None:
     import torch
 
     from ..acceleration.engines import use_engine
     from ..acceleration.processor import ProcessorError
 
     try:
-        use_engine(pipe, args.model, args.engine, getattr(torch, args.dtype))
+        use_engine(pipe, folder, engine, getattr(torch, dtype))
     except (ImportError, FileNotFoundError, ValueError, ProcessorError) as error:
-        raise UsageError(f"--engine {args.engine}: {error}") from error
+        raise UsageError(f"--engine {engine}: {error}") from error
 
 
-def _is_done(targets: list[Path], args: argparse.Namespace) -> bool:
-    return all(path.exists() for path in written_files(targets, args.compare, args.uncertainty))
-
-
-def _load_background(args: argparse.Namespace, processes: "PartialState | None") -> "Upscaler":
+def _load_background(name: str, device: str, dtype: str) -> "Upscaler":
     import torch
 
     from ..photos.upscale import load_upscaler
 
     try:
-        return load_upscaler(args.background, device_of(args, processes), getattr(torch, args.dtype))
+        return load_upscaler(name, device, getattr(torch, dtype))
     except (ImportError, OSError, ValueError) as error:
         raise UsageError(f"--background: {error}") from error

@@ -9,8 +9,8 @@ import gradio as gr
 import torch
 from gradio.components import Component
 
-from ..cli.sampling import SCHEDULERS
 from ..pipelines.pipeline_difface import AUTO, DifFacePipeline
+from ..pipelines.schedulers import SCHEDULERS
 from .models import pipe_of_request
 
 
@@ -30,7 +30,7 @@ class Settings:
         eta: see there.
         s_noise: see there.
         steps: see there.
-        scheduler: a name of `cli.sampling.SCHEDULERS`, empty for that of the model.
+        scheduler: a name of `SCHEDULERS`, empty for that of the model.
         seed: of the noise.
     """
 

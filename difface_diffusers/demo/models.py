@@ -2,12 +2,11 @@
 
 import copy
 
-import diffusers
-
-from ..cli.sampling import SCHEDULERS, best_device
 from ..models.bundled import BUNDLED_INPAINT_MODEL, BUNDLED_MODEL
 from ..pipelines.pipeline_difface import DifFacePipeline
 from ..pipelines.pipeline_difface_inpaint import DifFaceInpaintPipeline
+from ..pipelines.schedulers import another_scheduler
+from ..utils.devices import best_device
 
 
 def load_models(
@@ -36,10 +35,9 @@ def pipe_of_request(pipe: DifFacePipeline, scheduler: str | None) -> DifFacePipe
 
     Args:
         pipe: whose networks and defaults are shared.
-        scheduler: a name of `cli.sampling.SCHEDULERS`; the kind that `pipe` has unless given.
+        scheduler: a name of `SCHEDULERS`; the kind that `pipe` has unless given.
     """
-    kind = getattr(diffusers, SCHEDULERS[scheduler]) if scheduler else type(pipe.scheduler)
     own = copy.copy(pipe)
-    own.scheduler = kind.from_config(pipe.scheduler.config)
+    own.scheduler = another_scheduler(pipe.scheduler, scheduler)
     own.set_progress_bar_config(disable=True)
     return own

@@ -6,7 +6,7 @@ from collections.abc import Generator, Iterator
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import gradio as gr
 import numpy as np
@@ -241,7 +241,7 @@ class RestoreTab(Tab):
                 **settings.sampling,
                 **callback,
             )
-            return replace(cast(PhotoRestoration, restoration), images=[])
+            return replace(restoration, images=[])
 
         yield from follow(run)
 

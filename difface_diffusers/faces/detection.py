@@ -9,6 +9,7 @@ from typing import Protocol
 import cv2
 import numpy as np
 
+from ..utils.checks import check_number
 from .alignment import compose, estimate_similarity, invert, template, transform, warp
 
 
@@ -77,9 +78,13 @@ class YuNetDetector:
 
     Args:
         min_score: mean confidence in the four views from which a find counts, 0 .. 1.
+
+    Raises:
+        ValueError: the score is out of range.
     """
 
     def __init__(self, min_score: float = 0.8) -> None:
+        check_number("min_score", min_score, 0, 1)
         self.min_score = min_score
         log_level = cv2.utils.logging.getLogLevel()
         cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_ERROR)  # OpenCV 5 warns of a target nobody chose

@@ -15,8 +15,10 @@ from ..faces.crops import AlignedFaces, align_faces, put_back
 from ..faces.selection import Selection, parse_selection, select_faces
 from ..imaging.masks import fit_masks
 from ..imaging.pixels import join_channels, split_channels, to_uint8
-from ..pipelines.pipeline_difface import split_generator
+from ..pipelines.generators import check_generator_type, split_generator
 from ..pipelines.pipeline_difface_inpaint import DifFaceInpaintPipeline
+from ..pipelines.sampling import Callback
+from ..utils.checks import check_integer, check_number
 
 
 PLAIN_RADIUS = 3  # of Telea's method, pixels
@@ -46,7 +48,14 @@ def fill_damage(
     batch_size: int = 8,
     keep_gray: str = "auto",
     generator: torch.Generator | None = None,
-    **pipe_arguments: Any,
+    preset: str | None = None,
+    num_inference_steps: int | None = None,
+    start_timestep: int | None = None,
+    eta: float | None = None,
+    s_noise: float | None = None,
+    gamma: float = 0.5,
+    callback_on_step_end: Callback | None = None,
+    callback_on_step_end_tensor_inputs: list[str] | None = None,
 ) -> FilledPhoto:
     """Fill the damage of a photograph; every other pixel stays as it is.
 
@@ -65,7 +74,14 @@ def fill_damage(
         batch_size: faces that go through the networks together.
         keep_gray: see `restore_photo`.
         generator: source of all noise.
-        **pipe_arguments: handed to the inpainter's call: `num_inference_steps`, `start_timestep`, `eta`, `s_noise`, `gamma`.
+        preset: see `DifFaceInpaintPipeline.__call__`, as are the rest.
+        num_inference_steps: see there.
+        start_timestep: see there.
+        eta: see there.
+        s_noise: see there.
+        gamma: see there.
+        callback_on_step_end: see there.
+        callback_on_step_end_tensor_inputs: see there.
 
     Returns:
         `FilledPhoto`.
@@ -74,7 +90,20 @@ def fill_damage(
         TypeError: `photo` or `damage_mask` is of none of the accepted types.
         ValueError: the mask cannot be used, or leaves nothing of the photograph.
     """
-    # 0. Colours [H,W,3], and where they are damaged [H,W]
+    # 0. Colours [H,W,3], and where they are damaged [H,W]; what the inpainter is called with
+    check_number("min_face_size", min_face_size, 0)
+    check_integer("batch_size", batch_size, 1, None)
+    check_generator_type(generator)
+    call = {
+        "preset": preset,
+        "num_inference_steps": num_inference_steps,
+        "start_timestep": start_timestep,
+        "eta": eta,
+        "s_noise": s_noise,
+        "gamma": gamma,
+        "callback_on_step_end": callback_on_step_end,
+        "callback_on_step_end_tensor_inputs": callback_on_step_end_tensor_inputs,
+    }
     rgb, alpha = split_channels(photo)
     damage = fit_masks(damage_mask, [rgb.shape[:2]], 0.5, False, name="damage_mask")[0][0].numpy() > 0
     if damage.all():
@@ -92,7 +121,7 @@ def fill_damage(
     holes = [
         warp(damage.astype(np.float32), matrix, inpainter.model_size) > TOUCHED for matrix in aligned.photo_to_faces
     ]
-    filled = fill_faces(inpainter, aligned, holes, batch_size, generator, pipe_arguments)
+    filled = fill_faces(inpainter, aligned, holes, batch_size, generator, call)
     canvas = plain.copy()
     put_back(canvas, aligned, filled)
     return FilledPhoto(
@@ -117,9 +146,12 @@ def fill_faces(
     holes: list[np.ndarray],
     batch_size: int,
     generator: torch.Generator | None,
-    pipe_arguments: dict[str, Any],
+    call: dict[str, Any],
 ) -> list[np.ndarray]:
-    """Return the crops, `[S,S,3]` float32 in [0,1]; what is true of their `holes`, `[S,S]`, is filled by the model."""
+    """Return the crops, `[S,S,3]` float32 in [0,1]; what is true of their `holes`, `[S,S]`, is filled by the model.
+
+    `call` is what the inpainter is called with besides.
+    """
     touched = [index for index, hole in enumerate(holes) if hole.any()]
     generators = split_generator(generator, len(touched)) if generator is not None and touched else None
     filled = list(aligned.crops)
@@ -130,7 +162,7 @@ def fill_faces(
             np.stack([holes[index] for index in batch])[..., None],
             generator=None if generators is None else generators[start : start + batch_size],
             output_type="np",
-            **pipe_arguments,
+            **call,
         )
         for index, face in zip(batch, np.asarray(answer.images), strict=True):
             filled[index] = to_gray(face) if aligned.keep_tint else face

@@ -18,8 +18,11 @@ from ..faces.selection import Selection, parse_selection, select_faces
 from ..imaging.pixels import join_channels, split_channels, to_uint8
 from ..imaging.tensors import from_tensors
 from ..models.bundled import BUNDLED_INPAINT_MODEL
-from ..pipelines.pipeline_difface import SAMPLING_ARGUMENTS, DifFacePipeline, check_integer, is_number, split_generator
+from ..pipelines.generators import check_generator_type, split_generator
+from ..pipelines.pipeline_difface import DifFacePipeline
 from ..pipelines.pipeline_difface_inpaint import DifFaceInpaintPipeline
+from ..pipelines.sampling import SAMPLING_ARGUMENTS, Callback
+from ..utils.checks import check_integer, check_number
 from .damage import fill_damage
 from .result import PhotoRestoration
 from .samples import closest_in_identity
@@ -27,22 +30,117 @@ from .upscale import BACKGROUNDS, Upscaler
 
 
 PICK_CHOICES = (None, "identity")
-PIPE_ARGUMENTS = {
-    *SAMPLING_ARGUMENTS,
-    "preset",
-    "num_samples",
-    "callback_on_step_end",
-    "callback_on_step_end_tensor_inputs",
-}
 
 
 def restore_photo(
     pipe: DifFacePipeline,
-    photo: Image.Image | np.ndarray | Sequence[Image.Image | np.ndarray],
+    photo: Image.Image | np.ndarray,
     detector: FaceDetector | None = None,
     upscale: float = 2,
     background: str | Upscaler = "lanczos",
-    faces: Selection | Sequence[Selection] = "all",
+    faces: Selection = "all",
+    min_face_size: float = 16,
+    batch_size: int = 8,
+    keep_gray: str = "auto",
+    draw_box: bool = False,
+    damage_mask: Any = None,
+    inpainter: DifFaceInpaintPipeline | None = None,
+    generator: torch.Generator | None = None,
+    pick: str | None = None,
+    num_samples: int = 1,
+    preset: str | None = None,
+    num_inference_steps: int | None = None,
+    start_timestep: int | str | None = None,
+    eta: float | None = None,
+    s_noise: float | None = None,
+    callback_on_step_end: Callback | None = None,
+    callback_on_step_end_tensor_inputs: list[str] | None = None,
+) -> PhotoRestoration:
+    """Restore the faces of a photograph and enlarge it; for several photographs see `restore_photos`.
+
+    Every face is aligned, restored at the model's size and put back as a change to the enlarged photograph, so that what
+    the model does not touch stays: the background, detail finer than the model's pixels, and the tint of an old print.
+
+    Args:
+        pipe: restores the aligned faces.
+        photo: PIL image of any mode, or an array `[H,W]`, `[H,W,2]` (gray and alpha), `[H,W,3]` or `[H,W,4]`, uint8, uint16
+            or float in [0,1]. Any size.
+        detector: finds the faces; `YuNetDetector()` unless given.
+        upscale: by how much the whole picture is enlarged, 1 .. 8.
+        background: how: "lanczos"; "none", which repeats the pixels as they are; or an `upscale.Upscaler`.
+        faces: "all", "largest", "center", or a list whose entries are indices of the faces found, counted from the left, or
+            faces given by hand: boxes (left, top, right, bottom), landmarks `[5,2]` or `Face`s, in pixels of the photo.
+        min_face_size: found faces of a narrower box are left as they are, pixels.
+        batch_size: faces that go through the networks together.
+        keep_gray: "auto" keeps the faces of a gray or sepia photograph so; "on" leaves every photograph's colours as they
+            are, "off" takes what the model paints.
+        draw_box: draw the outline of every aligned face into the picture.
+        damage_mask: white is damaged and filled before anything else, faces by the inpainter and the rest from its
+            surroundings; PIL image, array or tensor as for `DifFaceInpaintPipeline`, of any size: it is fitted to the
+            photograph.
+        inpainter: fills damaged faces; the bundled one unless given.
+        generator: source of all noise.
+        pick: "identity" makes one photograph of the `num_samples`, each of its faces the sample that is nearest in
+            identity to the face before; needs the extra `metrics`. `None` makes one photograph of each sample.
+        num_samples: restorations of each face.
+        preset: see `DifFacePipeline.__call__`, as are the rest.
+        num_inference_steps: see there.
+        start_timestep: see there.
+        eta: see there.
+        s_noise: see there.
+        callback_on_step_end: see there. With an interrupting callback the faces that were not reached stay as they were.
+        callback_on_step_end_tensor_inputs: see there.
+
+    Returns:
+        `PhotoRestoration`. Where no face is found the photograph is only enlarged, and a `UserWarning` says so.
+
+    Raises:
+        TypeError: `photo` or `generator` is of none of the accepted types.
+        ValueError: an argument is out of range; the message names it.
+    """
+    several = isinstance(photo, list | tuple)
+    if several:
+        warnings.warn(
+            "`photo` is a list; `restore_photos` is for several photographs, and `restore_photo` will refuse them.",
+            DeprecationWarning,
+            stacklevel=2,
+        )
+    elif isinstance(damage_mask, list | tuple):
+        raise ValueError(f"`damage_mask` is a list of {len(damage_mask)}; one photograph has one mask.")
+    restorations = restore_photos(
+        pipe,
+        cast(list, photo) if several else [photo],
+        detector=detector,
+        upscale=upscale,
+        background=background,
+        faces=cast(Any, faces) if several or isinstance(faces, str) else [faces],
+        min_face_size=min_face_size,
+        batch_size=batch_size,
+        keep_gray=keep_gray,
+        draw_box=draw_box,
+        damage_mask=damage_mask,
+        inpainter=inpainter,
+        generator=generator,
+        pick=pick,
+        num_samples=num_samples,
+        preset=preset,
+        num_inference_steps=num_inference_steps,
+        start_timestep=start_timestep,
+        eta=eta,
+        s_noise=s_noise,
+        callback_on_step_end=callback_on_step_end,
+        callback_on_step_end_tensor_inputs=callback_on_step_end_tensor_inputs,
+    )
+    return cast(PhotoRestoration, restorations) if several else restorations[0]
+
+
+def restore_photos(
+    pipe: DifFacePipeline,
+    photos: Sequence[Image.Image | np.ndarray],
+    detector: FaceDetector | None = None,
+    upscale: float = 2,
+    background: str | Upscaler = "lanczos",
+    faces: str | Sequence[Selection] = "all",
     min_face_size: float = 16,
     batch_size: int = 8,
     keep_gray: str = "auto",
@@ -51,54 +149,62 @@ def restore_photo(
     inpainter: DifFaceInpaintPipeline | None = None,
     generator: torch.Generator | list[torch.Generator] | None = None,
     pick: str | None = None,
-    **pipe_arguments: Any,
-) -> PhotoRestoration | list[PhotoRestoration]:
-    """Restore the faces of a photograph, or of several, and enlarge it.
-
-    Every face is aligned, restored at the model's size and put back as a change to the enlarged photograph, so that what
-    the model does not touch stays: the background, detail finer than the model's pixels, and the tint of an old print.
+    num_samples: int = 1,
+    preset: str | None = None,
+    num_inference_steps: int | None = None,
+    start_timestep: int | str | None = None,
+    eta: float | None = None,
+    s_noise: float | None = None,
+    callback_on_step_end: Callback | None = None,
+    callback_on_step_end_tensor_inputs: list[str] | None = None,
+) -> list[PhotoRestoration]:
+    """Restore the faces of several photographs, in common batches, and enlarge them.
 
     Args:
-        pipe: restores the aligned faces.
-        photo: PIL image of any mode, or an array `[H,W]`, `[H,W,2]` (gray and alpha), `[H,W,3]` or `[H,W,4]`, uint8, uint16
-            or float in [0,1]; or a list of these. Any size.
-        detector: finds the faces; `YuNetDetector()` unless given.
-        upscale: by how much the whole picture is enlarged, 1 .. 8.
-        background: how: "lanczos"; "none", which repeats the pixels as they are; or an `upscale.Upscaler`.
-        faces: "all", "largest", "center", or a list whose entries are indices of the faces found, counted from the left, or
-            faces given by hand: boxes (left, top, right, bottom), landmarks `[5,2]` or `Face`s, in pixels of the photo. For
-            several photographs one of the names, or a list with one selection per photograph.
-        min_face_size: found faces of a narrower box are left as they are, pixels.
-        batch_size: faces that go through the networks together, those of several photographs included.
-        keep_gray: "auto" keeps the faces of a gray or sepia photograph so; "on" leaves every photograph's colours as they
-            are, "off" takes what the model paints.
-        draw_box: draw the outline of every aligned face into the picture.
-        damage_mask: white is damaged and filled before anything else, faces by the inpainter and the rest from its
-            surroundings; PIL image, array or tensor as for `DifFaceInpaintPipeline`, of any size: it is fitted to the
-            photograph. For several photographs one for all, or a list with one each, `None` where nothing is damaged.
-        inpainter: fills damaged faces; the bundled one unless given.
-        generator: source of all noise: one, or one per photograph.
-        pick: "identity" makes one photograph of the `num_samples`, each of its faces the sample that is nearest in
-            identity to the face before; needs the extra `metrics`. `None` makes one photograph of each sample.
-        **pipe_arguments: handed to the pipeline's call: `num_inference_steps`, `start_timestep`, `eta`, `s_noise`, `num_samples`,
-            `callback_on_step_end` and `callback_on_step_end_tensor_inputs`. With an interrupting callback the faces
-            that were not reached stay as they were.
+        pipe: see `restore_photo`, as are all but those below.
+        photos: each as `restore_photo` takes it, of any size.
+        detector: see `restore_photo`.
+        upscale: see `restore_photo`.
+        background: see `restore_photo`.
+        faces: "all", "largest" or "center", or one selection for each photograph.
+        min_face_size: see `restore_photo`.
+        batch_size: faces of all photographs that go through the networks together.
+        keep_gray: see `restore_photo`.
+        draw_box: see `restore_photo`.
+        damage_mask: one for all, or a list with one for each photograph, `None` where nothing is damaged.
+        inpainter: see `restore_photo`.
+        generator: source of all noise: one, or one for each photograph.
+        pick: see `restore_photo`.
+        num_samples: see `restore_photo`.
+        preset: see `restore_photo`.
+        num_inference_steps: see `restore_photo`.
+        start_timestep: see `restore_photo`.
+        eta: see `restore_photo`.
+        s_noise: see `restore_photo`.
+        callback_on_step_end: see `restore_photo`.
+        callback_on_step_end_tensor_inputs: see `restore_photo`.
 
     Returns:
-        `PhotoRestoration`, or a list of them if `photo` is a list. Where no face is found the photograph is only enlarged,
-        and a `UserWarning` says so.
+        One `PhotoRestoration` for each photograph.
 
     Raises:
-        TypeError: `photo` is neither of the accepted types nor a list of them.
+        TypeError: a photograph or `generator` is of none of the accepted types.
         ValueError: an argument is out of range; the message names it.
     """
-    # 0. Lists: photographs, and a selection of faces and a mask of damage for each
-    several = isinstance(photo, Sequence)
-    photos = list(photo) if several else [photo]
-    selections = cast(
-        list[Selection], list(faces) if several and not isinstance(faces, str) else [faces] * len(photos)
-    )
-    masks = list(damage_mask) if several and isinstance(damage_mask, list | tuple) else [damage_mask] * len(photos)
+    # 0. A selection of faces and a mask of damage for each photograph; what the pipeline is called with
+    photos = list(photos)
+    selections = cast(list[Selection], [faces] * len(photos) if isinstance(faces, str) else list(faces))
+    masks = list(damage_mask) if isinstance(damage_mask, list | tuple) else [damage_mask] * len(photos)
+    call: dict[str, Any] = {
+        "num_samples": num_samples,
+        "preset": preset,
+        "num_inference_steps": num_inference_steps,
+        "start_timestep": start_timestep,
+        "eta": eta,
+        "s_noise": s_noise,
+        "callback_on_step_end": callback_on_step_end,
+        "callback_on_step_end_tensor_inputs": callback_on_step_end_tensor_inputs,
+    }
 
     # 1. Check everything once
     check_arguments(
@@ -107,12 +213,13 @@ def restore_photo(
         upscale=upscale,
         background=background,
         selections=selections,
+        min_face_size=min_face_size,
         batch_size=batch_size,
         keep_gray=keep_gray,
         num_masks=len(masks),
         generator=generator,
         pick=pick,
-        pipe_arguments=pipe_arguments,
+        call=call,
     )
     channels = [split_channels(picture) for picture in photos]
     detector = YuNetDetector() if detector is None else detector
@@ -138,10 +245,9 @@ def restore_photo(
             warnings.warn(f"no face in photograph {number} of {len(photos)}: it is only enlarged", stacklevel=2)
 
     # 4. All of them restored in batches, the samples of a face next to each other
-    answers = restore_faces(pipe, aligned, generator, batch_size, pipe_arguments)
+    answers = restore_faces(pipe, aligned, generator, batch_size, call)
 
     # 5. Every photograph enlarged, and the changes to its faces added
-    num_samples = pipe_arguments.get("num_samples", 1)
     restorations = []
     for picture, (rgb, alpha), each, (restored, estimates) in zip(photos, channels, aligned, answers, strict=True):
         size = (round(rgb.shape[0] * upscale), round(rgb.shape[1] * upscale))
@@ -163,7 +269,7 @@ def restore_photo(
                 photo_size=each.photo_size,
             )
         )
-    return restorations if several else restorations[0]
+    return restorations
 
 
 def check_arguments(
@@ -173,39 +279,39 @@ def check_arguments(
     upscale: float,
     background: str | Upscaler,
     selections: list[Selection],
+    min_face_size: float,
     batch_size: int,
     keep_gray: str,
     num_masks: int,
     generator: torch.Generator | list[torch.Generator] | None,
     pick: str | None,
-    pipe_arguments: dict[str, Any],
+    call: dict[str, Any],
 ) -> None:
-    """Raise for whatever `restore_photo` cannot do; see there."""
+    """Raise for whatever `restore_photos` cannot do; see there."""
     if num_photos == 0:
         raise ValueError("`photo` is an empty list; at least one photograph is needed.")
-    if not is_number(upscale) or not 1 <= upscale <= 8:
-        raise ValueError(f"`upscale` is {upscale!r}; it must be a number within 1 .. 8.")
+    check_number("upscale", upscale, 1, 8)
     if background not in BACKGROUNDS if isinstance(background, str) else not callable(background):
         raise ValueError(f"`background` is {background!r}; it must be {', '.join(BACKGROUNDS)} or an upscaler.")
     if len(selections) != num_photos:
         raise ValueError(f"`faces` has {len(selections)} selections; {num_photos} photographs need one each.")
     for selection in selections:
         parse_selection(selection)
+    check_number("min_face_size", min_face_size, 0)
     check_integer("batch_size", batch_size, 1, None)
     _check_choice("keep_gray", keep_gray, GRAY_CHOICES)
     _check_choice("pick", pick, PICK_CHOICES)
     if num_masks != num_photos:
         raise ValueError(f"`damage_mask` holds {num_masks} masks; {num_photos} photographs need one, or None, each.")
+    check_generator_type(generator)
     if isinstance(generator, list) and len(generator) != num_photos:
         raise ValueError(f"`generator` is a list of {len(generator)}; {num_photos} photographs need one each.")
-    unknown = sorted(set(pipe_arguments) - PIPE_ARGUMENTS)
-    if unknown:
-        raise TypeError(f"restore_photo does not take {', '.join(unknown)}; for the faces it takes {PIPE_ARGUMENTS}.")
+    tensor_inputs = call["callback_on_step_end_tensor_inputs"]
     pipe.check_inputs(
         num_images=1,
-        sampling=pipe.with_defaults(**{name: pipe_arguments.get(name) for name in (*SAMPLING_ARGUMENTS, "preset")}),
-        num_samples=pipe_arguments.get("num_samples", 1),
-        callback_on_step_end_tensor_inputs=pipe_arguments.get("callback_on_step_end_tensor_inputs", ["latents"]),
+        sampling=pipe.with_defaults(**{name: call[name] for name in (*SAMPLING_ARGUMENTS, "preset")}),
+        num_samples=call["num_samples"],
+        callback_on_step_end_tensor_inputs=["latents"] if tensor_inputs is None else tensor_inputs,
     )
 
 
@@ -219,15 +325,15 @@ def restore_faces(
     aligned: list[AlignedFaces],
     generator: torch.Generator | list[torch.Generator] | None,
     batch_size: int,
-    pipe_arguments: dict[str, Any],
+    call: dict[str, Any],
 ) -> list[tuple[list[np.ndarray], list[np.ndarray]]]:
-    """Restore the faces of several photographs in common batches.
+    """Restore the faces of several photographs in common batches; `call` is what the pipeline is called with besides them.
 
     Returns:
         Per photograph the restored faces, in the colours of their photograph, and the estimates, `[S,S,3]` float32 in
         [0,1]; the samples of a face next to each other.
     """
-    num_samples = pipe_arguments.get("num_samples", 1)
+    num_samples = call["num_samples"]
     crops = [crop for each in aligned for crop in each.crops]
     generators = split_over_faces(generator, [len(each.crops) * num_samples for each in aligned])
     restored: list[np.ndarray] = []
@@ -235,7 +341,7 @@ def restore_faces(
     for start in range(0, len(crops), batch_size):
         batch = np.stack(crops[start : start + batch_size])
         noise = None if generators is None else generators[start * num_samples : (start + len(batch)) * num_samples]
-        answer = pipe(batch, generator=noise, output_type="np", **pipe_arguments)
+        answer = pipe(batch, generator=noise, output_type="np", **call)
         if pipe.interrupt:
             break
         restored += list(np.asarray(answer.images))

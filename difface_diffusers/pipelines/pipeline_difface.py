@@ -2,7 +2,7 @@
 
 import inspect
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields
+from functools import partial
 
 import numpy as np
 import torch
@@ -10,62 +10,27 @@ from diffusers.callbacks import MultiPipelineCallbacks, PipelineCallback
 from diffusers.models.unets.unet_2d import UNet2DModel
 from diffusers.pipelines.pipeline_utils import DiffusionPipeline
 from diffusers.schedulers.scheduling_utils import SchedulerMixin
-from diffusers.utils.outputs import BaseOutput
 from PIL import Image
 
 from ..imaging.tensors import OUTPUT_TYPES, from_tensors, resize, to_tensors
 from ..models import DifFaceUNet2DModel, DiffusedEstimator, SRCNNEstimator, SwinIREstimator
+from ..utils.checks import check_integer
 from .chains import Chains, Generators, Guide
+from .generators import split_generator
+from .output import DifFacePipelineOutput
+from .sampling import (
+    AUTO,
+    SAMPLING_ARGUMENTS,
+    Callback,
+    Request,
+    Sampling,
+    check_noise,
+    check_noise_shares,
+    check_settings,
+    check_steps,
+    to_saveable,
+)
 from .schedule import check_scheduler, predict_clean, timesteps_with_noise, wants_variance
-
-
-AUTO = "auto"
-
-
-@dataclass
-class DifFacePipelineOutput(BaseOutput):
-    """Restored faces.
-
-    Attributes:
-        images: one picture per input and sample, the samples of an input next to each other, at the size of the input.
-            A list of PIL images; or float32 in [0,1], `[N,H,W,3]` arrays or `[N,3,H,W]` tensors, in a list where the
-            sizes differ. As "latent", x_0 as the chain left it: `[N,3,S,S]`, float32 in about [-1,1], S the model's.
-        estimates: what the estimator alone answered, picture by picture, in the same form.
-    """
-
-    images: list[Image.Image] | np.ndarray | torch.Tensor | list[np.ndarray] | list[torch.Tensor]
-    estimates: list[Image.Image] | np.ndarray | torch.Tensor | list[np.ndarray] | list[torch.Tensor]
-
-
-@dataclass(frozen=True)
-class Sampling:
-    """How a chain is run; see `DifFacePipeline.__call__`.
-
-    Attributes:
-        num_inference_steps: network calls K.
-        start_timestep: N, or "auto".
-        eta: share of fresh noise in each step.
-        s_noise: factor on the noise of x_N.
-    """
-
-    num_inference_steps: int
-    start_timestep: int | str
-    eta: float
-    s_noise: float
-
-
-SAMPLING_ARGUMENTS = tuple(entry.name for entry in fields(Sampling))
-
-
-def split_generator(generator: torch.Generator, count: int) -> list[torch.Generator]:
-    """Make one generator into one per image, so that a picture does not depend on how many others are drawn with it.
-
-    The first image reads `generator` itself; the others read generators that are seeded from a copy of its stream.
-    """
-    seeder = torch.Generator(generator.device)
-    seeder.set_state(generator.get_state())
-    seeds = torch.randint(2**63 - 1, (count - 1,), generator=seeder, device=generator.device).tolist()
-    return [generator, *(torch.Generator(generator.device).manual_seed(seed) for seed in seeds)]
 
 
 class DifFacePipeline(DiffusionPipeline):
@@ -89,7 +54,8 @@ class DifFacePipeline(DiffusionPipeline):
             `start_timestep` is "auto"; `None` if that has not been measured for these networks.
 
     Raises:
-        ValueError: a preset has a setting that is none of the four; `noise_margin` is not above 0.
+        ValueError: a default or a setting of a preset is out of range; a preset has a setting that is none of the four;
+            `noise_margin` is not above 0.
     """
 
     fills_holes = False  # whether the estimator takes a mask too
@@ -109,19 +75,22 @@ class DifFacePipeline(DiffusionPipeline):
         noise_margin: float | None = None,
     ) -> None:
         super().__init__()
-        presets = {name: dict(settings) for name, settings in (presets or {}).items()}
+        defaults = {
+            "num_inference_steps": default_num_inference_steps,
+            "start_timestep": default_start_timestep,
+            "eta": default_eta,
+            "s_noise": default_s_noise,
+        }
+        check_settings("default_", **defaults)
+        defaults = to_saveable(defaults)
+        presets = {name: to_saveable(settings) for name, settings in (presets or {}).items()}
         for name, settings in presets.items():
             unknown = sorted(set(settings) - set(SAMPLING_ARGUMENTS))
             if unknown:
                 raise ValueError(f"`presets` has {unknown} in {name!r}; settings are {', '.join(SAMPLING_ARGUMENTS)}.")
+            check_settings(f"presets[{name!r}].", **settings)
         self.register_modules(unet=unet, estimator=estimator, scheduler=scheduler)
-        self.register_to_config(
-            default_num_inference_steps=default_num_inference_steps,
-            default_start_timestep=default_start_timestep,
-            default_eta=default_eta,
-            default_s_noise=default_s_noise,
-            presets=presets,
-        )
+        self.register_to_config(**{f"default_{name}": value for name, value in defaults.items()}, presets=presets)
         if noise_margin is not None:
             if not noise_margin > 0:
                 raise ValueError(f"`noise_margin` is {noise_margin}; it must be above 0.")
@@ -162,7 +131,7 @@ class DifFacePipeline(DiffusionPipeline):
         latents: torch.Tensor | None = None,
         output_type: str = "pil",
         return_dict: bool = True,
-        callback_on_step_end: Callable[..., dict] | PipelineCallback | MultiPipelineCallbacks | None = None,
+        callback_on_step_end: Callback | None = None,
         callback_on_step_end_tensor_inputs: list[str] | None = None,
         s_noise: float | None = None,
         preset: str | None = None,
@@ -201,54 +170,120 @@ class DifFacePipeline(DiffusionPipeline):
             TypeError: `image`, `generator` or `latents` is of the wrong type.
             ValueError: an argument is out of range, or contradicts another; the message names it.
         """
-        # 0. Defaults
-        sampling = self.with_defaults(
-            preset, num_inference_steps=num_inference_steps, start_timestep=start_timestep, eta=eta, s_noise=s_noise
-        )
-        callback_on_step_end_tensor_inputs = self.callback_inputs(
-            callback_on_step_end, callback_on_step_end_tensor_inputs
-        )
-
-        # 1. Pictures as a list of [3,H,W] in [0,1]; everything is checked once
+        # 0. Defaults, and pictures as a list of [3,H,W] in [0,1]; everything is checked once
         pictures = to_tensors(image)
-        self.check_inputs(
+        request = self.prepare_request(
             num_images=len(pictures),
+            sampling=self.with_defaults(
+                preset,
+                num_inference_steps=num_inference_steps,
+                start_timestep=start_timestep,
+                eta=eta,
+                s_noise=s_noise,
+            ),
+            num_samples=num_samples,
+            generator=generator,
+            latents=latents,
+            output_type=output_type,
+            callback_on_step_end=callback_on_step_end,
+            callback_on_step_end_tensor_inputs=callback_on_step_end_tensor_inputs,
+        )
+        device = self._execution_device
+
+        # 1. The degraded faces at the model's size, and the estimator's guess of the clean ones: [N,3,S,S] in [0,1]
+        degraded = torch.cat([resize(picture[None].to(device), self.model_size) for picture in pictures])
+        estimates = self.estimate(degraded)
+        starts = self.choose_starts(degraded, estimates, request.sampling)
+        estimates = estimates.repeat_interleave(num_samples, dim=0)  # from here on one row per sample
+
+        # 2. The guess noised to the state its chain starts from, [N*num_samples,3,S,S] float32, and the walk back to x_0
+        starts = [start for start in starts for _ in range(num_samples)]
+        latents = self.restore_estimates(estimates, starts, request)
+
+        # 3. To the size of each input and to the type asked for
+        sizes = [picture.shape[-2:] for picture in pictures for _ in range(num_samples)]
+        return self.finish(latents, estimates, partial(to_sizes, sizes=sizes), output_type, return_dict)
+
+    def prepare_request(
+        self,
+        *,
+        num_images: int,
+        sampling: Sampling,
+        num_samples: int,
+        generator: torch.Generator | list[torch.Generator] | None,
+        latents: torch.Tensor | None,
+        output_type: str,
+        callback_on_step_end: Callback | None,
+        callback_on_step_end_tensor_inputs: list[str] | None,
+    ) -> Request:
+        """Check what a call was given, and return what its chains need to know; see `__call__` and `check_inputs`."""
+        tensor_inputs = callback_on_step_end_tensor_inputs
+        if tensor_inputs is None:
+            tensor_inputs = ["latents"]
+        if isinstance(callback_on_step_end, PipelineCallback | MultiPipelineCallbacks):
+            tensor_inputs = callback_on_step_end.tensor_inputs
+        self.check_inputs(
+            num_images=num_images,
             sampling=sampling,
             num_samples=num_samples,
             generator=generator,
             latents=latents,
             output_type=output_type,
-            callback_on_step_end_tensor_inputs=callback_on_step_end_tensor_inputs,
+            callback_on_step_end_tensor_inputs=tensor_inputs,
         )
-        device = self._execution_device
         if isinstance(generator, torch.Generator):
-            generator = split_generator(generator, len(pictures) * num_samples)
+            generator = split_generator(generator, num_images * num_samples)
         self._interrupt = False
+        return Request(sampling, generator, latents, callback_on_step_end, tensor_inputs)
 
-        # 2. The degraded faces at the model's size, and the estimator's guess of the clean ones: [N,3,S,S] in [0,1]
-        degraded = torch.cat([resize(picture[None].to(device), self.model_size) for picture in pictures])
-        estimates = self.estimate(degraded)
-        starts = self.choose_starts(degraded, estimates, sampling)
-        estimates = estimates.repeat_interleave(num_samples, dim=0)  # from here on one row per sample
+    def restore_estimates(
+        self, estimates: torch.Tensor, starts: Sequence[int], request: Request, guide: Guide | None = None
+    ) -> torch.Tensor:
+        """Noise estimates to x_N and walk back to x_0.
 
-        # 3. The guess noised to the state its chain starts from: [N*num_samples,3,S,S] float32
-        chains = self.prepare_chains([start for start in starts for _ in range(num_samples)], sampling)
-        latents = self.prepare_latents(estimates, chains, sampling, generator, latents)
+        Args:
+            estimates: `[B,3,S,S]` float32 in [0,1].
+            starts: N of each.
+            request: of the call.
+            guide: see `denoise`.
 
-        # 4. The walk back to x_0
-        latents = self.denoise(
-            latents, chains, sampling.eta, generator, callback_on_step_end, callback_on_step_end_tensor_inputs
+        Returns:
+            x_0, float32 `[B,3,S,S]` in about [-1,1].
+        """
+        chains = self.prepare_chains(starts, request.sampling)
+        latents = self.prepare_latents(estimates, chains, request.sampling, request.generator, request.latents)
+        return self.denoise(
+            latents,
+            chains,
+            request.sampling.eta,
+            request.generator,
+            request.callback_on_step_end,
+            request.callback_on_step_end_tensor_inputs,
+            guide,
         )
 
-        # 5. Back to [0,1], to the size of each input and to the type asked for
+    def finish(
+        self,
+        latents: torch.Tensor,
+        estimates: torch.Tensor,
+        to_pictures: Callable[[torch.Tensor], list[torch.Tensor]],
+        output_type: str,
+        return_dict: bool,
+    ) -> DifFacePipelineOutput | tuple:
+        """Return x_0 and the estimates as `__call__` is to answer them, and offload the networks.
+
+        Args:
+            latents: x_0, `[B,3,S,S]`.
+            estimates: `[B,3,S,S]` in [0,1].
+            to_pictures: from `[B,3,S,S]` in [0,1] to pictures `[3,H,W]` of the sizes that were given.
+            output_type: see `__call__`, as is the next.
+            return_dict: see there.
+        """
         if output_type == "latent":
             images, estimates = latents, estimates * 2 - 1
         else:
-            sizes = [picture.shape[-2:] for picture in pictures for _ in range(num_samples)]
-            images = from_tensors(to_sizes(latents / 2 + 0.5, sizes), output_type)
-            estimates = from_tensors(to_sizes(estimates, sizes), output_type)
-
-        # 6. Offload
+            images = from_tensors(to_pictures(latents / 2 + 0.5), output_type)
+            estimates = from_tensors(to_pictures(estimates), output_type)
         self.maybe_free_model_hooks()
         if not return_dict:
             return images, estimates
@@ -261,23 +296,13 @@ class DifFacePipeline(DiffusionPipeline):
             ValueError: the pipeline has no such preset.
         """
         presets = self.config.presets
-        if preset is not None and preset not in presets:
+        if preset is not None and (not isinstance(preset, str) or preset not in presets):
             known = f"it must be one of {', '.join(presets)}" if presets else "this pipeline has none"
             raise ValueError(f"`preset` is {preset!r}; {known}.")
         settings = {name: self.config[f"default_{name}"] for name in SAMPLING_ARGUMENTS}
-        settings |= presets.get(preset, {})
+        settings |= presets[preset] if preset is not None else {}
         settings |= {name: value for name, value in arguments.items() if value is not None}
         return Sampling(**settings)
-
-    def callback_inputs(
-        self,
-        callback_on_step_end: Callable[..., dict] | PipelineCallback | MultiPipelineCallbacks | None,
-        callback_on_step_end_tensor_inputs: list[str] | None,
-    ) -> list[str]:
-        """Return which tensors a callback gets: what a callback object asks for, what is given, or `["latents"]`."""
-        if isinstance(callback_on_step_end, PipelineCallback | MultiPipelineCallbacks):
-            return callback_on_step_end.tensor_inputs
-        return ["latents"] if callback_on_step_end_tensor_inputs is None else callback_on_step_end_tensor_inputs
 
     def check_inputs(
         self,
@@ -303,11 +328,9 @@ class DifFacePipeline(DiffusionPipeline):
                 f" the UNet has {self.unet.config.out_channels} output channels; 6 are needed."
             )
         check_integer("num_samples", num_samples, 1, None)
-        self._check_steps(sampling, latents)
-        if not is_number(sampling.eta) or not 0 <= sampling.eta <= 1:
-            raise ValueError(f"`eta` is {sampling.eta!r}; it must be a number within 0 .. 1.")
-        if not is_number(sampling.s_noise) or not 0 < sampling.s_noise <= 2:
-            raise ValueError(f"`s_noise` is {sampling.s_noise!r}; it must be a number above 0 and at most 2.")
+        last = self.scheduler.config.num_train_timesteps
+        check_steps(sampling, last, self.can_choose_starts, latents is not None)
+        check_noise_shares(eta=sampling.eta, s_noise=sampling.s_noise)
         if output_type not in (*OUTPUT_TYPES, "latent"):
             raise ValueError(f"`output_type` is {output_type!r}; it must be one of {', '.join(OUTPUT_TYPES)}, latent.")
         unknown = set(callback_on_step_end_tensor_inputs) - set(self._callback_tensor_inputs)
@@ -315,49 +338,7 @@ class DifFacePipeline(DiffusionPipeline):
             raise ValueError(
                 f"`callback_on_step_end_tensor_inputs` has {sorted(unknown)}; known are {self._callback_tensor_inputs}."
             )
-        self._check_noise(num_images * num_samples, generator, latents)
-
-    def _check_steps(self, sampling: Sampling, latents: torch.Tensor | None) -> None:
-        last, start = self.scheduler.config.num_train_timesteps, sampling.start_timestep
-        if isinstance(start, str) and start != AUTO:
-            raise ValueError(f"`start_timestep` is {start!r}; it must be an integer or 'auto'.")
-        if start != AUTO:
-            check_integer("start_timestep", start, 1, last)
-            check_integer("num_inference_steps", sampling.num_inference_steps, 1, start, "`start_timestep`")
-            return
-        check_integer("num_inference_steps", sampling.num_inference_steps, 1, last)
-        if not self.can_choose_starts:
-            raise ValueError(
-                "`start_timestep` is 'auto', for which this pipeline has no `noise_margin`; give a number."
-            )
-        if latents is not None:
-            raise ValueError(
-                "`start_timestep` is 'auto' and `latents` were given; a number must say how noisy they are."
-            )
-
-    def _check_noise(
-        self, count: int, generator: torch.Generator | list[torch.Generator] | None, latents: torch.Tensor | None
-    ) -> None:
-        generators = generator if isinstance(generator, list) else [generator] if generator is not None else []
-        if not all(isinstance(entry, torch.Generator) for entry in generators):
-            raise TypeError(f"`generator` is {generator!r}; it must be a torch.Generator or a list of them.")
-        if isinstance(generator, list) and len(generator) != count:
-            raise ValueError(
-                f"`generator` is a list of {len(generator)}; it must have one entry per output image, {count}."
-            )
-        if latents is None:
-            return
-        if generator is not None:
-            raise ValueError(
-                "`latents` and `generator` were both given; a ready x_N leaves nothing to draw. Give one."
-            )
-        if not isinstance(latents, torch.Tensor):
-            raise TypeError(f"`latents` is a {type(latents).__name__}; it must be a tensor.")
-        expected = [count, 3, *self.model_size]
-        if list(latents.shape) != expected or not latents.is_floating_point():
-            raise ValueError(f"`latents` is {latents.dtype} {list(latents.shape)}; it must be float {expected}.")
-        if not latents.isfinite().all():
-            raise ValueError("`latents` has NaN or infinite values; all must be finite.")
+        check_noise(generator, latents, [num_images * num_samples, 3, *self.model_size])
 
     def estimate(self, degraded: torch.Tensor, *conditions: torch.Tensor) -> torch.Tensor:
         """Return the estimator's guess at the model's size, `[B,3,S,S]` float32 clamped to [0,1].
@@ -424,7 +405,7 @@ class DifFacePipeline(DiffusionPipeline):
         chains: Chains,
         eta: float,
         generator: Generators,
-        callback_on_step_end: Callable[..., dict] | PipelineCallback | MultiPipelineCallbacks | None,
+        callback_on_step_end: Callback | None,
         callback_on_step_end_tensor_inputs: list[str],
         guide: Guide | None = None,
     ) -> torch.Tensor:
@@ -465,17 +446,3 @@ class DifFacePipeline(DiffusionPipeline):
 def to_sizes(batch: torch.Tensor, sizes: Sequence[Sequence[int]]) -> list[torch.Tensor]:
     """Resize each row of `[B,3,S,S]` to its own height and width and clamp it to [0,1]."""
     return [resize(row[None], size)[0].clamp(0, 1) for row, size in zip(batch, sizes, strict=True)]
-
-
-def is_number(value: object) -> bool:
-    """Whether `value` is an integer or a float, and no truth value."""
-    return isinstance(value, int | float) and not isinstance(value, bool)
-
-
-def check_integer(name: str, value: int, lowest: int, highest: int | None, source: str = "") -> None:
-    """Raise `ValueError` unless `value` is an integer within the bounds; `source` says where the upper one comes from."""
-    if isinstance(value, bool) or not isinstance(value, int | np.integer):
-        raise ValueError(f"`{name}` is {value!r}; it must be an integer.")
-    if value < lowest or (highest is not None and value > highest):
-        upper = "" if highest is None else f" and at most {highest}"
-        raise ValueError(f"`{name}` is {value}; it must be at least {lowest}{upper}{source and f' ({source})'}.")

@@ -1,22 +1,23 @@
 """DifFace for holes: aligned faces and masks in, whole faces out (Yue and Loy, TPAMI 2024, section 3.4)."""
 
-from collections.abc import Callable
+from functools import partial
 from os import PathLike
 from typing import Any
 
 import numpy as np
 import torch
-from diffusers.callbacks import MultiPipelineCallbacks, PipelineCallback
 from diffusers.models.auto_model import AutoModel
 from diffusers.models.unets.unet_2d import UNet2DModel
 from diffusers.schedulers.scheduling_utils import SchedulerMixin
 from PIL import Image
 
 from ..imaging.masks import resize_known, shrink_mask, to_masks
-from ..imaging.tensors import from_tensors, to_tensors
+from ..imaging.tensors import to_tensors
 from ..models import DifFaceUNet2DModel, LaMaEstimator
-from ..models.bundled import BUNDLED_INPAINT_MODEL, BUNDLED_MODEL
-from .pipeline_difface import DifFacePipeline, DifFacePipelineOutput, is_number, split_generator, to_sizes
+from ..models.bundled import BUNDLED_MODEL, is_bundled_inpaint_model
+from ..utils.checks import is_number
+from .pipeline_difface import DifFacePipeline, DifFacePipelineOutput, to_sizes
+from .sampling import Callback
 
 
 def pull_to_known(clean: torch.Tensor, known: torch.Tensor, mask: torch.Tensor, gamma: float) -> torch.Tensor:
@@ -75,8 +76,10 @@ class DifFaceInpaintPipeline(DifFacePipeline):
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path: str | PathLike, **kwargs: Any) -> "DifFaceInpaintPipeline":
         """Load a pipeline as diffusers does; `BUNDLED_INPAINT_MODEL` gets the prior of `BUNDLED_MODEL`."""
-        if str(pretrained_model_name_or_path) == BUNDLED_INPAINT_MODEL and "unet" not in kwargs:
+        if is_bundled_inpaint_model(pretrained_model_name_or_path) and "unet" not in kwargs:
             dtype = kwargs.get("dtype", kwargs.get("torch_dtype"))
+            if isinstance(dtype, dict):
+                dtype = dtype.get("unet", dtype.get("default"))
             kwargs["unet"] = AutoModel.from_pretrained(BUNDLED_MODEL, subfolder="unet", dtype=dtype)
         return super().from_pretrained(pretrained_model_name_or_path, **kwargs)
 
@@ -96,7 +99,7 @@ class DifFaceInpaintPipeline(DifFacePipeline):
         latents: torch.Tensor | None = None,
         output_type: str = "pil",
         return_dict: bool = True,
-        callback_on_step_end: Callable[..., dict] | PipelineCallback | MultiPipelineCallbacks | None = None,
+        callback_on_step_end: Callback | None = None,
         callback_on_step_end_tensor_inputs: list[str] | None = None,
         s_noise: float | None = None,
         preset: str | None = None,
@@ -135,34 +138,30 @@ class DifFaceInpaintPipeline(DifFacePipeline):
             TypeError: `image`, `mask_image`, `generator` or `latents` is of the wrong type.
             ValueError: an argument is out of range, or contradicts another; the message names it.
         """
-        # 0. Defaults
-        sampling = self.with_defaults(
-            preset, num_inference_steps=num_inference_steps, start_timestep=start_timestep, eta=eta, s_noise=s_noise
-        )
-        callback_on_step_end_tensor_inputs = self.callback_inputs(
-            callback_on_step_end, callback_on_step_end_tensor_inputs
-        )
-
-        # 1. Pictures as a list of [3,H,W] in [0,1], masks of [1,H,W]; everything is checked once
+        # 0. Defaults, pictures as a list of [3,H,W] in [0,1], masks of [1,H,W]; everything is checked once
         pictures = to_tensors(image)
         masks = to_masks(mask_image, pictures, mask_threshold, invert_mask)
-        self.check_inputs(
+        request = self.prepare_request(
             num_images=len(pictures),
-            sampling=sampling,
+            sampling=self.with_defaults(
+                preset,
+                num_inference_steps=num_inference_steps,
+                start_timestep=start_timestep,
+                eta=eta,
+                s_noise=s_noise,
+            ),
             num_samples=num_samples,
             generator=generator,
             latents=latents,
             output_type=output_type,
+            callback_on_step_end=callback_on_step_end,
             callback_on_step_end_tensor_inputs=callback_on_step_end_tensor_inputs,
         )
         if not is_number(gamma) or not 0 <= gamma <= 0.5:
             raise ValueError(f"`gamma` is {gamma!r}; it must be a number within 0 .. 0.5.")
         device = self._execution_device
-        if isinstance(generator, torch.Generator):
-            generator = split_generator(generator, len(pictures) * num_samples)
-        self._interrupt = False
 
-        # 2. What is known and where nothing is, at the model's size, and the estimator's guess: one row per sample
+        # 1. What is known and where nothing is, at the model's size, and the estimator's guess: one row per sample
         pairs = [
             (picture[None].to(device), mask[None].to(device)) for picture, mask in zip(pictures, masks, strict=True)
         ]
@@ -170,35 +169,18 @@ class DifFaceInpaintPipeline(DifFacePipeline):
         missing = torch.cat([shrink_mask(mask, self.model_size) for _, mask in pairs])
         estimates = self.estimate(known, missing).repeat_interleave(num_samples, dim=0)
 
-        # 3. The guess noised to the state the chain starts from: [N*num_samples,3,S,S] float32
-        chains = self.prepare_chains([int(sampling.start_timestep)] * len(estimates), sampling)
-        latents = self.prepare_latents(estimates, chains, sampling, generator, latents)
-
-        # 4. The walk back to x_0, drawn to the known pixels
+        # 2. The guess noised to the state the chain starts from, and the walk back to x_0, drawn to the known pixels
         known, missing = (batch.repeat_interleave(num_samples, dim=0) for batch in (known, missing))
-        latents = self.denoise(
-            latents,
-            chains,
-            sampling.eta,
-            generator,
-            callback_on_step_end,
-            callback_on_step_end_tensor_inputs,
+        latents = self.restore_estimates(
+            estimates,
+            [int(request.sampling.start_timestep)] * len(estimates),
+            request,
             guide=lambda clean, rows: pull_to_known(clean, known[rows] * 2 - 1, missing[rows], gamma),
         )
 
-        # 5. Back to [0,1] and to the size of each input, into its holes, and to the type asked for
-        if output_type == "latent":
-            images, estimates = latents, estimates * 2 - 1
-        else:
-            pairs = [pair for pair in pairs for _ in range(num_samples)]
-            images = from_tensors(into_holes(latents / 2 + 0.5, pairs), output_type)
-            estimates = from_tensors(into_holes(estimates, pairs), output_type)
-
-        # 6. Offload
-        self.maybe_free_model_hooks()
-        if not return_dict:
-            return images, estimates
-        return DifFacePipelineOutput(images=images, estimates=estimates)
+        # 3. To the size of each input, into its holes, and to the type asked for
+        pairs = [pair for pair in pairs for _ in range(num_samples)]
+        return self.finish(latents, estimates, partial(into_holes, pairs=pairs), output_type, return_dict)
 
 
 def into_holes(batch: torch.Tensor, pairs: list[tuple[torch.Tensor, torch.Tensor]]) -> list[torch.Tensor]:

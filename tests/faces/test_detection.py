@@ -160,3 +160,9 @@ def test_keep_best_drops_what_lies_over_a_surer_face():
 def test_the_template_is_what_the_detector_sees(truth):
     """The astronaut was aligned to the means of the training faces, which are the template's to 4 of 512 pixels."""
     assert np.hypot(*(truth - template(256)).T).max() < 8
+
+
+@pytest.mark.parametrize("score", [-0.1, 1.5, "0.8", float("nan"), True])
+def test_a_score_out_of_range_is_refused(score):
+    with pytest.raises(ValueError, match=r"`min_score` is .*; it must be a number within 0 .. 1"):
+        YuNetDetector(score)

@@ -12,6 +12,7 @@ from difface_diffusers import (
     LaMaEstimator,
     PhotoRestoration,
     restore_photo,
+    restore_photos,
 )
 from difface_diffusers.faces.alignment import align, template, transform, warp
 from difface_diffusers.photos.damage import fill_damage
@@ -219,19 +220,19 @@ class TestBatches:
         monkeypatch.setattr(
             type(pipe), "__call__", lambda self, image, **rest: seen.append(len(image)) or call(self, image, **rest)
         )
-        results = restore_photo(pipe, [picture(), picture(90, 160)[::-1]], detector, batch_size=3)
+        results = restore_photos(pipe, [picture(), picture(90, 160)[::-1]], detector, batch_size=3)
         assert seen == [3, 1] and [len(result.faces) for result in results] == [2, 2]
 
     def test_a_photograph_does_not_depend_on_its_company(self, pipe, detector):
         photos = [picture(), picture()[::-1].copy()]
         generators = [torch.Generator().manual_seed(seed) for seed in (1, 2)]
-        together = restore_photo(pipe, photos, detector, generator=generators, batch_size=3)
+        together = restore_photos(pipe, photos, detector, generator=generators, batch_size=3)
         alone = restore_photo(pipe, photos[1], detector, generator=torch.Generator().manual_seed(2), batch_size=1)
         assert np.abs(together[1].image.astype(int) - alone.image).max() <= 1
 
     def test_one_generator_draws_other_noise_for_every_face(self, pipe, generator):
         same = landmarks_at(60, 60, 70)
-        result = restore_photo(pipe, [picture(), picture()], KnownFaces(same, same), generator=generator)
+        result = restore_photos(pipe, [picture(), picture()], KnownFaces(same, same), generator=generator)
         faces = [np.asarray(face).tobytes() for each in result for face in each.restored]
         assert len(set(faces)) == 4
 
@@ -271,7 +272,7 @@ class TestBatches:
         assert len(result.restored) == 2
 
     def test_selections_for_several(self, pipe, detector):
-        results = restore_photo(pipe, [picture(), picture()], detector, faces=[[0], "largest"])
+        results = restore_photos(pipe, [picture(), picture()], detector, faces=[[0], "largest"])
         assert [len(result.faces) for result in results] == [1, 1]
 
 
@@ -297,7 +298,8 @@ class TestDamage:
             if isinstance(seeds, list)
             else torch.Generator().manual_seed(seeds)
         )
-        return restore_photo(pipe, photo, detector, generator=generator, **arguments)
+        call = restore_photos if isinstance(photo, list) else restore_photo
+        return call(pipe, photo, detector, generator=generator, **arguments)
 
     def test_is_filled_before_the_faces_are_restored(self, pipe, inpainter, detector, damage):
         spoilt = picture()
@@ -348,7 +350,7 @@ class TestDamage:
 
         monkeypatch.setattr(DifFaceInpaintPipeline, "from_pretrained", load)
         restore_photo(pipe, picture(), detector)
-        restore_photo(pipe, [picture()], detector, damage_mask=[None])
+        restore_photos(pipe, [picture()], detector, damage_mask=[None])
         assert loaded == []
         restore_photo(pipe, picture(), detector, damage_mask=damage)
         assert loaded == [BUNDLED_INPAINT_MODEL]
@@ -383,7 +385,6 @@ class TestBackground:
     ("arguments", "error", "message"),
     [
         ({"photo": "face.png"}, TypeError, "`photo` is a str"),
-        ({"photo": []}, ValueError, "`photo` is an empty list"),
         ({"photo": np.zeros((4, 4, 5), np.uint8)}, ValueError, r"`photo` is an array of shape \[4, 4, 5\]"),
         ({"photo": np.zeros((0, 4, 3), np.uint8)}, ValueError, "shape"),
         ({"photo": np.zeros((4, 4, 3), np.int32)}, ValueError, "array of int32"),
@@ -395,12 +396,11 @@ class TestBackground:
         ({"faces": "smallest"}, ValueError, "`faces` is 'smallest'"),
         ({"faces": [7]}, ValueError, "index 7, but 2 faces were found"),
         ({"faces": [np.ones((5, 2))]}, ValueError, "lie on one spot"),
-        ({"photo": [np.zeros((4, 4, 3), np.uint8)], "faces": [[0], [1]]}, ValueError, "`faces` has 2 selections"),
         ({"batch_size": 0}, ValueError, "`batch_size` is 0"),
         (
-            {"photo": [picture()] * 2, "damage_mask": [None]},
+            {"damage_mask": [np.zeros((120, 150))]},
             ValueError,
-            "`damage_mask` holds 1 masks; 2 photographs need one, or None, each",
+            "`damage_mask` is a list of 1; one photograph has one mask",
         ),
         ({"damage_mask": "mask.png"}, TypeError, "`damage_mask` is a str"),
         ({"keep_gray": "maybe"}, ValueError, "`keep_gray` is 'maybe'; it must be one of auto, on, off"),
@@ -409,15 +409,59 @@ class TestBackground:
             ValueError,
             "`generator` is a list of 2; 1 photographs need one each",
         ),
-        ({"latents": torch.zeros(1)}, TypeError, "does not take latents"),
+        ({"latents": torch.zeros(1)}, TypeError, "unexpected keyword argument 'latents'"),
         ({"num_samples": 0}, ValueError, "`num_samples` is 0"),
         ({"num_inference_steps": 0}, ValueError, "`num_inference_steps` is 0"),
         ({"eta": 2}, ValueError, "`eta` is 2"),
+        ({"generator": "a"}, TypeError, "`generator` is 'a'; it must be a torch.Generator or a list of them"),
+        ({"min_face_size": "16"}, ValueError, "`min_face_size` is '16'; it must be a number at least 0"),
+        ({"min_face_size": float("nan")}, ValueError, "`min_face_size` is nan"),
+        ({"min_face_size": -1}, ValueError, "`min_face_size` is -1"),
+        ({"preset": 3}, ValueError, "`preset` is 3"),
+        ({"preset": ["fast"]}, ValueError, r"`preset` is \['fast'\]"),
     ],
 )
 def test_bad_input(pipe, detector, arguments, error, message):
     with pytest.raises(error, match=message):
         restore_photo(pipe, **{"photo": picture(), "detector": detector} | arguments)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"photos": []}, "`photo` is an empty list"),
+        ({"photos": [picture()], "faces": [[0], [1]]}, "`faces` has 2 selections"),
+        (
+            {"photos": [picture()] * 2, "damage_mask": [None]},
+            "`damage_mask` holds 1 masks; 2 photographs need one, or None, each",
+        ),
+        (
+            {"photos": [picture()], "generator": [torch.Generator()] * 2},
+            "`generator` is a list of 2; 1 photographs need one each",
+        ),
+    ],
+)
+def test_bad_input_for_several(pipe, detector, arguments, message):
+    with pytest.raises(ValueError, match=message):
+        restore_photos(pipe, **{"detector": detector} | arguments)
+
+
+def test_a_list_is_still_taken_for_a_release(pipe, detector):
+    def generators():
+        return [torch.Generator().manual_seed(seed) for seed in range(2)]
+
+    photos = [picture(), picture(90, 160)]
+    expected = restore_photos(pipe, photos, detector, generator=generators())
+    with pytest.deprecated_call(match="`restore_photos` is for several photographs"):
+        restorations = restore_photo(pipe, photos, detector, generator=generators())
+    for one, other in zip(restorations, expected, strict=True):
+        np.testing.assert_array_equal(one.image, other.image)
+
+
+def test_numpy_numbers_are_numbers(pipe, detector):
+    arguments = {"upscale": np.float32(1.5), "min_face_size": np.float64(4), "eta": np.float32(0.5)}
+    image = restore_photo(pipe, picture(), detector, **arguments).image
+    assert image.shape == (180, 225, 3)
 
 
 def test_one_pixel(pipe):

@@ -594,3 +594,40 @@ class TestPresets:
             ValueError, match=r"`presets` has \['steps'\] in 'fast'; settings are num_inference_steps,"
         ):
             DifFacePipeline(**pipe.components, presets={"fast": {"steps": 2}})
+
+    @pytest.mark.parametrize("preset", [3, ["fast"], True])
+    def test_of_a_wrong_type_is_refused(self, pipe, faces, preset):
+        with pytest.raises(ValueError, match="`preset` is "):
+            pipe(faces, preset=preset)
+
+    @pytest.mark.parametrize(
+        ("settings", "message"),
+        [
+            ({"eta": 7}, "eta` is 7; it must be a number within 0 .. 1"),
+            ({"eta": "1"}, "eta` is '1'"),
+            ({"s_noise": 0}, "s_noise` is 0; it must be a number above 0"),
+            ({"num_inference_steps": 0}, "num_inference_steps` is 0"),
+            ({"num_inference_steps": 2.5}, "num_inference_steps` is 2.5; it must be an integer"),
+            ({"start_timestep": "late"}, "start_timestep` is 'late'"),
+            ({"start_timestep": -1}, "start_timestep` is -1"),
+        ],
+    )
+    def test_out_of_range_are_refused_at_construction(self, pipe, settings, message):
+        with pytest.raises(ValueError, match=f"`default_{message}"):
+            DifFacePipeline(**pipe.components, **{f"default_{name}": value for name, value in settings.items()})
+        with pytest.raises(ValueError, match=rf"`presets\['fast'\].{message}"):
+            DifFacePipeline(**pipe.components, presets={"fast": settings})
+
+    def test_numpy_numbers_are_numbers(self, pipe, faces):
+        numbers = {"eta": np.float32(0.5), "s_noise": np.float64(1.1), "num_inference_steps": np.int64(2)}
+        images = [
+            pipe(faces, generator=torch.Generator().manual_seed(0), output_type="pt", **arguments).images
+            for arguments in (numbers, {name: value.item() for name, value in numbers.items()})
+        ]
+        assert torch.equal(*images)
+
+    def test_numpy_numbers_can_be_saved(self, pipe, tmp_path):
+        numbers = {"default_eta": np.float32(0.5), "presets": {"fast": {"num_inference_steps": np.int64(2)}}}
+        DifFacePipeline(**pipe.components, **numbers).save_pretrained(tmp_path)
+        loaded = DifFacePipeline.from_pretrained(tmp_path)
+        assert loaded.config.default_eta == 0.5 and loaded.config.presets["fast"] == {"num_inference_steps": 2}

@@ -1,4 +1,5 @@
 import inspect
+from pathlib import Path
 
 import diffusers
 import numpy as np
@@ -263,6 +264,25 @@ class TestCall:
         assert torch.equal(loaded.conv_in.weight, unet.conv_in.weight)
         half = DifFaceInpaintPipeline.from_pretrained(BUNDLED_INPAINT_MODEL, dtype=torch.float16)
         assert half.unet.dtype is torch.float16
+
+    def test_the_bundled_model_is_found_however_its_path_is_written(self, tmp_path, monkeypatch):
+        monkeypatch.chdir(Path(BUNDLED_INPAINT_MODEL).parent)
+        (tmp_path / "link").symlink_to(BUNDLED_INPAINT_MODEL)
+        for path in (
+            "mini_inpaint",
+            "./mini_inpaint/",
+            Path("mini_inpaint"),
+            f"{BUNDLED_INPAINT_MODEL}/",
+            tmp_path / "link",
+        ):
+            assert DifFaceInpaintPipeline.from_pretrained(path).unet is not None
+
+    def test_each_part_has_a_dtype_of_its_own(self):
+        dtypes = {"unet": torch.float16, "estimator": torch.float32}
+        loaded = DifFaceInpaintPipeline.from_pretrained(BUNDLED_INPAINT_MODEL, dtype=dtypes)
+        assert (loaded.unet.dtype, loaded.estimator.dtype) == (torch.float16, torch.float32)
+        loaded = DifFaceInpaintPipeline.from_pretrained(BUNDLED_INPAINT_MODEL, dtype={"default": torch.bfloat16})
+        assert loaded.unet.dtype is loaded.estimator.dtype is torch.bfloat16
 
     @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
     def test_half_precision(self, pipe, faces, mask, dtype):

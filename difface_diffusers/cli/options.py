@@ -1,0 +1,245 @@
+"""What several commands are asked: which files, which model, how to sample. Beyond a command's door it is one of these."""
+
+import argparse
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+from ..imaging.files import FORMATS
+from ..pipelines.schedulers import SCHEDULERS
+from .files import UsageError
+
+
+OptionsT = TypeVar("OptionsT")
+
+
+@dataclass(frozen=True)
+class FileOptions:
+    """Which files are read and written.
+
+    Attributes:
+        input: files, folders and glob patterns.
+        output: folder, or file for one input.
+        recursive: search folders to any depth.
+        format: suffix of the results without its dot; `None` is that of the input.
+        skip_existing: leave inputs whose results are there already.
+        report: file to write what became of every input to.
+    """
+
+    input: list[str]
+    output: Path
+    recursive: bool
+    format: str | None
+    skip_existing: bool
+    report: Path | None
+
+    @staticmethod
+    def add_to(parser: argparse.ArgumentParser) -> None:
+        """Declare the arguments."""
+        parser.add_argument("input", nargs="+", metavar="INPUT", help="image file, folder or glob pattern")
+        parser.add_argument(
+            "-o", "--output", required=True, type=Path, metavar="OUT", help="folder, or file for one input"
+        )
+        parser.add_argument(
+            "-r", "--recursive", action="store_true", help="search folders to any depth, mirror their tree"
+        )
+        formats = [suffix[1:] for suffix in FORMATS]
+        parser.add_argument("--format", choices=formats, help="of the results; that of the input unless given")
+        parser.add_argument(
+            "--skip-existing", action="store_true", help="leave inputs whose results are there already"
+        )
+        parser.add_argument("--report", type=Path, metavar="JSON", help="write what became of every input")
+
+
+@dataclass(frozen=True)
+class ModelOptions:
+    """Which model runs, and where.
+
+    Attributes:
+        model: Hub id or folder of a pipeline; `None` is the bundled one.
+        scheduler: a name of `SCHEDULERS`; `None` is the model's own.
+        device: `None` is the best there is.
+        dtype: name of a dtype of torch.
+    """
+
+    model: str | None
+    scheduler: str | None
+    device: str | None
+    dtype: str
+
+
+@dataclass(frozen=True)
+class SamplingOptions:
+    """How the faces are drawn; `None` is the model's own default.
+
+    Attributes:
+        preset: name of settings that are saved with the model.
+        num_inference_steps: see `DifFacePipeline.__call__`, as are the next three.
+        start_timestep: see there.
+        eta: see there.
+        s_noise: see there.
+        num_samples: results per input.
+        seed: of the noise; every file starts from it.
+        batch_size: faces per batch.
+
+    Raises:
+        UsageError: one is out of range, as far as that can be told without a model.
+    """
+
+    preset: str | None
+    num_inference_steps: int | None
+    start_timestep: int | str | None
+    eta: float | None
+    s_noise: float | None
+    num_samples: int
+    seed: int
+    batch_size: int
+
+    def __post_init__(self) -> None:
+        for option, value in {"--samples": self.num_samples, "--batch-size": self.batch_size}.items():
+            if value < 1:
+                raise UsageError(f"{option} is {value}; it must be at least 1")
+        if not 0 <= self.seed < 2**63:
+            raise UsageError(f"--seed is {self.seed}; it must be within 0 .. 2**63 - 1")
+
+    def of_a_call(self) -> dict[str, Any]:
+        """Return those that the pipelines' calls take by the same names."""
+        names = ("preset", "num_inference_steps", "start_timestep", "eta", "s_noise")
+        return {name: getattr(self, name) for name in names}
+
+
+@dataclass(frozen=True)
+class RestoreOptions:
+    """What `difface restore` is asked.
+
+    Attributes:
+        files: what is read and written.
+        model: which model, and where.
+        sampling: how the faces are drawn.
+        compare: also write the input beside each result.
+        aligned: the inputs are aligned faces, not photographs.
+        faces: see `restore_photo`, as are the next four.
+        min_face_size: see there.
+        upscale: see there.
+        keep_gray: see there.
+        draw_box: see there.
+        background: name, or Hub id or folder of a Swin2SR model.
+        damage_mask: mask, or folder with one of each input's name.
+        save_crops: also write every face.
+        uncertainty: also write where the samples differ.
+        pick: see `restore_photo`.
+        engine: runs a model that `difface export` wrote.
+
+    Raises:
+        UsageError: they contradict each other, or one is out of range.
+    """
+
+    files: FileOptions
+    model: ModelOptions
+    sampling: SamplingOptions
+    compare: bool
+    aligned: bool
+    faces: str | list[int]
+    min_face_size: float
+    upscale: float
+    keep_gray: str
+    draw_box: bool
+    background: str
+    damage_mask: Path | None
+    save_crops: bool
+    uncertainty: bool
+    pick: str | None
+    engine: str | None
+
+    def __post_init__(self) -> None:
+        samples = self.sampling.num_samples
+        if not 1 <= self.upscale <= 8:
+            raise UsageError(f"--upscale is {self.upscale}; it must be within 1 .. 8")
+        if self.aligned and (self.faces != "all" or self.save_crops or self.draw_box or self.damage_mask is not None):
+            raise UsageError(
+                "--faces, --damage-mask, --save-crops and --draw-box are for photographs; leave out --aligned"
+            )
+        if (self.uncertainty or self.pick) and samples < 2:
+            raise UsageError(f"--uncertainty and --pick compare samples, but --samples is {samples}; take 2 at least")
+        if self.engine is not None:
+            if self.model.model is None:
+                raise UsageError(f"--engine {self.engine} needs --model, a folder that `difface export` wrote")
+            if self.model.device not in (None, "cpu"):
+                raise UsageError(f"--device is {self.model.device}; --engine {self.engine} runs on the CPU")
+        if self.damage_mask is not None and not self.damage_mask.exists():
+            raise UsageError(f"--damage-mask {self.damage_mask}: no such file or folder")
+
+
+@dataclass(frozen=True)
+class InpaintOptions:
+    """What `difface inpaint` is asked.
+
+    Attributes:
+        files: what is read and written.
+        model: which model, and where.
+        sampling: how the faces are drawn.
+        mask: what is to be filled, or folder with a mask of each input's name; `None` fills what is exactly black.
+        invert_mask: black is to be filled instead.
+        aligned: the inputs are aligned faces, not photographs.
+        min_face_size: see `fill_damage`, as is the next.
+        keep_gray: see there.
+
+    Raises:
+        UsageError: they contradict each other.
+    """
+
+    files: FileOptions
+    model: ModelOptions
+    sampling: SamplingOptions
+    mask: Path | None
+    invert_mask: bool
+    aligned: bool
+    min_face_size: float
+    keep_gray: str
+
+    def __post_init__(self) -> None:
+        if self.mask is not None and not self.mask.exists():
+            raise UsageError(f"--mask {self.mask}: no such file or folder")
+        if self.invert_mask and self.mask is None:
+            raise UsageError("--invert-mask turns a mask around; give one by --mask")
+
+
+def add_model_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments of `ModelOptions` and `SamplingOptions`."""
+    model = parser.add_argument_group("model and sampling")
+    model.add_argument("--model", help="Hub id or folder of a pipeline; the bundled one unless given")
+    model.add_argument(
+        "--preset", metavar="P", help="settings of the next four that are saved with the model, by name"
+    )
+    model.add_argument("--steps", dest="num_inference_steps", type=int, metavar="K", help="network calls per face")
+    model.add_argument(
+        "--start",
+        dest="start_timestep",
+        type=number_or_auto,
+        metavar="N",
+        help="start timestep, 1 .. 1000; higher invents more; auto: for each face by its damage, if the model can",
+    )
+    model.add_argument("--eta", type=float, metavar="E", help="share of fresh noise in each step, 0 .. 1")
+    model.add_argument("--s-noise", type=float, metavar="F", help="factor on the first noise; 1.03 draws more detail")
+    model.add_argument("--scheduler", choices=SCHEDULERS, help="instead of the model's own")
+    model.add_argument("--samples", dest="num_samples", type=int, default=1, metavar="M", help="results per input")
+    model.add_argument("--seed", type=int, default=0, metavar="S", help="of the noise; every file starts from it")
+    model.add_argument("--device", metavar="D", help="cpu, cuda, cuda:1, mps; the best there is unless given")
+    model.add_argument("--dtype", choices=["float32", "bfloat16", "float16"], default="float32")
+    model.add_argument("--batch-size", type=int, default=8, metavar="B", help="faces per batch")
+
+
+def number_or_auto(text: str) -> int | str:
+    """Return the number that a text holds, or "auto"."""
+    return text if text == "auto" else int(text)
+
+
+def take(options_class: type[OptionsT], values: Mapping[str, Any]) -> OptionsT:
+    """Build options from what argparse has read, by the names of their fields; those that are options themselves likewise."""
+    taken: dict[str, Any] = {}
+    for field in dataclasses.fields(options_class):  # ty: ignore[invalid-argument-type]  all are dataclasses
+        kind: Any = field.type
+        taken[field.name] = take(kind, values) if dataclasses.is_dataclass(kind) else values[field.name]
+    return options_class(**taken)
