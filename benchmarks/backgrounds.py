@@ -25,8 +25,8 @@ def _octaves(rng: np.random.Generator, height: int, width: int, octaves: int) ->
     return total[..., None] * 0.3 / (1 - 0.7**octaves)
 
 
-def _colours(rng: np.random.Generator, count: int) -> np.ndarray:
-    """Return `[count,3]` colours, float32 in [0, 255], around a common tint."""
+def _colors(rng: np.random.Generator, count: int) -> np.ndarray:
+    """Return `[count,3]` colors, float32 in [0, 255], around a common tint."""
     tint = rng.uniform(50, 200) + rng.normal(0, 25, 3)
     lightness = rng.normal(0, rng.uniform(10, 60), (count, 1))
     return (tint + lightness + rng.normal(0, rng.uniform(5, 30), (count, 3))).clip(0, 255).astype(np.float32)
@@ -44,14 +44,14 @@ def _across(rng: np.random.Generator, height: int, width: int) -> tuple[np.ndarr
 
 def _clouds(rng: np.random.Generator, height: int, width: int) -> np.ndarray:
     """A gradient, or clouds."""
-    first, second = _colours(rng, 2)
+    first, second = _colors(rng, 2)
     share = _octaves(rng, height, width, octaves=int(rng.integers(1, 8)))
     return first + (second - first) * (share * 2 - 0.5).clip(0, 1)
 
 
 def _stripes(rng: np.random.Generator, height: int, width: int) -> np.ndarray:
     """Stripes with hard or soft edges."""
-    first, second = _colours(rng, 2)
+    first, second = _colors(rng, 2)
     wave = np.sin(_across(rng, height, width)[0] * np.float32(2 * np.pi / rng.uniform(8, 200)))
     return first + (second - first) * (0.5 + 0.5 * (wave * rng.choice((1, 8))).clip(-1, 1)).astype(np.float32)
 
@@ -62,10 +62,10 @@ def _tiles(rng: np.random.Generator, height: int, width: int) -> np.ndarray:
     shift = rng.choice((0, 0.5))
     row = np.floor(across)
     column = along + row % 2 * shift
-    colours = _colours(rng, rng.choice((2, 40)))
-    kind = (np.floor(column) * 7 + row * 31).astype(int)[..., 0] % len(colours)
+    colors = _colors(rng, rng.choice((2, 40)))
+    kind = (np.floor(column) * 7 + row * 31).astype(int)[..., 0] % len(colors)
     joint = rng.uniform(0, 0.1)
-    return np.where((across % 1 < joint) | (column % 1 < joint), _colours(rng, 1), colours[kind])
+    return np.where((across % 1 < joint) | (column % 1 < joint), _colors(rng, 1), colors[kind])
 
 
 def _scatter(rng: np.random.Generator, height: int, width: int) -> np.ndarray:
@@ -73,14 +73,14 @@ def _scatter(rng: np.random.Generator, height: int, width: int) -> np.ndarray:
     picture = _clouds(rng, height, width).astype(np.uint8)
     length = width * np.exp(rng.uniform(*np.log((0.008, 0.2))))
     count = round(rng.uniform(0.3, 1.5) * width * height / length**2)
-    colours = _colours(rng, 40).tolist()
+    colors = _colors(rng, 40).tolist()
     pointed = rng.choice((0, 0.5, 1))
     for middle in rng.uniform(0, (width, height), (count, 2)):
-        colour = colours[rng.integers(len(colours))]
+        color = colors[rng.integers(len(colors))]
         if rng.random() < pointed:
             corners = middle + rng.normal(0, length / 2, (rng.integers(3, 8), 2))
-            cv2.fillPoly(picture, [corners.astype(np.int32)], colour, cv2.LINE_AA)
+            cv2.fillPoly(picture, [corners.astype(np.int32)], color, cv2.LINE_AA)
         else:
             ellipse = (middle.tolist(), rng.uniform(0.3, 1.6, 2) * length, rng.uniform(0, 180))
-            cv2.ellipse(picture, ellipse, colour, -1, cv2.LINE_AA)
+            cv2.ellipse(picture, ellipse, color, -1, cv2.LINE_AA)
     return picture.astype(np.float32)

@@ -294,11 +294,11 @@ def annotate(picture: np.ndarray, one: Look) -> np.ndarray:
     ]
     things += [(face, (255, 255, 0)) for face in one.matched.values()]
     things += [(face, (255, 0, 255)) for face in one.false_alarms]
-    for face, colour in things:
+    for face, color in things:
         left, top, right, bottom = (round(edge) for edge in face.box)
-        cv2.rectangle(drawn, (left, top), (right, bottom), colour, thickness)
+        cv2.rectangle(drawn, (left, top), (right, bottom), color, thickness)
         for x, y in face.landmarks.astype(int).tolist():  # the pixel that holds the point
-            cv2.circle(drawn, (x, y), 2 * thickness, colour, -1)
+            cv2.circle(drawn, (x, y), 2 * thickness, color, -1)
     return drawn
 
 

@@ -76,7 +76,7 @@ def measure_coverage(kind: str, seed: int, draws: int) -> dict[str, float]:
 
 
 def mean_fill(face: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-    """Fill the hole of `[3,S,S]` with the mean colour of what is left."""
+    """Fill the hole of `[3,S,S]` with the mean color of what is left."""
     known = 1 - mask
     mean = (face * known).sum(dim=(1, 2)) / known.sum().clamp(min=1)
     return torch.where(mask > 0, mean[:, None, None], face)

@@ -107,7 +107,7 @@ def measure(images: torch.Tensor, clean: torch.Tensor) -> dict[str, float]:
     }
 
 
-def summarise(gains: torch.Tensor) -> dict[str, float]:
+def summarize(gains: torch.Tensor) -> dict[str, float]:
     """Return mean, standard error and the share above 0 of `[B]`."""
     return {
         "mean": gains.mean().item(),
@@ -134,7 +134,7 @@ def report(
         degradation=asdict(BLIND),
         rows=rows,
         nearer={
-            name: summarise(distance - identity_distance(images, clean))
+            name: summarize(distance - identity_distance(images, clean))
             for name, images in (("estimate", estimates), ("restored", restored))
         },
         clean_piqe=piqe(clean).mean().item(),

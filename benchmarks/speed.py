@@ -21,7 +21,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from difface_diffusers import BUNDLED_MODEL, DifFacePipeline, DifFaceUNet2DModel, SwinIREstimator
 from difface_diffusers.acceleration.allocation import keep_freed_memory
-from difface_diffusers.acceleration.calibration import quantise_graph
+from difface_diffusers.acceleration.calibration import quantize_graph
 from difface_diffusers.acceleration.engines import export_onnx, use_engine
 from difface_diffusers.acceleration.int8 import count_in_int8
 from difface_diffusers.acceleration.int8_layers import largest_weight
@@ -141,7 +141,7 @@ class Variant:
         channels_last: Whether the weights are laid out with their channels innermost, as for the compiler they always are.
         compiled: Whether `torch.compile` takes the networks, laid out by `to_channels_last`.
         engine: Of `use_engine`.
-        int8: Whether the engine's prior is one of `quantise_graph`, or without an engine both networks are those of
+        int8: Whether the engine's prior is one of `quantize_graph`, or without an engine both networks are those of
             `count_in_int8`, calibrated on the faces that are restored.
         memory_kept: Whether the process keeps the memory that it frees; how much it needs is not measured then.
     """
@@ -209,7 +209,7 @@ def prepare(pipe: DifFacePipeline, variant: Variant, folder: Path, faces: torch.
         if not graphs.exists():
             export_onnx(pipe, graphs)
             if variant.int8:
-                quantise_graph(pipe, graphs, faces)
+                quantize_graph(pipe, graphs, faces)
         use_engine(pipe, graphs, variant.engine, variant.dtype)
         return pipe
     if variant.int8:

@@ -19,7 +19,7 @@ from difface_diffusers.training.degradation import DegradationRanges, degrade
 
 
 # Left eye, right eye, nose tip, left and right mouth corner (left as the viewer sees it), (x, y) in pixels whose
-# centres are whole numbers. Found in skimage.data.astronaut() by OpenCV's YuNet (2023mar), mean of 17 detections on
+# centers are whole numbers. Found in skimage.data.astronaut() by OpenCV's YuNet (2023mar), mean of 17 detections on
 # the head enlarged 1 to 3 times (a single one is off by 1 to 2 pixels).
 ASTRONAUT_POINTS = np.array([(203.38, 101.93), (246.12, 104.49), (223.12, 127.34), (202.78, 142.26), (241.86, 144.29)])
 # The same five points on the bundled model's training faces, scaled to 512 x 512: YuNet's mean over 200 of them and
@@ -60,7 +60,7 @@ def make_pair(photo: np.ndarray, seed: int = SEED) -> tuple[np.ndarray, np.ndarr
     Returns:
         The clean face `[256,256,3]` and the degraded one `[128,128,3]`, RGB, uint8.
     """
-    # Pixel centres: a point p of a face of 512 pixels lies at (p + 0.5) / 2 - 0.5 of one of 256.
+    # Pixel centers: a point p of a face of 512 pixels lies at (p + 0.5) / 2 - 0.5 of one of 256.
     target = (TRAINING_POINTS_512 + 0.5) * CLEAN_SIZE / 512 - 0.5
     matrix = estimate_similarity(ASTRONAUT_POINTS, target)
     clean = cv2.warpAffine(photo, matrix, (CLEAN_SIZE, CLEAN_SIZE), flags=cv2.INTER_CUBIC)

@@ -42,7 +42,7 @@ def test_is_small_and_in_half_precision(folder, most_bytes):
 
 
 @pytest.mark.parametrize("folder", [BUNDLED_MODEL, BUNDLED_INPAINT_MODEL])
-def test_card_states_the_licence(folder):
+def test_card_states_the_license(folder):
     assert "license: cc-by-nc-sa-4.0" in (Path(folder) / "README.md").read_text()
 
 

@@ -14,7 +14,7 @@ from ..utils.extras import import_extra
 from .engines import GRAPH, find_graph
 
 
-PURPOSE = "Quantisation needs"
+PURPOSE = "Quantization needs"
 
 Call = dict[str, np.ndarray]
 
@@ -29,7 +29,7 @@ class _Calls:
         return next(self._calls, None)
 
 
-def quantise_graph(pipe: DifFacePipeline, folder: str | Path, faces: list[Image.Image] | torch.Tensor) -> None:
+def quantize_graph(pipe: DifFacePipeline, folder: str | Path, faces: list[Image.Image] | torch.Tensor) -> None:
     """Replace `unet/model.onnx`, which `export_onnx` wrote, by a graph whose convolutions take and weigh 8-bit integers.
 
     What they take is given a range and a zero point by restorations of `faces` with the pipeline's defaults, and every output
@@ -49,11 +49,11 @@ def quantise_graph(pipe: DifFacePipeline, folder: str | Path, faces: list[Image.
     preparation = import_extra("onnxruntime.quantization.shape_inference", "engines", PURPOSE)
     graph = find_graph(folder, "unet")
     with tempfile.TemporaryDirectory(dir=graph.parent) as temporary:
-        prepared, quantised = Path(temporary) / "prepared.onnx", Path(temporary) / GRAPH
+        prepared, quantized = Path(temporary) / "prepared.onnx", Path(temporary) / GRAPH
         preparation.quant_pre_process(str(graph), str(prepared), skip_symbolic_shape=True)
         quantization.quantize_static(
             str(prepared),
-            str(quantised),
+            str(quantized),
             _Calls(record_calls(pipe, faces)),
             quant_format=quantization.QuantFormat.QDQ,
             op_types_to_quantize=["Conv"],
@@ -63,7 +63,7 @@ def quantise_graph(pipe: DifFacePipeline, folder: str | Path, faces: list[Image.
             reduce_range=True,  # of the weights
             extra_options={"OpTypesToExcludeOutputQuantization": ["Conv"]},
         )
-        quantised.replace(graph)
+        quantized.replace(graph)
 
 
 def record_calls(pipe: DifFacePipeline, faces: list[Image.Image] | torch.Tensor) -> list[Call]:

@@ -9,9 +9,9 @@ from .int8_layers import Inputs, Int8Linear
 
 
 class Int8SwinBlock(nn.Module):
-    """Stands for a `SwinBlock` that is not in training: its linear layers count in 8 bits, and their neighbours are fused.
+    """Stands for a `SwinBlock` that is not in training: its linear layers count in 8 bits, and their neighbors are fused.
 
-    A normalised row is rounded at once, and it is its integers that move into windows. They stay there through attention,
+    A normalized row is rounded at once, and it is its integers that move into windows. They stay there through attention,
     which runs in float32, where it is faster than in bfloat16. The first layer of the perceptron answers, through its GELU,
     in the integers that the second takes, and that one adds the block's input.
 

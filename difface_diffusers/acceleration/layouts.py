@@ -29,7 +29,7 @@ class ChannelsLastGroupNorm(nn.GroupNorm):
     """
 
     def forward(self, input: torch.Tensor) -> torch.Tensor:
-        """Return the normalised input, `[B,C,...]`."""
+        """Return the normalized input, `[B,C,...]`."""
         values = input.float()
         batch, channels, *shape = values.shape
         extent = tuple(range(2, values.ndim))
@@ -51,7 +51,7 @@ class RowsLayerNorm(nn.LayerNorm):
     """
 
     def forward(self, input: torch.Tensor) -> torch.Tensor:
-        """Return the normalised input, `[...,C]`."""
+        """Return the normalized input, `[...,C]`."""
         values = input.float().reshape(-1, input.shape[-1])
         mean = values.mean(-1, keepdim=True)
         square = values.square().mean(-1, keepdim=True)

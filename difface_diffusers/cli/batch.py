@@ -30,7 +30,7 @@ from .report import FileResult, report_done
 
 
 PIXELS_TOGETHER = 24_000_000  # of the photographs in memory at once, unless a single one is larger
-BRIGHTEST_UNCERTAINTY = 0.15  # standard deviation, of a scale of 1, that the map shows as its brightest colour
+BRIGHTEST_UNCERTAINTY = 0.15  # standard deviation, of a scale of 1, that the map shows as its brightest color
 COMPARISON_SIDE = 1600  # longest side of either picture in a comparison
 
 

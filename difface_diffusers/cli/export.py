@@ -35,7 +35,7 @@ def run(args: argparse.Namespace) -> int:
     import torch
 
     from .. import BUNDLED_MODEL, DifFacePipeline
-    from ..acceleration.calibration import quantise_graph
+    from ..acceleration.calibration import quantize_graph
     from ..acceleration.engines import export_onnx
 
     model = args.model or BUNDLED_MODEL
@@ -49,7 +49,7 @@ def run(args: argparse.Namespace) -> int:
             export_onnx(pipe, folder)
             if faces:
                 pipe.set_progress_bar_config(disable=True)
-                quantise_graph(pipe, folder, faces)
+                quantize_graph(pipe, folder, faces)
     except (UsageError, ImportError) as error:
         print(f"difface export: {error}", file=sys.stderr)
         return 2

@@ -71,7 +71,7 @@ def _rows(info: "ModelInfo") -> Iterator[tuple[str, str]]:
     yield "defaults", _settings(info.defaults)
     for index, (name, settings) in enumerate(info.presets.items()):
         yield "" if index else "presets", f"{name}: {_settings(settings) or 'the defaults'}"
-    yield "licence", ", ".join(filter(None, (info.licence, info.licence_link))) or "unknown"
+    yield "license", ", ".join(filter(None, (info.license, info.license_link))) or "unknown"
     yield "pipeline tag", info.pipeline_tag or "unknown"
 
 

@@ -72,7 +72,7 @@ class DegradationRanges:
 
 
 def gaussian_kernel(radius: int, sigma_x: float, sigma_y: float, angle: float) -> np.ndarray:
-    """Return a normalised `[2*radius+1, 2*radius+1]` Gaussian whose x axis is turned by `angle` radians."""
+    """Return a normalized `[2*radius+1, 2*radius+1]` Gaussian whose x axis is turned by `angle` radians."""
     y, x = np.mgrid[-radius : radius + 1, -radius : radius + 1].astype(np.float64)
     along = np.cos(angle) * x + np.sin(angle) * y
     across = np.cos(angle) * y - np.sin(angle) * x
@@ -109,8 +109,8 @@ def halftone(image: np.ndarray, pitch: float, angle: float) -> np.ndarray:
     for screen_angle in np.deg2rad(SCREEN_ANGLES) + angle:
         cosine, sine = np.float32(np.cos(screen_angle)), np.float32(np.sin(screen_angle))
         along, across = cosine * x + sine * y, cosine * y - sine * x
-        from_centre = np.maximum(np.abs(along - np.rint(along)), np.abs(across - np.rint(across)))
-        screens.append((2 * from_centre) ** 2)  # share of a cell that is nearer to its centre
+        from_center = np.maximum(np.abs(along - np.rint(along)), np.abs(across - np.rint(across)))
+        screens.append((2 * from_center) ** 2)  # share of a cell that is nearer to its center
     paper = (ink <= np.stack(screens, axis=-1)).astype(np.float32)
     return cv2.resize(paper, (width, height), interpolation=cv2.INTER_AREA)
 

@@ -71,7 +71,7 @@ class Controls:
     steps: Component
     scheduler: Component
     seed: Component
-    randomise: Component
+    randomize: Component
 
     @property
     def settings(self) -> list[Component]:
@@ -137,7 +137,7 @@ def add_controls(pipe: DifFacePipeline) -> Controls:
             label="Seed",
             info="The same number gives the same picture again.",
         )
-        randomise = gr.Checkbox(False, label="New seed for every run")
+        randomize = gr.Checkbox(False, label="New seed for every run")
 
     def values_of(index: int) -> tuple[float, ...]:
         sampling = pipe.with_defaults(list(pipe.config.presets)[index])
@@ -146,7 +146,7 @@ def add_controls(pipe: DifFacePipeline) -> Controls:
     preset.input(
         values_of, preset, [start, eta, s_noise, steps], queue=False, show_progress="hidden", api_visibility="private"
     )
-    return Controls(start, eta, s_noise, steps, scheduler, seed, randomise)
+    return Controls(start, eta, s_noise, steps, scheduler, seed, randomize)
 
 
 def slider_value(start_timestep: int | str) -> int:
@@ -154,12 +154,12 @@ def slider_value(start_timestep: int | str) -> int:
     return BY_DAMAGE if start_timestep == AUTO else int(start_timestep)
 
 
-def settings_of(values: Sequence[Any], randomise: bool) -> Settings:
+def settings_of(values: Sequence[Any], randomize: bool) -> Settings:
     """Return what the controls say, in the order of `Settings`; with another seed if that is wanted."""
     settings = Settings(*values)
-    return replace(settings, seed=next_seed(settings.seed, randomise))
+    return replace(settings, seed=next_seed(settings.seed, randomize))
 
 
-def next_seed(seed: int, randomise: bool) -> int:
+def next_seed(seed: int, randomize: bool) -> int:
     """Return the seed of the next run: a random one, or the one that is set."""
-    return random.randrange(SEEDS) if randomise else int(seed)
+    return random.randrange(SEEDS) if randomize else int(seed)

@@ -62,7 +62,7 @@ class InpaintTab(Tab):
         settings = self.controls.settings
         self.panel.connect(
             {
-                self.panel.start_button: [self.editor, self.controls.randomise, *settings],
+                self.panel.start_button: [self.editor, self.controls.randomize, *settings],
                 self.another: [self.editor, gr.State(True), *settings],
             },
             self.fill_painted,
@@ -75,14 +75,14 @@ class InpaintTab(Tab):
         self._add_endpoint("inpaint", self.fill_file, [*files, *settings])
 
     def fill_painted(
-        self, edited: dict[str, Any] | None, randomise: bool, *sampling: Any
+        self, edited: dict[str, Any] | None, randomize: bool, *sampling: Any
     ) -> Iterator[dict[Component, Any]]:
         """Fill what is painted over; see `fill_damage` and `Settings`."""
         if not edited or edited["background"] is None:
             raise sentence("Choose a picture first.")
         background = edited["background"].convert("RGB")
         photo = PhotoFile(np.asarray(background), Metadata())
-        settings = settings_of(sampling, randomise)
+        settings = settings_of(sampling, randomize)
         yield from self._fill(photo, "filled", painted(edited["layers"], background.size), settings)
 
     def fill_file(

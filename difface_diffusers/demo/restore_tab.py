@@ -58,7 +58,7 @@ class RestoreTab(Tab):
         )
         with gr.Accordion("Finer settings", open=False):
             self.background = gr.Radio(BACKGROUNDS, value="lanczos", label="How the rest is enlarged")
-            self.keep_gray = gr.Radio(KEEP_GRAY, value="auto", label="Colours of the faces")
+            self.keep_gray = gr.Radio(KEEP_GRAY, value="auto", label="Colors of the faces")
             self.controls = add_controls(self.pipe)
 
     def _add_outputs(self) -> None:
@@ -101,7 +101,7 @@ class RestoreTab(Tab):
         ]
         self.panel.connect(
             {
-                self.panel.start_button: [*chosen, self.versions, self.controls.randomise, *settings],
+                self.panel.start_button: [*chosen, self.versions, self.controls.randomize, *settings],
                 self.another: [*chosen, self.versions, gr.State(True), *settings],
             },
             self.restore_upload,
@@ -127,12 +127,12 @@ class RestoreTab(Tab):
         background: str,
         keep_gray: str,
         versions: int,
-        randomise: bool,
+        randomize: bool,
         *sampling: Any,
     ) -> Iterator[dict[Component, Any]]:
         """Restore an upload; see `restore_photo` and `Settings`."""
         started = time.monotonic()
-        settings = settings_of(sampling, randomise)
+        settings = settings_of(sampling, randomize)
         with errors_for_people():
             photo = read_upload(path, upscale)
             yield {self.panel.progress: progress_bar("Looking for faces"), self.results: gr.update(visible=False)}

@@ -59,7 +59,7 @@ def paste(photo: PhotoFile, result: Restored, chosen: Sequence[int], version: in
         version: counted from 0.
 
     Returns:
-        The photograph with the faces and its metadata, and the colours of the same only enlarged, RGB `[H,W,3]`, uint8 or
+        The photograph with the faces and its metadata, and the colors of the same only enlarged, RGB `[H,W,3]`, uint8 or
         uint16.
     """
     rgb, alpha = split_channels(photo.pixels)

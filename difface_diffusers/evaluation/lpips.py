@@ -71,7 +71,7 @@ def load_lpips(path: str | Path) -> Callable[[torch.Tensor, torch.Tensor], torch
         check_images({"image": image, "reference": reference})
         if min(image.shape[-2:]) < SMALLEST:
             raise ValueError(f"`image` must be at least {SMALLEST} pixels a side, got {list(image.shape)}")
-        answers = zip(alexnet(_normalise(image)), alexnet(_normalise(reference)), heads, strict=True)
+        answers = zip(alexnet(_normalize(image)), alexnet(_normalize(reference)), heads, strict=True)
         distances = [
             (_to_unit(x) - _to_unit(y)).square().mul(head).sum(dim=1).mean(dim=(1, 2)) for x, y, head in answers
         ]
@@ -87,7 +87,7 @@ def _load_heads() -> list[torch.Tensor]:
     return [heads[f"lin{layer}.model.1.weight"][0] for layer in range(5)]
 
 
-def _normalise(images: torch.Tensor) -> torch.Tensor:
+def _normalize(images: torch.Tensor) -> torch.Tensor:
     mean, deviation = (torch.tensor(values).view(3, 1, 1) for values in (MEAN, DEVIATION))
     return (images.float().cpu() * 2 - 1 - mean) / deviation
 

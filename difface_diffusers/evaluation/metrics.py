@@ -116,7 +116,7 @@ def gradient_ratio(image: torch.Tensor, reference: torch.Tensor) -> torch.Tensor
 
     Args:
         image: The images to judge, RGB `[B,3,H,W]` in [0, 1], each side at least 2 pixels.
-        reference: The clean images, same shape and range; none may be of one colour only.
+        reference: The clean images, same shape and range; none may be of one color only.
 
     Returns:
         `[B]` float64, at least 0.
@@ -130,7 +130,7 @@ def gradient_ratio(image: torch.Tensor, reference: torch.Tensor) -> torch.Tensor
     )
     if (reference_gradient == 0).any():
         flat = (reference_gradient == 0).nonzero().flatten().tolist()
-        raise ValueError(f"`reference` must have some detail to compare with; images {flat} are of one colour")
+        raise ValueError(f"`reference` must have some detail to compare with; images {flat} are of one color")
     return gradient / reference_gradient
 
 

@@ -9,15 +9,15 @@ import torch.nn.functional as F
 from scipy.special import gamma
 
 from ..imaging.tensors import check_images
-from .piqe import cut_blocks, normalise_locally
+from .piqe import cut_blocks, normalize_locally
 from .protocol import luma
 
 
 PRISTINE_MODEL = Path(__file__).parent / "niqe_model" / "pristine.npz"
 BLOCK = 96  # side, pixels; half of it at the second scale
 HALVING_MARGIN = 8  # pixels; what a bicubic that halves sees beyond the border, and more
-NEIGHBOURS = ((0, 1), (1, 0), (1, 1), (1, -1))  # rows and columns to each neighbour that a pixel is multiplied with
-SHAPES = np.arange(0.2, 10.001, 0.001)  # of the generalised Gaussians that are tried
+NEIGHBOURS = ((0, 1), (1, 0), (1, 1), (1, -1))  # rows and columns to each neighbor that a pixel is multiplied with
+SHAPES = np.arange(0.2, 10.001, 0.001)  # of the generalized Gaussians that are tried
 
 
 def niqe(image: torch.Tensor) -> torch.Tensor:
@@ -71,7 +71,7 @@ def _distance(features: np.ndarray) -> float:
 
 def _features(values: np.ndarray, block: int) -> np.ndarray:
     """Return the 18 features of each block of a luma `[H,W]`: `[N,18]`."""
-    blocks = cut_blocks(normalise_locally(values), block)
+    blocks = cut_blocks(normalize_locally(values), block)
     shape, left, right = _fit(blocks)
     features = [shape, (left + right) / 2]
     for shift in NEIGHBOURS:
@@ -81,7 +81,7 @@ def _features(values: np.ndarray, block: int) -> np.ndarray:
 
 
 def _fit(blocks: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Fit an asymmetric generalised Gaussian to each of `[N,S,S]` by its moments; return shape, left and right width."""
+    """Fit an asymmetric generalized Gaussian to each of `[N,S,S]` by its moments; return shape, left and right width."""
     values = blocks.reshape(len(blocks), -1)
     with np.errstate(invalid="ignore", divide="ignore"):  # flat blocks come out as NaN
         left, right = (

@@ -9,9 +9,9 @@ from ..imaging.tensors import check_images
 
 BLOCK = 16  # side of the blocks that are judged, pixels
 SEGMENT = 6  # length of the pieces of a block's edge
-ACTIVE_VARIANCE = 0.1  # of the normalised luma, from which a block counts
+ACTIVE_VARIANCE = 0.1  # of the normalized luma, from which a block counts
 FLAT_DEVIATION = 0.1  # of an edge's segment, below which it is an artifact
-NORMALISING_WINDOW, NORMALISING_SIGMA = 7, 7 / 6
+NORMALIZING_WINDOW, NORMALIZING_SIGMA = 7, 7 / 6
 
 
 def piqe(image: torch.Tensor) -> torch.Tensor:
@@ -34,7 +34,7 @@ def _piqe(luma: np.ndarray) -> float:
     """Judge one picture `[H,W]`, uint8."""
     height, width = luma.shape
     padding = ((0, -height % BLOCK), (0, -width % BLOCK))
-    blocks = cut_blocks(normalise_locally(np.pad(luma.astype(np.float64), padding, mode="symmetric")), BLOCK)
+    blocks = cut_blocks(normalize_locally(np.pad(luma.astype(np.float64), padding, mode="symmetric")), BLOCK)
     variance = blocks.var(axis=(1, 2), ddof=1)
     active = variance > ACTIVE_VARIANCE
     blocky, noisy = _has_flat_edge(blocks), _is_noisy(blocks)
@@ -42,12 +42,12 @@ def _piqe(luma: np.ndarray) -> float:
     return float(100 * (distortion[active].sum() + 1) / (active.sum() + 1))
 
 
-def normalise_locally(luma: np.ndarray) -> np.ndarray:
+def normalize_locally(luma: np.ndarray) -> np.ndarray:
     """Subtract the local mean from a luma `[H,W]` of 0 to 255, and divide by the local deviation and 1."""
 
     def local_mean(values: np.ndarray) -> np.ndarray:
-        window = (NORMALISING_WINDOW, NORMALISING_WINDOW)
-        return cv2.GaussianBlur(values, window, NORMALISING_SIGMA, borderType=cv2.BORDER_REPLICATE)
+        window = (NORMALIZING_WINDOW, NORMALIZING_WINDOW)
+        return cv2.GaussianBlur(values, window, NORMALIZING_SIGMA, borderType=cv2.BORDER_REPLICATE)
 
     mean = local_mean(luma)
     return (luma - mean) / (np.sqrt(np.abs(local_mean(luma * luma) - mean * mean)) + 1)
@@ -69,10 +69,10 @@ def _has_flat_edge(blocks: np.ndarray) -> np.ndarray:
 def _is_noisy(blocks: np.ndarray) -> np.ndarray:
     """Tell of each block whether its middle two columns vary as what is round them does."""
     middle = np.s_[BLOCK // 2 - 1 : BLOCK // 2 + 1]
-    centre = blocks[:, :, middle].reshape(len(blocks), -1).std(axis=1, ddof=1)
+    center = blocks[:, :, middle].reshape(len(blocks), -1).std(axis=1, ddof=1)
     surround = np.delete(blocks, middle, axis=2).reshape(len(blocks), -1).std(axis=1, ddof=1)
     deviation = blocks.reshape(len(blocks), -1).std(axis=1, ddof=1)
     with np.errstate(invalid="ignore", divide="ignore"):  # of flat blocks, which do not count
-        ratio = centre / surround
+        ratio = center / surround
         beta = np.abs(deviation - ratio) / np.maximum(deviation, ratio)
         return deviation > 2 * beta

@@ -1,4 +1,4 @@
-"""What every evaluation here keeps to, so that its figures can be compared: colours, rounding, sizes and seeds.
+"""What every evaluation here keeps to, so that its figures can be compared: colors, rounding, sizes and seeds.
 
 - An image is what its file shows: upright, RGB as stored (sRGB), alpha left out, rounded to 8 bits, then divided by 255.
 - Nothing is resized: an image and its reference must have the same size. Only feature networks resize, each in its own way.

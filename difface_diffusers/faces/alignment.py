@@ -1,7 +1,7 @@
 """Where a face lies in a photograph, and cutting it out upright.
 
 Convention, here and in `detection` and `compositing`: points are (x, y) in pixels, x to the right, y down, and (0, 0) is the
-top left *corner* of the picture, so that the first pixel's centre is (0.5, 0.5) and enlarging a picture by f multiplies
+top left *corner* of the picture, so that the first pixel's center is (0.5, 0.5) and enlarging a picture by f multiplies
 every coordinate by f. Matrices are [2,3] float64 and named after their direction: `photo_to_face` takes a point of the
 photograph to its place in the aligned face of S x S pixels.
 """
@@ -48,9 +48,9 @@ def estimate_similarity(source: np.ndarray, target: np.ndarray) -> np.ndarray:
     if not (np.isfinite(source).all() and np.isfinite(target).all()):
         raise ValueError("the points have NaN or infinite coordinates; all must be finite.")
     source_mean, target_mean = source.mean(0), target.mean(0)
-    source_centred, target_centred = source - source_mean, target - target_mean
-    spread = (source_centred**2).sum()
-    left, singular, right = np.linalg.svd(target_centred.T @ source_centred)
+    source_centered, target_centered = source - source_mean, target - target_mean
+    spread = (source_centered**2).sum()
+    left, singular, right = np.linalg.svd(target_centered.T @ source_centered)
     signs = np.array([1.0, np.sign(np.linalg.det(left @ right))])
     scale = (singular * signs).sum() / spread if spread > 1e-6 else 0.0
     if scale < 1e-6:
@@ -107,7 +107,7 @@ def warp(image: np.ndarray, source_to_target: np.ndarray, size: tuple[int, int])
     small = part if shrink == 1 else cv2.resize(part, (columns, rows), interpolation=cv2.INTER_AREA)
     small_to_image = np.array([[part.shape[1] / columns, 0, left], [0, part.shape[0] / rows, top]], np.float64)
     matrix = compose(small_to_image, source_to_target)
-    matrix[:, 2] += (matrix[:, :2].sum(1) - 1) / 2  # OpenCV counts from the centre of the first pixel
+    matrix[:, 2] += (matrix[:, :2].sum(1) - 1) / 2  # OpenCV counts from the center of the first pixel
     return cv2.warpAffine(
         np.ascontiguousarray(small), matrix, size[::-1], flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_REFLECT
     )

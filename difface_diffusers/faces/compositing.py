@@ -10,11 +10,11 @@ from .alignment import compose, invert, transform, warp
 
 TILE = 1024  # of the photograph that is worked on at a time, pixels; bounds the memory
 LUMA = np.array([0.299, 0.587, 0.114], np.float32)  # ITU-R BT.601
-MASK_CENTRE = (0.5, 0.53)  # of an aligned face, shares of its side
+MASK_CENTER = (0.5, 0.53)  # of an aligned face, shares of its side
 MASK_RADII = (0.41, 0.45)
 MASK_EXPONENT = 3  # 2 is an ellipse, more is squarer
 FEATHER = 0.25  # share of the radius over which the mask fades out
-COLOUR_SCALE = 0.08  # share of the side of an aligned face: sigma above which its colours are the photograph's
+COLOR_SCALE = 0.08  # share of the side of an aligned face: sigma above which its colors are the photograph's
 TINT_TOLERANCE = 3 / 255
 GRAY_CHOICES = ("auto", "on", "off")
 
@@ -27,8 +27,8 @@ def to_gray(image: np.ndarray) -> np.ndarray:
 def is_tinted(photo: np.ndarray) -> bool:
     """Tell whether a photograph is gray or of a single tint, as sepia prints are.
 
-    That is so when its colours follow from its brightness, and lean to one side only: what a parabola in the luma leaves of
-    the three channels is below 3/255 (root mean square), which JPEG's colour noise is and a colour photograph is not, and
+    That is so when its colors follow from its brightness, and lean to one side only: what a parabola in the luma leaves of
+    the three channels is below 3/255 (root mean square), which JPEG's color noise is and a color photograph is not, and
     no two parts are tinted opposite ways.
 
     Args:
@@ -60,14 +60,14 @@ def face_mask(x: np.ndarray, y: np.ndarray) -> np.ndarray:
         x: shares of the aligned face's side, 0 .. 1 from left to right, any shape; float32.
         y: the same from top to bottom.
     """
-    across, down = (np.abs(v - c) / r for v, c, r in zip((x, y), MASK_CENTRE, MASK_RADII, strict=True))
+    across, down = (np.abs(v - c) / r for v, c, r in zip((x, y), MASK_CENTER, MASK_RADII, strict=True))
     radius = (across**MASK_EXPONENT + down**MASK_EXPONENT) ** np.float32(1 / MASK_EXPONENT)
     inside = np.clip((1 - radius) / FEATHER, 0, 1)
     return inside * inside * (3 - 2 * inside)
 
 
-def match_colour(restored: np.ndarray, crop: np.ndarray) -> np.ndarray:
-    """Give a restored face the colours and the shading that the face had before, so that it fits into its photograph.
+def match_color(restored: np.ndarray, crop: np.ndarray) -> np.ndarray:
+    """Give a restored face the colors and the shading that the face had before, so that it fits into its photograph.
 
     What varies over an eighth of the face or more survives blur, noise and compression, so there the photograph is right and
     the model is not; what is finer is the restoration's.
@@ -79,9 +79,7 @@ def match_colour(restored: np.ndarray, crop: np.ndarray) -> np.ndarray:
     Returns:
         `[S,S,3]`; may leave [0,1] where the shift does.
     """
-    return restored + cv2.GaussianBlur(
-        crop - restored, (0, 0), COLOUR_SCALE * len(crop), borderType=cv2.BORDER_REFLECT
-    )
+    return restored + cv2.GaussianBlur(crop - restored, (0, 0), COLOR_SCALE * len(crop), borderType=cv2.BORDER_REFLECT)
 
 
 def add_changes(photo: np.ndarray, changes: list[np.ndarray], photo_to_faces: list[np.ndarray]) -> None:

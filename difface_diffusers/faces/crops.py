@@ -10,7 +10,7 @@ from .compositing import add_changes, to_gray
 from .detection import Face
 
 
-BOX_COLOUR = (0.0, 1.0, 0.0)
+BOX_COLOR = (0.0, 1.0, 0.0)
 
 
 @dataclass(frozen=True)
@@ -22,7 +22,7 @@ class AlignedFaces:
         faces: where they are in the photograph.
         photo_to_faces: per face the matrix `[2,3]` into the aligned face; for the convention see `faces.alignment`.
         crops: per face `[S,S,3]`, RGB float32 in [0,1], S the model's size.
-        keep_tint: whether the photograph keeps its colours, so that only the brightness of its faces changes.
+        keep_tint: whether the photograph keeps its colors, so that only the brightness of its faces changes.
     """
 
     photo_size: tuple[int, int]
@@ -59,12 +59,12 @@ def put_back(canvas: np.ndarray, aligned: AlignedFaces, restored: list[np.ndarra
     add_changes(canvas, changes, matrices)
     if not draw_box:
         return
-    colour = [share * np.iinfo(canvas.dtype).max for share in BOX_COLOUR]
+    color = [share * np.iinfo(canvas.dtype).max for share in BOX_COLOR]
     for canvas_to_face, crop in zip(matrices, aligned.crops, strict=True):
         square = np.array([(0, 0), (0, 1), (1, 1), (1, 0)]) * len(crop)
         outline = np.rint(transform(square, invert(canvas_to_face))).astype(np.int32)
         thickness = max(1, round(len(crop) / scale_of(canvas_to_face) / 100))
-        cv2.polylines(canvas, [outline], isClosed=True, color=colour, thickness=thickness)
+        cv2.polylines(canvas, [outline], isClosed=True, color=color, thickness=thickness)
 
 
 def canvas_to_photo(canvas_size: tuple[int, int], photo_size: tuple[int, int]) -> np.ndarray:

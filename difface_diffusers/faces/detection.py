@@ -54,7 +54,7 @@ class Face:
         return self.box[3] - self.box[1]
 
     @property
-    def centre(self) -> np.ndarray:
+    def center(self) -> np.ndarray:
         """Middle of the box, (x, y)."""
         return np.array([self.box[0] + self.box[2], self.box[1] + self.box[3]]) / 2
 
@@ -229,7 +229,7 @@ def _view_to_photo(face: Face, tilt: float) -> np.ndarray:
     """Return the matrix from a view that shows the face upright, in the middle and of a known size."""
     scale = max(face.width, face.height) / FACE_IN_VIEW
     turn = scale * np.array([[np.cos(tilt), -np.sin(tilt)], [np.sin(tilt), np.cos(tilt)]])
-    return np.column_stack([turn, face.centre - turn @ (VIEW / 2, VIEW / 2)])
+    return np.column_stack([turn, face.center - turn @ (VIEW / 2, VIEW / 2)])
 
 
 def _to_face(row: np.ndarray, picture_to_photo: np.ndarray) -> Face:

@@ -80,12 +80,12 @@ def select_faces(
     if wanted == "largest":
         return [max(found, key=lambda face: face.width * face.height)]
     middle = np.array(photo.shape[1::-1]) / 2
-    return [min(found, key=lambda face: np.hypot(*(face.centre - middle)))]
+    return [min(found, key=lambda face: np.hypot(*(face.center - middle)))]
 
 
 def _find(photo: np.ndarray, detector: FaceDetector, min_face_size: float) -> list[Face]:
     faces = [face for face in detector.detect(photo) if face.width >= min_face_size]
-    return sorted(faces, key=lambda face: face.centre[0])
+    return sorted(faces, key=lambda face: face.center[0])
 
 
 def _resolve(entry: int | Face | np.ndarray, photo: np.ndarray, detector: FaceDetector, found: list[Face]) -> Face:

@@ -98,7 +98,7 @@ them was used, and none is missing.
 - It was trained on FFHQ and shares its biases; profiles, hands, hats and several faces in one crop come out badly.
 - What the degraded face does not show at all may come back as another age, gaze or expression, or without glasses.
 
-## Licence
+## License
 
 The weights are under the
 [S-Lab License 1.0]({PROJECT_URL}/blob/master/LICENSE): **non-commercial use

@@ -102,8 +102,8 @@ class ModelInfo:
         scheduler_settings: its main settings.
         defaults: what a call of the pipeline takes unless told otherwise, by argument.
         presets: the settings that a call takes together, by name.
-        licence: of the weights, as the model card's front matter states it; `None` where it does not, as in the next two.
-        licence_link: where to read it.
+        license: of the weights, as the model card's front matter states it; `None` where it does not, as in the next two.
+        license_link: where to read it.
         pipeline_tag: the Hub's name for the kind of task.
     """
 
@@ -120,8 +120,8 @@ class ModelInfo:
     scheduler_settings: dict[str, Any]
     defaults: dict[str, Any]
     presets: dict[str, dict[str, Any]]
-    licence: str | None
-    licence_link: str | None
+    license: str | None
+    license_link: str | None
     pipeline_tag: str | None
 
 
@@ -182,8 +182,8 @@ def model_info(model: str | Path) -> ModelInfo:
         scheduler_settings={name: schedule[name] for name in SCHEDULER_SETTINGS if name in schedule},
         defaults={name.removeprefix("default_"): index[name] for name in index if name.startswith("default_")},
         presets=index.get("presets", {}),
-        licence=card.get("license_name", card.get("license")),  # the Hub's `license` is "other" where it has a name
-        licence_link=card.get("license_link"),
+        license=card.get("license_name", card.get("license")),  # the Hub's `license` is "other" where it has a name
+        license_link=card.get("license_link"),
         pipeline_tag=card.get("pipeline_tag"),
     )
 

@@ -1,6 +1,6 @@
 """Photographs as files: all their bits, upright, with the metadata that belongs to them, and never half a file.
 
-Pillow cuts 16-bit colours to 8 bits, so OpenCV decodes those; PNG is written here, TIFF in `tiff.py`.
+Pillow cuts 16-bit colors to 8 bits, so OpenCV decodes those; PNG is written here, TIFF in `tiff.py`.
 """
 
 import math
@@ -63,7 +63,7 @@ def read_photo(path: str | Path) -> PhotoFile:
     """Read a photograph (of an animation the first picture) with all its bits, and turn it upright.
 
     16 bits are kept in PNG and TIFF, and in gray elsewhere. Palettes become RGB, CMYK and Lab become sRGB, a transparent
-    colour becomes alpha. A profile of other colours and unreadable EXIF are left out.
+    color becomes alpha. A profile of other colors and unreadable EXIF are left out.
 
     Raises:
         OSError: the file is missing (FileNotFoundError), not an image, cut short, without pixels, of more than 179
@@ -142,7 +142,7 @@ def _check_pixels(pixels: np.ndarray, longest: int) -> None:
 
 
 def _read_with_pillow(path: str | Path, header: bytes) -> PhotoFile:
-    depth, colour_type = header[24:26] if header.startswith(PNG_SIGNATURE) else (8, 0)
+    depth, color_type = header[24:26] if header.startswith(PNG_SIGNATURE) else (8, 0)
     with Image.open(path) as image:
         if image.format == "TIFF":
             raise OSError("BigTIFF is not supported")
@@ -150,14 +150,14 @@ def _read_with_pillow(path: str | Path, header: bytes) -> PhotoFile:
         if image.mode in ("1", "L") and info.get("transparency", 256) < 2**depth:
             info["transparency"] *= 255 // (2**depth - 1)  # Pillow scales only the pixels to 8 bits
         deep = depth == 16
-        pixels = _decode_deep_png(path, colour_type, info.get("transparency")) if deep else pixels_of(image)
+        pixels = _decode_deep_png(path, color_type, info.get("transparency")) if deep else pixels_of(image)
         image.load()  # also for the metadata behind the pixels
     return PhotoFile(pixels, Metadata(info.get("exif"), info.get("icc_profile"), info.get("xmp"), info.get("dpi")))
 
 
-def _decode_deep_png(path: str | Path, colour_type: int, transparent: Any) -> np.ndarray:
+def _decode_deep_png(path: str | Path, color_type: int, transparent: Any) -> np.ndarray:
     pixels = decode_with_opencv(np.fromfile(path, np.uint8))
-    if colour_type == 4:
+    if color_type == 4:
         return pixels[..., 2:]  # of BGRA, where B = G = R
     if pixels.ndim == 3:
         for rows in strips(pixels):
@@ -225,13 +225,13 @@ def _write_with_pillow(file: BinaryIO, image_format: str, pixels: np.ndarray, me
 
 def _write_png(file: BinaryIO, pixels: np.ndarray, metadata: Metadata) -> None:
     height, width = pixels.shape[:2]
-    colour_type = {1: 0, 2: 4, 3: 2, 4: 6}[channels_of(pixels)]
+    color_type = {1: 0, 2: 4, 3: 2, 4: 6}[channels_of(pixels)]
 
     def chunk(kind: bytes, data: bytes) -> None:
         file.write(struct.pack(">L", len(data)) + kind + data + struct.pack(">L", zlib.crc32(data, zlib.crc32(kind))))
 
     file.write(PNG_SIGNATURE)
-    chunk(b"IHDR", struct.pack(">LLBBBBB", width, height, pixels.itemsize * 8, colour_type, 0, 0, 0))
+    chunk(b"IHDR", struct.pack(">LLBBBBB", width, height, pixels.itemsize * 8, color_type, 0, 0, 0))
     if metadata.icc_profile:
         chunk(b"iCCP", b"ICC profile\0\0" + zlib.compress(metadata.icc_profile))
     if metadata.dpi:

@@ -1,4 +1,4 @@
-"""Contact sheets: labelled grids of pictures to look at."""
+"""Contact sheets: labeled grids of pictures to look at."""
 
 import math
 from collections.abc import Mapping
@@ -38,7 +38,7 @@ def sheet(columns: Mapping[str, torch.Tensor], blocks: int = 1) -> Image.Image:
         raise ValueError(f"`blocks` must be at least 1, got {blocks}")
     check_images(columns)
     batch, _, height, width = next(iter(columns.values())).shape
-    # A long name in a narrow column is drawn smaller rather than over its neighbour.
+    # A long name in a narrow column is drawn smaller rather than over its neighbor.
     widest = max(ImageFont.load_default(size=100).getlength(name) for name in columns) / 100
     font_size = max(6.0, min(width / 7, 32.0, 0.95 * width / max(widest, 1e-6)))
     font = ImageFont.load_default(size=font_size)

@@ -38,7 +38,7 @@ def to_masks(
     """Convert whatever the inpainting pipeline accepts to one mask `[1,H,W]` per picture, of the picture's size.
 
     Args:
-        mask_image: white is missing; one for all pictures, or one per picture. Colours count by their luma, what is
+        mask_image: white is missing; one for all pictures, or one per picture. Colors count by their luma, what is
             transparent in a PIL image counts as black. `None`: the pixels that are exactly black.
         pictures: `[3,H,W]` in [0,1].
         threshold: values from here on become 1, others 0; `None` keeps soft edges.
@@ -138,7 +138,7 @@ def shrink_mask(mask: torch.Tensor, size: Sequence[int]) -> torch.Tensor:
 
 
 def resize_known(picture: torch.Tensor, mask: torch.Tensor, size: Sequence[int]) -> torch.Tensor:
-    """Resize what is known of a picture, drawing nothing out of the holes (normalised convolution, bicubic).
+    """Resize what is known of a picture, drawing nothing out of the holes (normalized convolution, bicubic).
 
     Args:
         picture: `[1,3,H,W]` in [0,1].

@@ -11,7 +11,7 @@ class Metadata:
 
     Attributes:
         exif: from the TIFF header (`II*` or `MM*`) on; upright, without thumbnail and without the size of the picture.
-        icc_profile: the colours of RGB pixels, or the tones of gray ones; without it they are sRGB.
+        icc_profile: the colors of RGB pixels, or the tones of gray ones; without it they are sRGB.
         xmp: the packet, upright too.
         dpi: pixels per inch, across and down.
     """
@@ -28,7 +28,7 @@ class PhotoFile:
 
     Attributes:
         pixels: uint8 or uint16, upright: gray `[H,W]`, gray with alpha `[H,W,2]`, RGB `[H,W,3]` or RGBA `[H,W,4]`. Alpha
-            is straight: colours are not multiplied by it.
+            is straight: colors are not multiplied by it.
         metadata: the rest.
     """
 

@@ -1,4 +1,4 @@
-"""Pictures as arrays: from PIL and back, colours apart from alpha, 16 bits or 8."""
+"""Pictures as arrays: from PIL and back, colors apart from alpha, 16 bits or 8."""
 
 from collections.abc import Iterator
 from io import BytesIO
@@ -72,12 +72,12 @@ def to_uint8(pixels: np.ndarray) -> np.ndarray:
 
 def fitting_profile(profile: bytes | None, channels: int) -> bytes | None:
     """Return an ICC profile if it is one of gray for 1 or 2 channels, or of RGB for 3 or 4."""
-    colours = b"GRAY" if channels < 3 else b"RGB "
-    return profile if profile and profile[16:20] == colours else None
+    colors = b"GRAY" if channels < 3 else b"RGB "
+    return profile if profile and profile[16:20] == colors else None
 
 
 def split_channels(photo: Image.Image | np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
-    """Convert a photograph to its colours, RGB `[H,W,3]`, and its alpha `[H,W]` if it has one; both uint8 or uint16.
+    """Convert a photograph to its colors, RGB `[H,W,3]`, and its alpha `[H,W]` if it has one; both uint8 or uint16.
 
     Args:
         photo: PIL image of any mode but `F`; or an array, uint8, uint16 or float in [0,1] (which becomes uint16):
@@ -122,15 +122,15 @@ def join_channels(
         rgb: `[H,W,3]`, uint8 or uint16.
         alpha: `[H,W]` of the same type, or `None`.
         like: what was split. A PIL image's ICC profile, EXIF (upright now) and resolution are handed on.
-        gray: whether a `like` of one colour channel stays so; all three channels are equal then.
+        gray: whether a `like` of one color channel stays so; all three channels are equal then.
     """
     was_gray = (
         like.mode in ("1", "L", "LA", "La", "I", "I;16")
         if isinstance(like, Image.Image)
         else like.shape[2:] in ((), (2,))
     )
-    colours = rgb[..., 0] if gray and was_gray else rgb
-    pixels = colours if alpha is None else np.dstack([colours, alpha])
+    colors = rgb[..., 0] if gray and was_gray else rgb
+    pixels = colors if alpha is None else np.dstack([colors, alpha])
     if isinstance(like, np.ndarray):
         return (pixels / 65535).astype(like.dtype) if like.dtype.kind == "f" else pixels
     if pixels.dtype == np.uint16 and pixels.ndim == 3:

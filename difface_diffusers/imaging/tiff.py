@@ -39,7 +39,7 @@ LAYOUT |= {Tag.TileLength, Tag.TileOffsets, Tag.TileByteCounts}
 
 
 def differences_of(pixels: np.ndarray) -> np.ndarray:
-    """Subtract from every pixel of `[H,W]` or `[H,W,C]` its left neighbour; unsigned numbers wrap around."""
+    """Subtract from every pixel of `[H,W]` or `[H,W,C]` its left neighbor; unsigned numbers wrap around."""
     differences = pixels.copy()
     differences[:, 1:] -= pixels[:, :-1]
     return differences
@@ -173,8 +173,8 @@ def decode_deep_tiff(data: mmap.mmap, tags: Directory, order: Order) -> np.ndarr
     width, height, samples = number(Tag.ImageWidth), number(Tag.ImageLength), number(Tag.SamplesPerPixel)
     photometric, tile_width = number(Tag.PhotometricInterpretation), number(Tag.TileWidth)
     layout = [number(tag) for tag in (Tag.BitsPerSample, Tag.SampleFormat, Tag.PlanarConfiguration)]
-    colours = 3 if photometric == 2 else 1
-    if layout != [16, 1, 1] or photometric > 2 or samples - colours not in (0, 1):
+    colors = 3 if photometric == 2 else 1
+    if layout != [16, 1, 1] or photometric > 2 or samples - colors not in (0, 1):
         raise OSError("its samples have an unusual size or order")
     disguise: Directory = {tag: tags[tag] for tag in LAYOUT & tags.keys()}
     disguise[Tag.ImageWidth] = entry_of(order, LONG, width * samples)
@@ -190,10 +190,10 @@ def decode_deep_tiff(data: mmap.mmap, tags: Directory, order: Order) -> np.ndarr
         _sum_differences(pixels, tile_width if Tag.TileWidth in tags else width)
     if photometric == 0:
         np.subtract(65535, pixels[..., 0], out=pixels[..., 0])
-    alpha = number_of(tags, order, Tag.ExtraSamples, 2) if samples > colours else 0
+    alpha = number_of(tags, order, Tag.ExtraSamples, 2) if samples > colors else 0
     if alpha == 1:
         _divide_by_alpha(pixels)
-    kept = samples if alpha else colours
+    kept = samples if alpha else colors
     return pixels[..., :kept] if kept > 1 else pixels[..., 0]
 
 
@@ -206,9 +206,9 @@ def _sum_differences(pixels: np.ndarray, step: int) -> None:
 
 def _divide_by_alpha(pixels: np.ndarray) -> None:
     for rows in strips(pixels):
-        colours, alpha = np.split(pixels[rows].astype(np.uint32), [-1], axis=-1)
+        colors, alpha = np.split(pixels[rows].astype(np.uint32), [-1], axis=-1)
         alpha = np.maximum(alpha, 1)
-        pixels[rows, :, :-1] = np.minimum((colours * 65535 + alpha // 2) // alpha, 65535)
+        pixels[rows, :, :-1] = np.minimum((colors * 65535 + alpha // 2) // alpha, 65535)
 
 
 def write_tiff(file: BinaryIO, pixels: np.ndarray, metadata: Metadata) -> None:

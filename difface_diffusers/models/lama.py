@@ -48,7 +48,7 @@ class SpectralConv(nn.Module):
 
 
 class FourierConv(nn.Module):
-    """A convolution of a map in two parts, a local and a global one, each followed by batch normalisation and ReLU.
+    """A convolution of a map in two parts, a local and a global one, each followed by batch normalization and ReLU.
 
     The global part reaches itself through a `SpectralConv`; all other paths are ordinary convolutions. A part of no
     channels is `None`.

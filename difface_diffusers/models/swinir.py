@@ -14,7 +14,7 @@ from .estimator import DiffusedEstimator, check_positive, is_power_of_two, pad_t
 
 RGB_MEAN = (0.4488, 0.4371, 0.4040)  # subtracted on the way in, added on the way out; part of no checkpoint
 REFINEMENT_FOLD = 2
-BLOCKED = -100.0  # attention logit between pixels that are neighbours only because the map was rolled
+BLOCKED = -100.0  # attention logit between pixels that are neighbors only because the map was rolled
 
 
 def relative_position_index(window: int, device: torch.device) -> torch.Tensor:
@@ -118,7 +118,7 @@ class StochasticDepth(nn.Module):
 
 
 class SwinBlock(nn.Module):
-    """Window attention, then a two-layer perceptron, each normalised before and added to its input."""
+    """Window attention, then a two-layer perceptron, each normalized before and added to its input."""
 
     def __init__(
         self, dim: int, num_heads: int, window_size: int, mlp_ratio: float, shifted: bool, drop_path_rate: float

@@ -74,7 +74,7 @@ def fill_aligned(
         pipe: fills them.
         face: as `split_channels` takes it; what comes back has its depth and alpha.
         mask: `[1,H,W]`, 1 where it is to be filled.
-        keep_gray: "off" takes the colours that the model paints; else a gray face stays so.
+        keep_gray: "off" takes the colors that the model paints; else a gray face stays so.
         generator: source of all noise.
         **sampling: handed to the pipeline's call.
     """

@@ -90,7 +90,7 @@ def fill_damage(
         TypeError: `photo` or `damage_mask` is of none of the accepted types.
         ValueError: the mask cannot be used, or leaves nothing of the photograph.
     """
-    # 0. Colours [H,W,3], and where they are damaged [H,W]; what the inpainter is called with
+    # 0. Colors [H,W,3], and where they are damaged [H,W]; what the inpainter is called with
     check_number("min_face_size", min_face_size, 0)
     check_integer("batch_size", batch_size, 1, None)
     check_generator_type(generator)

@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 
 from ..faces import FaceDetector, YuNetDetector
-from ..faces.compositing import GRAY_CHOICES, keeps_tint, match_colour, to_gray
+from ..faces.compositing import GRAY_CHOICES, keeps_tint, match_color, to_gray
 from ..faces.crops import AlignedFaces, align_faces, put_back
 from ..faces.selection import Selection, parse_selection, select_faces
 from ..imaging.pixels import join_channels, split_channels, to_uint8
@@ -72,7 +72,7 @@ def restore_photo(
             faces given by hand: boxes (left, top, right, bottom), landmarks `[5,2]` or `Face`s, in pixels of the photo.
         min_face_size: found faces of a narrower box are left as they are, pixels.
         batch_size: faces that go through the networks together.
-        keep_gray: "auto" keeps the faces of a gray or sepia photograph so; "on" leaves every photograph's colours as they
+        keep_gray: "auto" keeps the faces of a gray or sepia photograph so; "on" leaves every photograph's colors as they
             are, "off" takes what the model paints.
         draw_box: draw the outline of every aligned face into the picture.
         damage_mask: white is damaged and filled before anything else, faces by the inpainter and the rest from its
@@ -330,7 +330,7 @@ def restore_faces(
     """Restore the faces of several photographs in common batches; `call` is what the pipeline is called with besides them.
 
     Returns:
-        Per photograph the restored faces, in the colours of their photograph, and the estimates, `[S,S,3]` float32 in
+        Per photograph the restored faces, in the colors of their photograph, and the estimates, `[S,S,3]` float32 in
         [0,1]; the samples of a face next to each other.
     """
     num_samples = call["num_samples"]
@@ -377,8 +377,8 @@ def split_over_faces(
 
 
 def fit_in(restored: np.ndarray, crop: np.ndarray, keep_tint: bool) -> np.ndarray:
-    """Return a restored face `[S,S,3]` in the colours that its photograph has there, within [0,1]."""
-    return np.clip(match_colour(to_gray(restored) if keep_tint else restored, crop), 0, 1)
+    """Return a restored face `[S,S,3]` in the colors that its photograph has there, within [0,1]."""
+    return np.clip(match_color(to_gray(restored) if keep_tint else restored, crop), 0, 1)
 
 
 def enlarge(rgb: np.ndarray, size: tuple[int, int], background: str | Upscaler) -> np.ndarray:

@@ -86,7 +86,7 @@ def photo_uncertainty(restoration: "PhotoRestoration") -> np.ndarray:
 
 
 def heat_map(levels: np.ndarray) -> np.ndarray:
-    """Colour a map `[H,W]` or `[H,W,1]`, uint8, from black to bright yellow; RGB `[H,W,3]`, uint8."""
+    """Color a map `[H,W]` or `[H,W,1]`, uint8, from black to bright yellow; RGB `[H,W,3]`, uint8."""
     return cv2.cvtColor(cv2.applyColorMap(levels, cv2.COLORMAP_INFERNO), cv2.COLOR_BGR2RGB)
 
 

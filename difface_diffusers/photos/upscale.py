@@ -51,13 +51,13 @@ def upscale_lanczos(photo: np.ndarray, size: tuple[int, int]) -> np.ndarray:
 
 
 def upscale_nearest(photo: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """Enlarge `[H,W,3]`, uint8 or uint16, to `[*size,3]` by repeating pixels; each takes the one below its centre.
+    """Enlarge `[H,W,3]`, uint8 or uint16, to `[*size,3]` by repeating pixels; each takes the one below its center.
 
     Raises:
         ValueError: another shape or dtype, or a `size` below the photo's.
     """
     _check_request(photo, size)
-    # OpenCV 4's INTER_NEAREST_EXACT crashes on sides above 32767, its INTER_NEAREST ignores the centres.
+    # OpenCV 4's INTER_NEAREST_EXACT crashes on sides above 32767, its INTER_NEAREST ignores the centers.
     rows, columns = ((2 * np.arange(n) + 1) * side // (2 * n) for n, side in zip(size, photo.shape, strict=False))
     return photo[rows[:, None], columns]
 
@@ -69,7 +69,7 @@ class Swin2SRUpscaler:
     """Enlarges by a Swin2SR super-resolution network (Conde et al. 2022, arXiv 2209.11345), tile by tile.
 
     The network's own factor is fixed; what it makes of a tile is resampled by an antialiased Lanczos filter to the
-    size asked for. It sees more than the tile, so that neighbours agree where they meet.
+    size asked for. It sees more than the tile, so that neighbors agree where they meet.
 
     Args:
         model: a `transformers.Swin2SRForImageSuperResolution` in eval mode; it runs where and in the dtype it is.
@@ -83,7 +83,7 @@ class Swin2SRUpscaler:
 
     def __init__(self, model: Any, tile_size: int = 192, overlap: int = 16) -> None:
         accepted = {
-            # Left out: "pixelshuffle_aux", for which transformers does not normalise the bicubic copy as the original
+            # Left out: "pixelshuffle_aux", for which transformers does not normalize the bicubic copy as the original
             # does, and those that restore without enlarging.
             "upsampler": ("pixelshuffle", "pixelshuffledirect", "nearest+conv"),
             "num_channels": (3,),

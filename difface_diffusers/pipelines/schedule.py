@@ -114,7 +114,7 @@ def takes_timesteps(scheduler: SchedulerMixin) -> bool:
 def space_out(count: int, start: int) -> list[int]:
     """Return `count` timesteps from `start` to 0, their square roots evenly spaced.
 
-    The nearer to the clean face, the finer the steps: that is where details are drawn. Where neighbours would fall
+    The nearer to the clean face, the finer the steps: that is where details are drawn. Where neighbors would fall
     together, the earlier one gives way.
 
     Args:

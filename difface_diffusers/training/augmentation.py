@@ -107,7 +107,7 @@ def apply_augmentation(image: np.ndarray, augmentation: Augmentation) -> np.ndar
     Returns:
         The changed face, same shape and type.
     """
-    return _recolour(_deform(image, augmentation), augmentation.exponents)
+    return _recolor(_deform(image, augmentation), augmentation.exponents)
 
 
 def augment(image: np.ndarray, ranges: AugmentationRanges, rng: np.random.Generator) -> np.ndarray:
@@ -141,7 +141,7 @@ def _deform(image: np.ndarray, augmentation: Augmentation) -> np.ndarray:
     return cv2.remap(image, x, y, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REFLECT_101)
 
 
-def _recolour(image: np.ndarray, exponents: np.ndarray) -> np.ndarray:
+def _recolor(image: np.ndarray, exponents: np.ndarray) -> np.ndarray:
     levels = np.arange(256)[:, None] / 255
     table = np.rint(255 * levels**exponents).astype(np.uint8)
     return cv2.LUT(image, table[None])

@@ -55,7 +55,7 @@ class DataConfig:
 
 @dataclass(frozen=True)
 class LoopConfig:
-    """How the optimisation runs; one step is one update of the weights.
+    """How the optimization runs; one step is one update of the weights.
 
     Attributes:
         max_steps: updates in all.

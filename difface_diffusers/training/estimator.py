@@ -83,7 +83,7 @@ class InpaintingTask(EstimatorTask):
         return model(batch["degraded"], batch["mask"]).float()
 
     def error(self, estimate: torch.Tensor, batch: dict[str, torch.Tensor]) -> torch.Tensor:
-        """Return the absolute error, missing pixels counting ten times, summed over colours and averaged over weights."""
+        """Return the absolute error, missing pixels counting ten times, summed over colors and averaged over weights."""
         weight = 1 + (MISSING_WEIGHT - 1) * batch["mask"]
         return (weight * (estimate - batch["clean"]).abs()).sum() / weight.sum()
 

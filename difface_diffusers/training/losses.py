@@ -90,7 +90,7 @@ def variational_bound(
     """Variational bound of one step in bits per dimension, with a learned-range variance.
 
     The KL divergence between the true posterior q(x_{t-1} | x_t, x_0) and the model's; at t = 0 the negative
-    log-likelihood of the 8-bit image under the model's discretised Gaussian.
+    log-likelihood of the 8-bit image under the model's discretized Gaussian.
     """
     betas = scheduler.betas.to(clean.device, torch.float64)
     alphas_cumprod = (1 - betas).cumprod(0)  # the scheduler's float32 loses 1 - alphas_cumprod at t = 0

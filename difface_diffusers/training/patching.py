@@ -5,7 +5,7 @@ times the ratio of signal to noise: one of an earlier timestep. So the first con
 takes each timestep for that earlier one, and what the small network answers is the answer for the mean's noise.
 
 What else a patch holds is nearly all noise, because faces are smooth. If the finest level is wider than the small network's,
-some of its channels take it from the first convolution straight to the last normalisation, which gives it the variance of
+some of its channels take it from the first convolution straight to the last normalization, which gives it the variance of
 noise.
 """
 
@@ -97,7 +97,7 @@ def _refit_time(weights: dict[str, torch.Tensor], small: UNet2DModel, seen: torc
 
 
 def _num_spare(folded: DifFaceUNet2DModel, large: DifFaceUNet2DModel) -> int:
-    """Return how many channels carry details, whole groups of the last normalisation; 0 if there is no room for them."""
+    """Return how many channels carry details, whole groups of the last normalization; 0 if there is no room for them."""
     config = large.config
     finest = config.down_block_types[0], config.up_block_types[-1], config.downsample_type
     if len(config.block_out_channels) < 2 or finest != ("DownBlock2D", "UpBlock2D", "conv"):

@@ -2,8 +2,8 @@
 
 Every channel of the narrow network becomes one or more channels of the wide one. What reads a channel reads all of its
 copies, in random proportions, which lets the copies grow apart. The wide network computes exactly what the narrow one does
-as long as each level's width is a multiple of the narrow one's, by the same factor as its neighbours'; otherwise the groups
-of some normalisations are cut in other places, and it computes nearly the same.
+as long as each level's width is a multiple of the narrow one's, by the same factor as its neighbors'; otherwise the groups
+of some normalizations are cut in other places, and it computes nearly the same.
 """
 
 import re
@@ -74,7 +74,7 @@ def read_settings(unet: UNet2DModel) -> dict[str, Any]:
 
 
 def last_resnet(unet: UNet2DModel) -> str:
-    """Return the name of the residual block whose answer reaches the last normalisation."""
+    """Return the name of the residual block whose answer reaches the last normalization."""
     return [name for name, _ in unet.named_modules() if re.fullmatch(r"up_blocks\.\d+\.resnets\.\d+", name)][-1]
 
 
@@ -111,7 +111,7 @@ def _origins(
 
 
 def _axes_with_spare(name: str, unet: UNet2DModel) -> list[int]:
-    """Return the axes of a parameter that have spare channels: 0 for what it makes or normalises, 1 for what it reads."""
+    """Return the axes of a parameter that have spare channels: 0 for what it makes or normalizes, 1 for what it reads."""
     last = last_resnet(unet)
     finest = last.rpartition(".")[0]
     makes = (

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from difface_diffusers import DifFacePipeline, DifFaceUNet2DModel
-from difface_diffusers.acceleration.calibration import quantise_graph, record_calls
+from difface_diffusers.acceleration.calibration import quantize_graph, record_calls
 from difface_diffusers.acceleration.engines import GRAPH, export_onnx, use_engine
 from tests.conftest import ddim, tiny_estimator, tiny_unet
 
@@ -31,15 +31,15 @@ def test_what_the_prior_is_called_with(pipe, faces):
 def test_there_must_be_a_graph(pipe, faces, tmp_path):
     pytest.importorskip("onnxruntime")
     with pytest.raises(FileNotFoundError, match=rf"`folder` is {tmp_path}, which has no unet/{GRAPH}"):
-        quantise_graph(pipe, tmp_path, faces)
+        quantize_graph(pipe, tmp_path, faces)
 
 
 def test_without_the_extra(pipe, faces, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "onnxruntime.quantization", None)
     with pytest.raises(
-        ImportError, match=r"Quantisation needs `onnxruntime.quantization`.*difface-diffusers\[engines\]"
+        ImportError, match=r"Quantization needs `onnxruntime.quantization`.*difface-diffusers\[engines\]"
     ):
-        quantise_graph(pipe, tmp_path, faces)
+        quantize_graph(pipe, tmp_path, faces)
 
 
 @pytest.mark.slow  # see tests/acceleration/test_engines.py
@@ -50,7 +50,7 @@ def test_convolutions_of_integers_restore_nearly_as_floats_do(pipe, faces, patch
     pipe.register_modules(unet=tiny_unet(cls=DifFaceUNet2DModel, patch_size=patch_size))
     export_onnx(pipe, tmp_path)
     floats = (tmp_path / "unet" / GRAPH).stat().st_size
-    quantise_graph(pipe, tmp_path, faces)
+    quantize_graph(pipe, tmp_path, faces)
     assert [path.name for path in (tmp_path / "unet").iterdir()] == [GRAPH]
     assert (tmp_path / "unet" / GRAPH).stat().st_size < floats
 

@@ -45,7 +45,7 @@ print(json.dumps(said))
 IN_OPENVINO = """
 import onnxruntime.quantization as quantization
 from difface_diffusers.acceleration.engines import export_onnx, use_engine
-from difface_diffusers.acceleration.calibration import quantise_graph
+from difface_diffusers.acceleration.calibration import quantize_graph
 
 networks, quantize = (pipe.unet, pipe.estimator), quantization.quantize_static
 for bits, folder in ((7, sys.argv[1] + "/new"), (8, sys.argv[1] + "/of_the_first_release")):
@@ -53,7 +53,7 @@ for bits, folder in ((7, sys.argv[1] + "/new"), (8, sys.argv[1] + "/of_the_first
     export_onnx(pipe, folder)
     if bits == 8:
         quantization.quantize_static = lambda *files, **settings: quantize(*files, **settings | {"reduce_range": False})
-    quantise_graph(pipe, folder, faces)
+    quantize_graph(pipe, folder, faces)
     try:
         use_engine(pipe, folder, "openvino")
         said[f"error in {bits} bits"] = (restore(pipe) - expected).abs().mean().item()

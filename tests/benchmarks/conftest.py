@@ -11,7 +11,7 @@ from tests.conftest import SIZE, ddim, tiny_estimator, tiny_unet
 
 
 class FakeNetwork:
-    """The mean colour of a chip as its embedding: no dlib, and distances that can be recomputed."""
+    """The mean color of a chip as its embedding: no dlib, and distances that can be recomputed."""
 
     def compute_face_descriptor(self, chips):
         return [chip.reshape(-1, 3).mean(axis=0) for chip in chips]

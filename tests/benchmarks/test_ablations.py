@@ -52,7 +52,7 @@ def test_film_grain_is_gray_and_strongest_in_middle_tones():
     assert deviation[0].item() == pytest.approx(0.12, rel=0.02)
     assert 0.02 < deviation[1] < 0.06 and deviation[2] == 0
     along = (grain[0, 0, :, 1:] * grain[0, 0, :, :-1]).mean() / grain[0, 0].var()
-    assert along > 0.3  # neighbours are alike: no white noise
+    assert along > 0.3  # neighbors are alike: no white noise
     torch.testing.assert_close(ablations.add_film_grain(tones[:1], seed=1), ablations.add_film_grain(tones, 1)[:1])
     assert not torch.equal(ablations.add_film_grain(tones, seed=2), ablations.add_film_grain(tones, seed=1))
 

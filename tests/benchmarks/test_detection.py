@@ -106,7 +106,7 @@ def test_crop_coordinates_and_direction_of_the_angle():
 
 
 def test_shrinking_averages_instead_of_sampling(sources):
-    """A chessboard of single pixels becomes grey, whatever the phase."""
+    """A chessboard of single pixels becomes gray, whatever the phase."""
     board = np.indices((SIDE, SIDE)).sum(axis=0) % 2 * np.uint8(255)
     matrix = detection.crop_to_photo(np.array([50.4, 50.7]), 30.0, 12.0)
     picture = detection.plant(

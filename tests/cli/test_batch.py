@@ -219,13 +219,13 @@ def test_a_killed_run_leaves_whole_files_and_can_be_finished(run, photo, tmp_pat
 
 @pytest.fixture
 def network(monkeypatch):
-    """Mean colours stand for identities."""
+    """Mean colors stand for identities."""
 
-    class MeanColour:
+    class MeanColor:
         def compute_face_descriptor(self, chips):
             return [chip.reshape(-1, 3).mean(axis=0) / 255 for chip in chips]
 
-    monkeypatch.setattr(face_metrics, "load_identity_network", MeanColour)
+    monkeypatch.setattr(face_metrics, "load_identity_network", MeanColor)
 
 
 def test_uncertainty_is_drawn_and_reported(run, folder, tmp_path, network, capsys):

@@ -48,7 +48,7 @@ scheduler     DDIMScheduler (diffusers)
               num_train_timesteps 1000, beta_schedule linear, beta_start 0.0001, beta_end 0.02,
               prediction_type epsilon, timestep_spacing leading, clip_sample True
 defaults      eta 0.5, num_inference_steps 4, s_noise 1.0, start_timestep 400
-licence       s-lab-license-1.0, https://example.org/LICENSE
+license       s-lab-license-1.0, https://example.org/LICENSE
 pipeline tag  unknown
 """
     )
@@ -97,13 +97,13 @@ def test_several_files_and_none(pipe, tmp_path, capsys):
 def test_no_card(folder, capsys):
     (folder / "README.md").unlink()
     assert main(["info", str(folder)]) == 0
-    assert capsys.readouterr().out.endswith("licence       unknown\npipeline tag  unknown\n")
+    assert capsys.readouterr().out.endswith("license       unknown\npipeline tag  unknown\n")
 
 
 def test_strangers_cannot_write_to_the_terminal(folder, capsys):
     (folder / "README.md").write_text('---\nlicense: "\\e[2Jmit\\nmodel bundled"\n---\n')
     assert main(["info", str(folder)]) == 0
-    assert "licence       ?[2Jmit?model bundled\n" in capsys.readouterr().out
+    assert "license       ?[2Jmit?model bundled\n" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
@@ -260,4 +260,4 @@ def test_offline_without_the_list_of_the_hubs_files(pushed, cache, capsys):
 def test_offline_without_the_card(cache):
     (cache / "README.md").unlink()
     info = model_info("org/tiny")
-    assert info.licence is None and info.unet.class_name == "UNet2DModel"
+    assert info.license is None and info.unet.class_name == "UNet2DModel"

@@ -125,7 +125,7 @@ def test_a_gray_face_stays_gray_unless_told(run, folder, tmp_path, keep_gray, ch
     assert read(tmp_path / "out" / "a.png").ndim == channels
 
 
-def test_a_gray_face_stored_in_colour_stays_gray(run, folder, tmp_path):
+def test_a_gray_face_stored_in_color_stays_gray(run, folder, tmp_path):
     Image.fromarray(read(folder / "a.png")[..., 0]).convert("RGB").save(folder / "a.png")
     assert run(folder / "a.png", "--aligned", "--mask", tmp_path / "masks" / "a.png") == 0
     filled = read(tmp_path / "out" / "a.png")

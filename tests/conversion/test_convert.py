@@ -275,7 +275,7 @@ def test_notices_weights_that_changed_by_being_saved(task, prior, estimator, tmp
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["colourisation", "--output", "x"], "invalid choice: 'colourisation'"),
+        (["colorisation", "--output", "x"], "invalid choice: 'colorisation'"),
         (["restoration", "--output", "x"], "give --prior and --estimator, or --download"),
         (["restoration", "--output", "x", "--prior", "p"], "give --prior and --estimator, or --download"),
         (["restoration", "--output", "x", "--download", "--private"], "--private goes with --push-to-hub"),

@@ -220,7 +220,7 @@ def test_nothing_happens_where_every_range_is_idle(without_jpeg):
     np.testing.assert_allclose(degrade(clean(), only(), rng()), clean(), atol=1e-6)
 
 
-def test_flat_colours_keep_their_channels():
+def test_flat_colors_keep_their_channels():
     image = np.broadcast_to(np.float32([0.2, 0.5, 0.8]), (32, 32, 3)).copy()
     degraded = degrade(image, DegradationRanges(noise_sigma=(0, 0), jpeg_quality=(95, 95)), rng())
     np.testing.assert_allclose(degraded, image, atol=3 / 255)
@@ -256,7 +256,7 @@ def test_quality_is_truncated(monkeypatch, drawn, used):
     assert type(qualities[0]) is int
 
 
-def test_noise_is_coloured_and_counted_in_8_bit_levels(without_jpeg):
+def test_noise_is_colored_and_counted_in_8_bit_levels(without_jpeg):
     image = np.full((96, 96, 3), 0.5, dtype=np.float32)
     noise = degrade(image, only(noise_sigma=(10.0, 10.0)), rng()) - image
     assert np.std(noise) * 255 == pytest.approx(10, rel=0.03)

@@ -56,7 +56,7 @@ def test_what_they_say_is_what_the_pipeline_takes(restorer, faces):
 
 
 def test_seeds():
-    assert next_seed(5.0, randomise=False) == 5
-    drawn = {next_seed(5, randomise=True) for _ in range(10)}
+    assert next_seed(5.0, randomize=False) == 5
+    drawn = {next_seed(5, randomize=True) for _ in range(10)}
     assert len(drawn) == 10 and all(0 <= seed < SEEDS for seed in drawn)
     torch.Generator().manual_seed(SEEDS - 1)

@@ -25,9 +25,9 @@ def layer(left, top, right, bottom, opacity=255, size=(256, 256)):
     return Image.fromarray(paint)
 
 
-def fill(tab, *layers, randomise=False, seed=0):
+def fill(tab, *layers, randomize=False, seed=0):
     edited = {"background": Image.open(FACE).convert("RGBA"), "layers": list(layers), "composite": None}
-    return tab.fill_painted(edited, randomise, 200, 0.5, 1.0, 4, "", seed)
+    return tab.fill_painted(edited, randomize, 200, 0.5, 1.0, 4, "", seed)
 
 
 def test_what_is_seen_of_a_run(tab):
@@ -47,7 +47,7 @@ def test_what_is_seen_of_a_run(tab):
 
 def test_the_seed_decides(tab):
     *_, first = fill(tab, layer(90, 100, 150, 140), seed=1)
-    *_, other = fill(tab, layer(90, 100, 150, 140), randomise=True, seed=1)
+    *_, other = fill(tab, layer(90, 100, 150, 140), randomize=True, seed=1)
     *_, again = fill(tab, layer(90, 100, 150, 140), seed=other[tab.controls.seed])
     assert first[tab.slider][1].tobytes() != other[tab.slider][1].tobytes() == again[tab.slider][1].tobytes()
 

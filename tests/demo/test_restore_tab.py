@@ -17,9 +17,9 @@ def tab(restorer, cache):
         return RestoreTab(restorer)
 
 
-def run(tab, versions=1, randomise=False, seed=0, steps=4):
+def run(tab, versions=1, randomize=False, seed=0, steps=4):
     return tab.restore_upload(
-        str(PHOTOGRAPH), 1.5, "lanczos", "auto", versions, randomise, 200, 0.5, 1.0, steps, "", seed
+        str(PHOTOGRAPH), 1.5, "lanczos", "auto", versions, randomize, 200, 0.5, 1.0, steps, "", seed
     )
 
 
@@ -73,7 +73,7 @@ def test_a_click_toggles_a_face(tab, chosen, left):
 
 
 def test_another_version_has_another_seed_which_is_shown(tab):
-    *_, end = run(tab, randomise=True)
+    *_, end = run(tab, randomize=True)
     assert end[tab.controls.seed] != 0
     *_, again = run(tab, seed=end[tab.controls.seed])
     assert again[tab.slider][1].tobytes() == end[tab.slider][1].tobytes()

@@ -67,7 +67,7 @@ def test_versions_differ_only_in_the_faces(photo, result):
     glow = np.asarray(draw_deviation(photo, result)).astype(int) - dark(photo)
     assert glow[:, :320].max() > 50 and glow[:, 320:].max() > 50
     assert glow.min() >= -1
-    assert glow[200:].max() <= 4 >= glow[:, :20].max()  # the map's lowest colour is not quite black
+    assert glow[200:].max() <= 4 >= glow[:, :20].max()  # the map's lowest color is not quite black
 
 
 def test_equal_versions_have_no_deviation(photo, restorer):

@@ -8,7 +8,7 @@ from tests.evaluation.test_metrics import read_astronaut
 
 @pytest.fixture(scope="session")
 def pairs():
-    """20 degraded faces and the clean ones, `[20,3,192,192]` each: one face turned, mirrored and recoloured."""
+    """20 degraded faces and the clean ones, `[20,3,192,192]` each: one face turned, mirrored and recolored."""
     face = read_astronaut(192)[0].permute(1, 2, 0).numpy()
     references, images = [], []
     for index in range(20):

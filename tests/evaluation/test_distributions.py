@@ -8,7 +8,7 @@ from tests.evaluation.test_metrics import batch
 
 
 class Pooling(torch.nn.Module):
-    """Mean colours of the quarters of an image, on the levels of 8 bits."""
+    """Mean colors of the quarters of an image, on the levels of 8 bits."""
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         return torch.nn.functional.adaptive_avg_pool2d(images.float(), (2, 2)).flatten(1)
@@ -18,8 +18,8 @@ class Classifier(torch.nn.Module):
     """Answers features only when asked to, as Inception does."""
 
     def forward(self, images: torch.Tensor, return_features: bool = False) -> torch.Tensor:
-        colours = images.float().mean(dim=(2, 3))
-        return colours if return_features else colours.sum(dim=1, keepdim=True)
+        colors = images.float().mean(dim=(2, 3))
+        return colors if return_features else colors.sum(dim=1, keepdim=True)
 
 
 class Flat(torch.nn.Module):

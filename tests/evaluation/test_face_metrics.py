@@ -11,7 +11,7 @@ from tests.evaluation.test_metrics import ASTRONAUT, batch, constant, read_astro
 
 
 class FakeNetwork:
-    """Keeps the chips it is shown; their mean colours are the embeddings."""
+    """Keeps the chips it is shown; their mean colors are the embeddings."""
 
     def __init__(self):
         self.calls = []
@@ -47,8 +47,8 @@ def test_chip_puts_eyes_and_nose_where_dlib_expects_them(network, size):
 
 
 def test_network_sees_rgb_bytes(network):
-    colour = torch.tensor([1.0, 0.5, 0.0]).view(1, 3, 1, 1).expand(1, 3, 64, 64)
-    identity_distance(colour, colour)
+    color = torch.tensor([1.0, 0.5, 0.0]).view(1, 3, 1, 1).expand(1, 3, 64, 64)
+    identity_distance(color, color)
     chip = network.calls[0][0]
     assert chip.dtype == np.uint8 and chip.flags.c_contiguous
     assert (chip == [255, 128, 0]).all()

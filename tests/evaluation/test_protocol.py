@@ -37,7 +37,7 @@ def test_what_is_no_image_is_named(tmp_path):
 
 
 def test_luma_spans_the_studio_range():
-    colours = torch.tensor([[0.0, 1.0, 1.0], [0.0, 1.0, 0.0], [0.0, 1.0, 0.0]]).view(1, 3, 1, 3)
-    values = luma(colours)
+    colors = torch.tensor([[0.0, 1.0, 1.0], [0.0, 1.0, 0.0], [0.0, 1.0, 0.0]]).view(1, 3, 1, 3)
+    values = luma(colors)
     assert values.dtype == torch.float64 and values.shape == (1, 1, 1, 3)
     assert values.flatten().tolist() == pytest.approx([16, 235, 81.481], abs=1e-3)

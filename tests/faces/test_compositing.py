@@ -4,7 +4,7 @@ import pytest
 
 from difface_diffusers.faces import compositing
 from difface_diffusers.faces.alignment import align, invert, transform, warp
-from difface_diffusers.faces.compositing import add_changes, face_mask, is_tinted, match_colour, to_gray
+from difface_diffusers.faces.compositing import add_changes, face_mask, is_tinted, match_color, to_gray
 from tests.faces.test_alignment import similarity
 
 
@@ -79,8 +79,8 @@ class TestAddChanges:
         add_changes(photo, [change], [photo_to_face])
         y, x = np.mgrid[0:300, 0:300] + 0.5
         weight = photo[..., 0].astype(float) - 100
-        centre = (weight * x).sum() / weight.sum(), (weight * y).sum() / weight.sum()
-        np.testing.assert_allclose(centre, transform(np.array([(21.0, 41.0)]), invert(photo_to_face))[0], atol=0.1)
+        center = (weight * x).sum() / weight.sum(), (weight * y).sum() / weight.sum()
+        np.testing.assert_allclose(center, transform(np.array([(21.0, 41.0)]), invert(photo_to_face))[0], atol=0.1)
 
     def test_overlapping_faces_share(self):
         photo = np.full((200, 200, 3), 100, np.uint8)
@@ -113,7 +113,7 @@ class TestAddChanges:
 
 
 class TestTint:
-    def test_gray_sepia_and_colour(self):
+    def test_gray_sepia_and_color(self):
         luma = np.random.default_rng(0).uniform(0, 1, (90, 70, 1))
         gray = np.repeat(luma, 3, axis=-1)
         sepia = np.clip(luma ** (0.8, 1, 1.3) * (1, 0.9, 0.75), 0, 1)
@@ -122,7 +122,7 @@ class TestTint:
             assert is_tinted(np.rint(picture * 255).astype(np.uint8))
             assert is_tinted(np.rint(picture * 65535).astype(np.uint16))
 
-    def test_a_colour_photograph_is_not_tinted(self):
+    def test_a_color_photograph_is_not_tinted(self):
         skin, wall = np.full((40, 40, 3), (200, 150, 120), np.uint8), np.full((40, 40, 3), (120, 150, 200), np.uint8)
         assert not is_tinted(np.concatenate([skin, wall]))
         assert not is_tinted(np.random.default_rng(0).integers(0, 60, (64, 64, 3)).astype(np.uint8) + np.uint8(100))
@@ -133,20 +133,20 @@ class TestTint:
         assert (gray == gray[..., :1]).all()
 
 
-class TestMatchColour:
-    def test_coarse_colours_are_those_of_before_and_fine_detail_is_kept(self):
+class TestMatchColor:
+    def test_coarse_colors_are_those_of_before_and_fine_detail_is_kept(self):
         rng = np.random.default_rng(0)
         y, x = np.mgrid[0:S, 0:S] / S
         shading = np.stack([0.3 * x, 0.2 * y, 0.1 * (x - y)], axis=-1).astype(np.float32)
         detail = rng.normal(0, 0.1, (S, S, 3)).astype(np.float32)
         detail -= cv2.GaussianBlur(detail, (0, 0), 3)
-        matched = match_colour(0.5 + detail, 0.3 + shading)
+        matched = match_color(0.5 + detail, 0.3 + shading)
         middle = np.s_[16:-16, 16:-16]
         assert np.abs(matched - (0.3 + shading + detail))[middle].max() < 0.02
 
     def test_a_face_that_is_not_changed_stays(self):
         crop = np.random.default_rng(0).uniform(0, 1, (S, S, 3)).astype(np.float32)
-        np.testing.assert_array_equal(match_colour(crop, crop), crop)
+        np.testing.assert_array_equal(match_color(crop, crop), crop)
 
 
 def test_align_and_paste_agree_on_the_template():

@@ -90,7 +90,7 @@ class TestYuNetDetector:
         group = np.tile(np.asarray(Image.fromarray(astronaut).resize((96, 96))), (4, 6, 1))
         faces = detector.detect(group)
         assert len(faces) == 24
-        cells = {(int(face.centre[0] // 96), int(face.centre[1] // 96)) for face in faces}
+        cells = {(int(face.center[0] // 96), int(face.center[1] // 96)) for face in faces}
         assert len(cells) == 24
 
     def test_finds_no_face_where_there_is_none(self, detector):
@@ -101,7 +101,7 @@ class TestYuNetDetector:
     def test_finds_a_face_cut_by_the_border(self, detector, astronaut):
         photo, _ = scene(astronaut, 120, middle=(20, 240))
         (face,) = detector.detect(photo)
-        assert face.centre[0] < 80
+        assert face.center[0] < 80
 
     def test_a_higher_bar_finds_less(self, astronaut):
         photo, _ = scene(astronaut, 60)

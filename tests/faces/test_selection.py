@@ -64,7 +64,7 @@ def test_landmarks_by_hand():
     (given,) = select_faces(PHOTO, Blind(), [landmarks.tolist()])
     np.testing.assert_allclose(given.landmarks, landmarks)
     middle = transform(np.array([(50.5, 56.0)]), similarity(0.5, 30, (40, 20)))[0]
-    np.testing.assert_allclose(given.centre, middle, atol=0.1)
+    np.testing.assert_allclose(given.center, middle, atol=0.1)
     assert given.score == 1 and 27 < given.width < 50
 
 

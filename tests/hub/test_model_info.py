@@ -45,7 +45,7 @@ def test_bundled_model():
     pipe = DifFacePipeline.from_pretrained(BUNDLED_MODEL)
     assert info.model == BUNDLED_MODEL and info.revision is None and not info.from_cache
     assert info.task == "restoration" and info.face_size == pipe.model_size == (128, 128) and info.patch_size == 1
-    assert info.licence == "cc-by-nc-sa-4.0"
+    assert info.license == "cc-by-nc-sa-4.0"
     for component in ("unet", "estimator"):
         (weights,) = getattr(info, component).weights
         assert weights.dtypes == ("float16",) and weights.variant is None
@@ -62,7 +62,7 @@ def test_what_a_folder_holds(folder):
         "num_train_timesteps": 1000, "beta_schedule": "linear", "beta_start": 1e-4, "beta_end": 0.02,
         "prediction_type": "epsilon", "timestep_spacing": "leading", "clip_sample": True,
     }  # fmt: skip
-    assert (info.licence, info.licence_link) == ("s-lab-license-1.0", "https://example.org/LICENSE")
+    assert (info.license, info.license_link) == ("s-lab-license-1.0", "https://example.org/LICENSE")
     assert info.pipeline_tag == "image-to-image"
     assert (info.unet.library, info.unet.class_name) == ("diffusers", "UNet2DModel")
     assert (info.estimator.library, info.estimator.class_name) == ("difface_diffusers", "SRCNNEstimator")
@@ -142,17 +142,17 @@ def test_faces_that_are_not_square(folder):
 
 
 @pytest.mark.parametrize(
-    ("card", "licence"), [("---\nlicense: mit\n---\n", "mit"), ("---\nlicense:\n---\n", None), ("# A model", None)]
+    ("card", "license"), [("---\nlicense: mit\n---\n", "mit"), ("---\nlicense:\n---\n", None), ("# A model", None)]
 )
-def test_licence(folder, card, licence):
+def test_license(folder, card, license):
     (folder / "README.md").write_text(card)
-    assert model_info(folder).licence == licence
+    assert model_info(folder).license == license
 
 
 def test_no_card(folder):
     (folder / "README.md").unlink()
     info = model_info(folder)
-    assert (info.licence, info.licence_link, info.pipeline_tag) == (None, None, None)
+    assert (info.license, info.license_link, info.pipeline_tag) == (None, None, None)
 
 
 # Errors

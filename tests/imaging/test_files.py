@@ -29,8 +29,8 @@ def on_white(pixels):
         return pixels
     top = np.iinfo(pixels.dtype).max
     share = pixels[..., -1:] / top
-    colours = pixels[..., :-1] * share + top * (1 - share)
-    return np.squeeze(np.rint(colours).astype(pixels.dtype))
+    colors = pixels[..., :-1] * share + top * (1 - share)
+    return np.squeeze(np.rint(colors).astype(pixels.dtype))
 
 
 def distance(one, other):
@@ -38,14 +38,14 @@ def distance(one, other):
     return np.abs(one.astype(float) - other).max()
 
 
-def png(path, depth, colour_type, rows, *chunks, late=()):
+def png(path, depth, color_type, rows, *chunks, late=()):
     """A PNG of unfiltered rows of bytes."""
 
     def chunk(kind, data):
         return struct.pack(">L", len(data)) + kind + data + struct.pack(">L", zlib.crc32(kind + data))
 
-    width = len(rows[0]) * 8 // depth // {0: 1, 2: 3, 4: 2, 6: 4}[colour_type]
-    header = struct.pack(">LLBBBBB", width, len(rows), depth, colour_type, 0, 0, 0)
+    width = len(rows[0]) * 8 // depth // {0: 1, 2: 3, 4: 2, 6: 4}[color_type]
+    header = struct.pack(">LLBBBBB", width, len(rows), depth, color_type, 0, 0, 0)
     pixels = zlib.compress(b"".join(b"\0" + row for row in rows))
     everything = ((b"IHDR", header), *chunks, (b"IDAT", pixels), *late, (b"IEND", b""))
     path.write_bytes(b"\x89PNG\r\n\x1a\n" + b"".join(chunk(*one) for one in everything))
@@ -157,12 +157,12 @@ class TestRead:
         np.testing.assert_array_equal(read_photo(path).pixels, pixels)
 
     @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
-    @pytest.mark.parametrize(("kind", "colour_type"), [("gray", 0), ("RGB", 2)])
-    def test_the_transparent_colour_of_a_png(self, tmp_path, kind, colour_type, dtype):
+    @pytest.mark.parametrize(("kind", "color_type"), [("gray", 0), ("RGB", 2)])
+    def test_the_transparent_color_of_a_png(self, tmp_path, kind, color_type, dtype):
         pixels = picture(kind, dtype)
         rows = [row.astype(row.dtype.newbyteorder(">")).tobytes() for row in pixels]
         transparent = (b"tRNS", np.atleast_1d(pixels[3, 5]).astype(">u2").tobytes())
-        back = read_photo(png(tmp_path / "a.png", pixels.itemsize * 8, colour_type, rows, transparent)).pixels
+        back = read_photo(png(tmp_path / "a.png", pixels.itemsize * 8, color_type, rows, transparent)).pixels
         top = np.iinfo(dtype).max
         np.testing.assert_array_equal(np.squeeze(back[..., :-1]), pixels)
         hidden = (np.atleast_3d(pixels) == np.atleast_1d(pixels[3, 5])).all(axis=-1)
@@ -255,7 +255,7 @@ class TestRead:
 
 
 def cmyk_profile():
-    """ICC profile in which ink K is red and the others have no colour."""
+    """ICC profile in which ink K is red and the others have no color."""
     lab = [bytes([137, 209, 195]) if index & 1 else bytes([255, 128, 128]) for index in range(16)]
     ramp = bytes(range(256))
     identity = struct.pack(">9l", 65536, 0, 0, 0, 65536, 0, 0, 0, 65536)

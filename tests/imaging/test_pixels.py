@@ -20,12 +20,12 @@ class TestChannels:
         assert back.dtype == photo.dtype and back.shape == photo.shape
         np.testing.assert_allclose(back, photo, atol=1e-5)
 
-    def test_colours_for_a_gray_photograph(self):
+    def test_colors_for_a_gray_photograph(self):
         assert join_channels(self.RGB, None, like=self.RGB[..., 0], gray=False).shape == (4, 5, 3)
         assert join_channels(self.RGB, None, like=Image.new("L", (5, 4)), gray=False).mode == "RGB"
         assert join_channels(self.RGB, None, like=Image.new("L", (5, 4)), gray=True).mode == "L"
 
-    def test_a_profile_of_other_colours_is_not_handed_on(self):
+    def test_a_profile_of_other_colors_is_not_handed_on(self):
         like = Image.new("CMYK", (5, 4))
         like.info["icc_profile"] = bytes(16) + b"CMYK"
         assert "icc_profile" not in join_channels(self.RGB, None, like=like, gray=True).info

@@ -53,7 +53,7 @@ def test_holds_no_buffers():
     assert model.state_dict().keys() == dict(model.named_parameters()).keys()
 
 
-def test_initialisation():
+def test_initialization():
     torch.manual_seed(0)
     model = SwinIREstimator(embed_dim=60, depths=(2,), num_heads=(6,))
     linears = [module for module in model.modules() if isinstance(module, nn.Linear)]

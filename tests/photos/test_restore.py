@@ -34,14 +34,14 @@ class KnownFaces:
 
 
 def landmarks_at(x, y, width, degrees=0):
-    """The landmarks of a face whose aligned square is `width` wide and centred on (x, y)."""
+    """The landmarks of a face whose aligned square is `width` wide and centered on (x, y)."""
     face_to_photo = similarity(width / 512, degrees, (0, 0))
     face_to_photo[:, 2] = (x, y) - transform(np.array([(256.0, 256.0)]), face_to_photo)[0]
     return transform(template(512), face_to_photo)
 
 
 def picture(height=120, width=150, dtype=np.uint8):
-    """A colourful, smooth photograph."""
+    """A colorful, smooth photograph."""
     y, x = np.mgrid[0:height, 0:width]
     waves = [np.sin(x / 19 + y / 31), np.cos(y / 15 - x / 40), np.sin((x + y) / 27)]
     return np.rint((0.5 + 0.3 * np.stack(waves, axis=-1)) * np.iinfo(dtype).max).astype(dtype)
@@ -67,8 +67,8 @@ class TestImage:
         changed = (np.asarray(result.image) != plain).any(-1)
         y, x = np.nonzero(changed)
         assert x.min() >= 2 * 10 and x.max() < 2 * 136 and y.min() >= 2 * 15 and y.max() < 2 * 100
-        for centre_x, centre_y in ((100, 50), (40, 60)):
-            assert changed[2 * centre_y - 20 : 2 * centre_y + 20, 2 * centre_x - 20 : 2 * centre_x + 20].mean() > 0.9
+        for center_x, center_y in ((100, 50), (40, 60)):
+            assert changed[2 * center_y - 20 : 2 * center_y + 20, 2 * center_x - 20 : 2 * center_x + 20].mean() > 0.9
 
     def test_the_restored_face_is_what_is_seen_in_the_photograph(self, pipe, detector, generator):
         result = restore_photo(pipe, picture(), detector, upscale=3, generator=generator)
@@ -139,7 +139,7 @@ def spread_of_changes(image, plain):
     return np.ptp(image.astype(int) - plain, axis=-1)[~clipped.any(-1)].max()
 
 
-class TestColour:
+class TestColor:
     @pytest.mark.parametrize("tint", [(1, 1, 1), (1, 0.9, 0.75)])
     def test_gray_and_sepia_stay(self, pipe, detector, tint):
         photo = np.rint(picture()[..., :1] * np.array(tint)).astype(np.uint8)
@@ -150,17 +150,17 @@ class TestColour:
         assert (image != plain).any()
         assert spread_of_changes(image, plain) <= 2
 
-    def test_off_takes_the_colours_of_the_model(self, pipe, detector):
+    def test_off_takes_the_colors_of_the_model(self, pipe, detector):
         image = restore_photo(pipe, picture()[..., 0], detector, keep_gray="off").image
         assert image.shape[2] == 3 and np.ptp(image, axis=-1).max() > 2
 
-    def test_on_keeps_the_colours_of_a_colour_photograph(self, pipe, detector):
+    def test_on_keeps_the_colors_of_a_color_photograph(self, pipe, detector):
         plain = restore_photo(pipe, picture(), detector, faces=[]).image
         image = restore_photo(pipe, picture(), detector, keep_gray="on").image
         assert spread_of_changes(image, plain) <= 2
         assert spread_of_changes(restore_photo(pipe, picture(), detector).image, plain) > 20
 
-    def test_the_colours_of_a_face_stay(self, pipe, detector):
+    def test_the_colors_of_a_face_stay(self, pipe, detector):
         result = restore_photo(pipe, picture(), detector)
         for crop, restored in zip(result.crops, result.restored, strict=True):
             coarse_crop, coarse = (
@@ -315,9 +315,9 @@ class TestDamage:
 
     def test_what_it_hides_does_not_matter(self, pipe, inpainter, detector, damage):
         images = []
-        for colour in (0, 255):
+        for color in (0, 255):
             spoilt = picture()
-            spoilt[damage > 0] = colour
+            spoilt[damage > 0] = color
             images.append(self.restore(pipe, spoilt, detector, damage_mask=damage, inpainter=inpainter).image)
         np.testing.assert_array_equal(*images)
 

@@ -17,8 +17,8 @@ from tests.conftest import SIZE
 from tests.photos.test_restore import KnownFaces, landmarks_at, picture
 
 
-class MeanColour:
-    """The mean colour of a face stands for who it is."""
+class MeanColor:
+    """The mean color of a face stands for who it is."""
 
     def compute_face_descriptor(self, chips):
         return [chip.reshape(-1, 3).mean(axis=0) / 255 for chip in chips]
@@ -26,7 +26,7 @@ class MeanColour:
 
 @pytest.fixture(autouse=True)
 def network(monkeypatch):
-    monkeypatch.setattr(face_metrics, "load_identity_network", MeanColour)
+    monkeypatch.setattr(face_metrics, "load_identity_network", MeanColor)
 
 
 @pytest.fixture

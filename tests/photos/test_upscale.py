@@ -55,11 +55,11 @@ class TestFilters:
     photo = np.array([[[10, 200, 0], [60, 100, 7]], [[90, 0, 255], [250, 50, 31]]], np.uint8)
 
     def test_nearest_repeats_pixels(self):
-        expected = self.photo[[0, 0, 1, 1, 1]][:, [0, 0, 1, 1]]  # row 2 of 5 has its centre where row 1 begins
+        expected = self.photo[[0, 0, 1, 1, 1]][:, [0, 0, 1, 1]]  # row 2 of 5 has its center where row 1 begins
         np.testing.assert_array_equal(upscale_nearest(self.photo, (5, 4)), expected)
 
-    def test_nearest_takes_the_pixel_below_the_centre(self):
-        photo = noise(5, 4)  # centres of 7 rows in the photo: .36 1.07 1.79 2.5 3.21 3.93 4.64
+    def test_nearest_takes_the_pixel_below_the_center(self):
+        photo = noise(5, 4)  # centers of 7 rows in the photo: .36 1.07 1.79 2.5 3.21 3.93 4.64
         expected = photo[[0, 1, 1, 2, 3, 3, 4]][:, [0, 1, 1, 2, 3, 3]]  # of 6 columns: .33 1 1.67 2.33 3 3.67
         np.testing.assert_array_equal(upscale_nearest(photo, (7, 6)), expected)
 

@@ -132,8 +132,8 @@ class TestKnownPixels:
         pixels = np.random.default_rng(0).integers(0, 256, (70, 50, 3), dtype=np.uint8)
         mask = np.asarray(Image.fromarray(mask).resize((50, 70)))
         results = []
-        for colour in (0, 255):
-            spoilt = np.where(mask[..., None] > 127, colour, pixels).astype(np.uint8)
+        for color in (0, 255):
+            spoilt = np.where(mask[..., None] > 127, color, pixels).astype(np.uint8)
             results.append(np.asarray(pipe(spoilt, mask, generator=generators(0), output_type="np").images))
         np.testing.assert_allclose(*results, atol=1e-6)
 

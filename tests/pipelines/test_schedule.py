@@ -75,7 +75,7 @@ class TestSpacedOut:
         assert schedule(scheduler, 1, 400) == ([400], 400)
         assert scheduler.begin_index == 0
 
-    def test_neighbours_do_not_fall_together(self):
+    def test_neighbors_do_not_fall_together(self):
         scheduler = DPMSolverMultistepScheduler.from_config(ddim().config)
         assert schedule(scheduler, 9, 16)[0] == [16, 12, 9, 6, 4, 3, 2, 1, 0]
         assert schedule(scheduler, 40, 40)[0] == [40, *range(38, -1, -1)]

@@ -10,11 +10,11 @@ from .tiny import face
 SIZE = 64
 
 
-def dots(*centres):
+def dots(*centers):
     """A black image with white discs at (x, y)."""
     image = np.zeros((SIZE, SIZE, 3), np.uint8)
-    for centre in centres:
-        cv2.circle(image, centre, 3, (255, 255, 255), -1)
+    for center in centers:
+        cv2.circle(image, center, 3, (255, 255, 255), -1)
     return image
 
 
@@ -23,9 +23,9 @@ def centroid(image):
     return np.array([x.mean(), y.mean()])
 
 
-def centroids(ranges, centre, count=200):
+def centroids(ranges, center, count=200):
     return np.array(
-        [centroid(augment(dots(centre), AugmentationRanges(**ranges), np.random.default_rng(n))) for n in range(count)]
+        [centroid(augment(dots(center), AugmentationRanges(**ranges), np.random.default_rng(n))) for n in range(count)]
     )
 
 
@@ -71,7 +71,7 @@ def test_shift_is_in_widths_and_keeps_within_its_bound():
     assert np.abs(moved.mean(axis=0)).max() < 1
 
 
-def test_rotation_is_in_degrees_about_the_centre():
+def test_rotation_is_in_degrees_about_the_center():
     middle = (SIZE - 1) / 2
     offset = centroids({"rotation": 20}, (52, 32)) - middle
     angle = np.degrees(np.arctan2(offset[:, 1] - 0.5, offset[:, 0]))
@@ -80,7 +80,7 @@ def test_rotation_is_in_degrees_about_the_centre():
     assert abs(angle.mean()) < 2
 
 
-def test_zoom_is_relative_to_the_centre():
+def test_zoom_is_relative_to_the_center():
     radius = centroids({"zoom": 0.2}, (52, 32))[:, 0] - (SIZE - 1) / 2
     assert 0.79 < radius.min() / 20.5 < 0.85 and 1.15 < radius.max() / 20.5 < 1.21
 
@@ -97,7 +97,7 @@ def test_warp_moves_distant_points_on_their_own():
 
 
 @pytest.mark.parametrize(("name", "alike"), [("tone", True), ("tint", False)])
-def test_colours_follow_an_exponent(name, alike):
+def test_colors_follow_an_exponent(name, alike):
     ramp = np.repeat(np.arange(256, dtype=np.uint8)[None, :, None], 3, axis=-1)
     exponents = []
     for n in range(200):

@@ -177,12 +177,12 @@ def test_both_sides_become_gray_together(folder, probability, gray):
         torch.testing.assert_close(levels, levels.round(), rtol=0, atol=1e-4)
 
 
-def test_the_gray_face_is_the_luma_of_the_coloured_one(folder):
-    coloured, gray = (
+def test_the_gray_face_is_the_luma_of_the_colored_one(folder):
+    colored, gray = (
         FaceDataset(folder, BY_LETTER, 0, DegradationRanges(gray_probability=probability))[2]["clean"]
         for probability in (0.0, 1.0)
     )
-    luma = (coloured * torch.tensor([0.299, 0.587, 0.114])[:, None, None]).sum(0)
+    luma = (colored * torch.tensor([0.299, 0.587, 0.114])[:, None, None]).sum(0)
     torch.testing.assert_close(gray, luma.expand(3, -1, -1), rtol=0, atol=1e-5)
 
 
@@ -236,7 +236,7 @@ def test_order_of_the_file_system_does_not_matter(folder, monkeypatch):
 
 
 def test_other_files_are_passed_over(folder):
-    (folder / "licence.txt").write_text("free")
+    (folder / "license.txt").write_text("free")
     assert FaceDataset(folder, DataConfig(16), 0).epoch_length == 7
 
 

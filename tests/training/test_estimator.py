@@ -55,7 +55,7 @@ def test_missing_pixels_count_ten_times_when_inpainting():
     mask = torch.tensor([[[[1.0, 0], [0, 0]]]])
     answer = clean.clone()
     answer[..., 0, 0] += 0.1  # missing
-    answer[:, 0, 1, 1] -= 0.4  # known, one colour
+    answer[:, 0, 1, 1] -= 0.4  # known, one color
     torch.manual_seed(0)
     loss = InpaintingTask(build_config(EstimatorConfig, LAMA_CONFIG)).loss(
         lambda degraded, mask: answer, {"clean": clean, "degraded": clean * (1 - mask), "mask": mask}

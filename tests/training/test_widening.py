@@ -91,7 +91,7 @@ def test_patches_stay():
 
 @torch.no_grad()
 def test_spare_channels_have_no_effect():
-    """With whole groups of the last normalisation, those of the others keep to themselves as far as it goes."""
+    """With whole groups of the last normalization, those of the others keep to themselves as far as it goes."""
     narrow, wide = unet((8, 16, 24)), unet((24, 32, 48))
     born = {name: value.clone() for name, value in wide.state_dict().items()}
     widen(narrow, wide, num_spare=6)

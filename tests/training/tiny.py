@@ -44,8 +44,8 @@ def face(seed, height=32, width=32):
     y, x = np.mgrid[0:height, 0:width] / max(height, width)
     slopes = rng.uniform(40, 90, (3, 2))
     pixels = np.stack([30 + 40 * channel + a * x + b * y for channel, (a, b) in enumerate(slopes)], axis=-1)
-    for centre in ((0.3, 0.4), (0.7, 0.35), (0.45, 0.75)):
-        spot = np.exp(-((x - centre[0]) ** 2 + (y - centre[1]) ** 2) / 0.01)
+    for center in ((0.3, 0.4), (0.7, 0.35), (0.45, 0.75)):
+        spot = np.exp(-((x - center[0]) ** 2 + (y - center[1]) ** 2) / 0.01)
         pixels += spot[..., None] * rng.uniform(-60, 60, 3)
     return pixels.clip(0, 255).astype(np.uint8)
 

@@ -20,7 +20,7 @@ ONLY = {
     "downsample_conv_kwargs": LOCAL_ONLY,
 }
 MAX_CHANNELS = 1024  # the original widens its layers no further
-COUNTER = "num_batches_tracked"  # of batch normalisation; without effect on a trained network
+COUNTER = "num_batches_tracked"  # of batch normalization; without effect on a trained network
 
 RENAMES = (  # ours, the original's, inside a Fourier convolution
     (r"\.local_to_local\.", ".ffc.convl2l."),
@@ -40,7 +40,7 @@ def original_key(key: str, num_downsamples: int, num_blocks: int) -> str:
     """Name in the original checkpoint of the tensor that `LaMaEstimator` calls `key`.
 
     The original is one sequence: padding, first convolution, down-samplings, blocks, concatenation, then convolution,
-    normalisation and activation of each up-sampling, padding, last convolution.
+    normalization and activation of each up-sampling, padding, last convolution.
     """
     part, _, rest = key.partition(".")
     index, _, inner = rest.partition(".")

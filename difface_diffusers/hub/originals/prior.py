@@ -84,7 +84,7 @@ def check_prior_config(config: Mapping[str, Any]) -> None:
     if any(width < 1 or width % NORM_GROUPS for width in channels):
         raise ValueError(
             f"`channel_mult` times `model_channels` is {channels}; each must be a multiple of {NORM_GROUPS}, the groups"
-            " of every group normalisation."
+            " of every group normalization."
         )
     if config["model_channels"] % 2 or channels[0] % config["model_channels"]:
         raise ValueError(

@@ -1,10 +1,10 @@
 """Does a prior repeat its training faces? The nearest one of restorations and of samples from pure noise.
 
-    python -m benchmarks.memorisation --data FOLDER_OF_UNSEEN_FACES --training FOLDER_OF_TRAINING_FACES --output FOLDER
+    python -m benchmarks.memorization --data FOLDER_OF_UNSEEN_FACES --training FOLDER_OF_TRAINING_FACES --output FOLDER
 
 The unseen faces are degraded blindly over the training range and restored with the defaults saved in the pipeline; as many
 samples are drawn from pure noise. Were the prior a mere memory, both would lie nearer to a training face than the unseen
-clean faces do. Written to OUTPUT: `memorisation.md`, `memorisation.json` and `memorisation.png`, the samples and
+clean faces do. Written to OUTPUT: `memorization.md`, `memorization.json` and `memorization.png`, the samples and
 restorations that are nearest to a training face. Needs the extra `metrics`.
 """
 
@@ -33,7 +33,7 @@ FACES_ON_SHEET = 6
 
 @dataclass(frozen=True)
 class MemorisationReport(Report):
-    """Figures of one run, as they are written to `memorisation.json`.
+    """Figures of one run, as they are written to `memorization.json`.
 
     Attributes:
         model: Folder or id of the pipeline.
@@ -110,7 +110,7 @@ def as_vectors(faces: torch.Tensor) -> torch.Tensor:
 def report(
     pipe: DifFacePipeline, model: str, clean: torch.Tensor, training: torch.Tensor, seed: int, batch_size: int
 ) -> tuple[MemorisationReport, dict[str, torch.Tensor]]:
-    """Restore, sample and look for neighbours.
+    """Restore, sample and look for neighbors.
 
     Returns:
         The figures, and the restorations and samples nearest to a training face `[B,3,S,S]`, each with that one.
@@ -134,15 +134,15 @@ def report(
 
 
 def write_report(figures: MemorisationReport, pictures: dict[str, torch.Tensor], folder: Path) -> None:
-    """Write `memorisation.md`, `memorisation.json` and `memorisation.png`."""
-    figures.write(folder, "memorisation")
-    sheet(pictures).save(folder / "memorisation.png")
+    """Write `memorization.md`, `memorization.json` and `memorization.png`."""
+    figures.write(folder, "memorization")
+    sheet(pictures).save(folder / "memorization.png")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Look for the training faces nearest to what a pipeline draws."""
     parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.memorisation",
+        prog="python -m benchmarks.memorization",
         description="How near the restorations and samples of a DifFace pipeline come to its prior's training faces.",
     )
     add_face_options(parser, BUNDLED_MODEL)
