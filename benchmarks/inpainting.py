@@ -18,7 +18,7 @@ from tqdm import tqdm
 
 from difface_diffusers import BUNDLED_INPAINT_MODEL, DifFaceInpaintPipeline
 from difface_diffusers.degradation.holes import MASKS, REFERENCE_SIZE
-from difface_diffusers.evaluation import identity_distance, sheet
+from difface_diffusers.evaluation import identity_distance, image_grid
 
 from .faces import add_face_options, check_face_options, load_faces, restore
 from .reports import FaceReport, circumstances
@@ -148,7 +148,7 @@ def write_report(figures: InpaintingReport, pictures: dict[str, dict[str, torch.
     figures.write(folder, "inpainting")
     names = list(next(iter(pictures.values())))
     columns = {name: torch.cat([row[name][:FACES_ON_SHEET] for row in pictures.values()]) for name in names}
-    sheet(columns).save(folder / "inpainting.png")
+    image_grid(columns).save(folder / "inpainting.png")
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -18,7 +18,7 @@ import torch
 from tqdm import tqdm
 
 from difface_diffusers import BUNDLED_MODEL, DifFacePipeline
-from difface_diffusers.evaluation import sheet
+from difface_diffusers.evaluation import image_grid
 from difface_diffusers.evaluation.face_metrics import embed
 from difface_diffusers.imaging.tensors import resize
 
@@ -136,7 +136,7 @@ def report(
 def write_report(figures: MemorisationReport, pictures: dict[str, torch.Tensor], folder: Path) -> None:
     """Write `memorization.md`, `memorization.json` and `memorization.png`."""
     figures.write(folder, "memorization")
-    sheet(pictures).save(folder / "memorization.png")
+    image_grid(pictures).save(folder / "memorization.png")
 
 
 def main(argv: Sequence[str] | None = None) -> int:

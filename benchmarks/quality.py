@@ -19,10 +19,10 @@ from difface_diffusers.evaluation import (
     frechet_distance,
     gradient_ratio,
     identity_distance,
+    image_grid,
     landmark_distance,
     piqe,
     psnr,
-    sheet,
     spectrum_distance,
     ssim,
 )
@@ -154,7 +154,7 @@ def write_report(figures: QualityReport, pictures: dict[str, torch.Tensor], fold
     """Write `quality.md`, `quality.json` and, unless `sheet_faces` is 0, `quality.png`."""
     figures.write(folder, "quality")
     if sheet_faces:
-        sheet(spread_by_damage(pictures, sheet_faces), SHEET_BLOCKS).save(folder / "quality.png")
+        image_grid(spread_by_damage(pictures, sheet_faces), SHEET_BLOCKS).save(folder / "quality.png")
 
 
 def main(argv: Sequence[str] | None = None) -> int:

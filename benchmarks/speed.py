@@ -22,11 +22,11 @@ from torch.utils.flop_counter import FlopCounterMode
 from difface_diffusers import BUNDLED_MODEL, DifFacePipeline, DifFaceUNet2DModel, SwinIREstimator
 from difface_diffusers.acceleration.allocation import keep_freed_memory
 from difface_diffusers.acceleration.calibration import quantize_graph
-from difface_diffusers.acceleration.engines import export_onnx, use_engine
-from difface_diffusers.acceleration.int8 import count_in_int8
+from difface_diffusers.acceleration.int8 import quantize_int8
 from difface_diffusers.acceleration.int8_layers import largest_weight
 from difface_diffusers.acceleration.layouts import to_channels_last
 from difface_diffusers.acceleration.processor import ProcessorError, processor_name
+from difface_diffusers.acceleration.runtimes import export_onnx, use_runtime
 from difface_diffusers.hub.originals import prior, swinir
 from difface_diffusers.hub.originals.checkpoints import read_config
 from difface_diffusers.hub.originals.official import TASKS, ddim_scheduler
@@ -140,9 +140,9 @@ class Variant:
         dtype: Of the weights and the arithmetic.
         channels_last: Whether the weights are laid out with their channels innermost, as for the compiler they always are.
         compiled: Whether `torch.compile` takes the networks, laid out by `to_channels_last`.
-        engine: Of `use_engine`.
+        engine: Of `use_runtime`.
         int8: Whether the engine's prior is one of `quantize_graph`, or without an engine both networks are those of
-            `count_in_int8`, calibrated on the faces that are restored.
+            `quantize_int8`, calibrated on the faces that are restored.
         memory_kept: Whether the process keeps the memory that it frees; how much it needs is not measured then.
     """
 
@@ -210,10 +210,10 @@ def prepare(pipe: DifFacePipeline, variant: Variant, folder: Path, faces: torch.
             export_onnx(pipe, graphs)
             if variant.int8:
                 quantize_graph(pipe, graphs, faces)
-        use_engine(pipe, graphs, variant.engine, variant.dtype)
+        use_runtime(pipe, graphs, variant.engine, variant.dtype)
         return pipe
     if variant.int8:
-        count_in_int8(pipe, faces, variant.dtype)
+        quantize_int8(pipe, faces, variant.dtype)
     else:
         pipe.to(variant.dtype)
     for network in (pipe.unet, pipe.estimator):

@@ -18,7 +18,7 @@ from scipy.stats import spearmanr
 
 from difface_diffusers import BUNDLED_MODEL, DifFacePipeline
 from difface_diffusers.degradation.blind import DegradationRanges
-from difface_diffusers.evaluation import sheet
+from difface_diffusers.evaluation import image_grid
 from difface_diffusers.photos.samples import deviation
 
 from .faces import BLIND, add_face_options, check_face_options, degrade_faces, load_faces, restore
@@ -132,7 +132,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     clean = load_faces(args.data, pipe.model_size[0], args.limit)
     figures, pictures = report(pipe, str(args.model), clean, args.seed, args.batch_size, args.samples)
     figures.write(args.output, "uncertainty")
-    sheet({name: images[:FACES_ON_SHEET] for name, images in pictures.items()}).save(args.output / "uncertainty.png")
+    image_grid({name: images[:FACES_ON_SHEET] for name, images in pictures.items()}).save(
+        args.output / "uncertainty.png"
+    )
     print(figures.markdown())
     return 0
 

@@ -11,7 +11,7 @@ from PIL import Image
 
 from ..pipelines.pipeline_difface import DifFacePipeline
 from ..utils.extras import import_extra
-from .engines import GRAPH, find_graph
+from .runtimes import GRAPH, find_graph
 
 
 PURPOSE = "Quantization needs"

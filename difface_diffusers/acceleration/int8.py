@@ -20,12 +20,12 @@ LOWEST_CHANNELS = 16  # layers that take or make pixels have fewer; they cost li
 PIXEL_LAYERS = ("conv_in", "conv_out")  # of a prior, which has more channels there if it works on patches
 
 
-def count_in_int8(
+def quantize_int8(
     pipe: DifFacePipeline, faces: list[Image.Image] | torch.Tensor, dtype: torch.dtype = torch.float32
 ) -> None:
     """Let both networks of a pipeline count in 8 bits on the CPU; compile them afterwards, or nothing is gained.
 
-        count_in_int8(pipe, faces, torch.bfloat16)
+        quantize_int8(pipe, faces, torch.bfloat16)
         pipe.unet.compile()
         pipe.estimator.compile()
 
@@ -43,7 +43,7 @@ def count_in_int8(
         ValueError: The networks are elsewhere, or not in float32; no faces.
         ProcessorError: This processor would count wrong, or no faster than in float32.
     """
-    if pipe.fills_holes:
+    if pipe.is_inpainting:
         raise TypeError("`pipe` fills holes; only a DifFacePipeline can count in 8 bits")
     if pipe.device.type != "cpu" or pipe.dtype != torch.float32:
         raise ValueError(f"`pipe` is on {pipe.device} in {pipe.dtype}; it must be on the CPU in torch.float32.")

@@ -23,7 +23,7 @@ VECTORS_FOR_7_BITS = "AVX512"  # with narrower ones they are hardly faster than 
 TINY = torch.finfo(torch.float32).tiny  # the range of what is always 0
 STAYS_HERE = (
     "a network that counts in 8 bits is laid out for this machine and can be neither saved nor copied; do that before"
-    " `count_in_int8`, which is to be called again wherever the network is loaded"
+    " `quantize_int8`, which is to be called again wherever the network is loaded"
 )
 
 

@@ -13,7 +13,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from ..imaging.files import load_image, read_photo, write_photo
-from ..imaging.grids import sheet
+from ..imaging.grids import image_grid
 from ..imaging.metadata import PhotoFile
 from ..imaging.pixels import split_channels, to_uint8
 from ..imaging.tensors import pil_to_tensor
@@ -183,7 +183,7 @@ def _compare(array: np.ndarray, restoration: PhotoRestoration, sample: int, alig
     columns = {"input": before, "restored": Image.fromarray(after)}
     if aligned:
         columns = {"input": before, "estimate": restoration.estimates[sample], "restored": columns["restored"]}
-    return sheet(
+    return image_grid(
         {
             name: pil_to_tensor(picture.resize(size, Image.Resampling.LANCZOS))[None]
             for name, picture in columns.items()

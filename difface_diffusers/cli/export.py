@@ -36,7 +36,7 @@ def run(args: argparse.Namespace) -> int:
 
     from .. import BUNDLED_MODEL, DifFacePipeline
     from ..acceleration.calibration import quantize_graph
-    from ..acceleration.engines import export_onnx
+    from ..acceleration.runtimes import export_onnx
 
     model = args.model or BUNDLED_MODEL
     try:

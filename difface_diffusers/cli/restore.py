@@ -93,7 +93,7 @@ def _restore(options: RestoreOptions, plan: Plan, processes: "PartialState | Non
     model = options.model if options.engine is None else dataclasses.replace(options.model, device="cpu")
     pipe = load_pipeline(model, options.sampling, DifFacePipeline, BUNDLED_MODEL, processes)
     if options.engine is not None and model.model is not None:
-        _use_engine(pipe, model.model, options.engine, model.dtype)
+        _use_runtime(pipe, model.model, options.engine, model.dtype)
     inpainter = None
     if options.damage_mask is not None:
         inpainter = DifFaceInpaintPipeline.from_pretrained(BUNDLED_INPAINT_MODEL).to(pipe.device)
@@ -111,14 +111,14 @@ def _check_identity_network() -> None:
         raise UsageError(f"--uncertainty and --pick: {error}") from error
 
 
-def _use_engine(pipe: "DifFacePipeline", folder: str, engine: str, dtype: str) -> None:
+def _use_runtime(pipe: "DifFacePipeline", folder: str, engine: str, dtype: str) -> None:
     import torch
 
-    from ..acceleration.engines import use_engine
     from ..acceleration.processor import ProcessorError
+    from ..acceleration.runtimes import use_runtime
 
     try:
-        use_engine(pipe, folder, engine, getattr(torch, dtype))
+        use_runtime(pipe, folder, engine, getattr(torch, dtype))
     except (ImportError, FileNotFoundError, ValueError, ProcessorError) as error:
         raise UsageError(f"--engine {engine}: {error}") from error
 

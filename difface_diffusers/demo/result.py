@@ -9,8 +9,8 @@ from PIL import Image
 
 from ..faces.alignment import align
 from ..faces.compositing import add_changes, keeps_tint, to_gray
-from ..faces.crops import align_faces, put_back
-from ..imaging.grids import sheet
+from ..faces.crops import align_faces, paste_faces
+from ..imaging.grids import image_grid
 from ..imaging.metadata import PhotoFile
 from ..imaging.pixels import join_channels, split_channels, to_uint8
 from ..imaging.tensors import pil_to_tensor
@@ -72,7 +72,7 @@ def paste(photo: PhotoFile, result: Restored, chosen: Sequence[int], version: in
         restored = [result.faces_of(version)[index] for index in chosen]
         faces = [result.restoration.faces[index] for index in chosen]
         aligned = align_faces(rgb, faces, restored[0].width, keep_tint)
-        put_back(after, aligned, [np.asarray(face, np.float32) / 255 for face in restored])
+        paste_faces(after, aligned, [np.asarray(face, np.float32) / 255 for face in restored])
     pixels = np.asarray(join_channels(after, alpha, like=photo.pixels, gray=keep_tint))
     return PhotoFile(pixels, photo.metadata), before
 
@@ -92,7 +92,7 @@ def face_sheets(result: Restored, version: int) -> list[Image.Image]:
         "restored": result.faces_of(version),
     }
     return [
-        sheet({name: pil_to_tensor(face)[None] for name, face in zip(columns, row, strict=True)})
+        image_grid({name: pil_to_tensor(face)[None] for name, face in zip(columns, row, strict=True)})
         for row in zip(*columns.values(), strict=True)
     ]
 

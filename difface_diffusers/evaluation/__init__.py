@@ -1,6 +1,6 @@
 """Judging restorations: metrics against the clean face and without it, test sets, and sheets to look at."""
 
-from ..imaging.grids import sheet
+from ..imaging.grids import image_grid
 from .distributions import fid, kid, load_feature_network
 from .face_metrics import frechet_distance, identity_distance, landmark_distance
 from .lpips import load_lpips
@@ -15,6 +15,7 @@ __all__ = [
     "frechet_distance",
     "gradient_ratio",
     "identity_distance",
+    "image_grid",
     "kid",
     "landmark_distance",
     "load_feature_network",
@@ -24,7 +25,6 @@ __all__ = [
     "piqe",
     "psnr",
     "psnr_y",
-    "sheet",
     "spectrum_distance",
     "ssim",
 ]

@@ -42,7 +42,7 @@ def align_faces(rgb: np.ndarray, faces: list[Face], face_size: int, keep_tint: b
     return AlignedFaces(rgb.shape[:2], faces, photo_to_faces, crops, keep_tint)
 
 
-def put_back(canvas: np.ndarray, aligned: AlignedFaces, restored: list[np.ndarray], draw_box: bool = False) -> None:
+def paste_faces(canvas: np.ndarray, aligned: AlignedFaces, restored: list[np.ndarray], draw_box: bool = False) -> None:
     """Add to the enlarged photograph, in place, what changed in each of its faces.
 
     Args:

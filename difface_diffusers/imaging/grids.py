@@ -15,7 +15,7 @@ BACKGROUND = (255, 255, 255)
 INK = (0, 0, 0)
 
 
-def sheet(columns: Mapping[str, torch.Tensor], blocks: int = 1) -> Image.Image:
+def image_grid(columns: Mapping[str, torch.Tensor], blocks: int = 1) -> Image.Image:
     """Put batches of images side by side: one column a batch under its name, one row an image.
 
     Args:
@@ -33,7 +33,7 @@ def sheet(columns: Mapping[str, torch.Tensor], blocks: int = 1) -> Image.Image:
         TypeError: A column is not a floating-point tensor.
     """
     if not columns:
-        raise ValueError("`columns` is empty; a sheet needs at least one column")
+        raise ValueError("`columns` is empty; a grid needs at least one column")
     if blocks < 1:
         raise ValueError(f"`blocks` must be at least 1, got {blocks}")
     check_images(columns)

@@ -11,7 +11,7 @@ from PIL import Image
 from ..faces import Face, FaceDetector, YuNetDetector
 from ..faces.alignment import warp
 from ..faces.compositing import keeps_tint, to_gray
-from ..faces.crops import AlignedFaces, align_faces, put_back
+from ..faces.crops import AlignedFaces, align_faces, paste_faces
 from ..faces.selection import Selection, parse_selection, select_faces
 from ..imaging.masks import fit_masks
 from ..imaging.pixels import join_channels, split_channels, to_uint8
@@ -123,7 +123,7 @@ def fill_damage(
     ]
     filled = fill_faces(inpainter, aligned, holes, batch_size, generator, call)
     canvas = plain.copy()
-    put_back(canvas, aligned, filled)
+    paste_faces(canvas, aligned, filled)
     return FilledPhoto(
         join_channels(np.where(damage[..., None], canvas, rgb), alpha, like=photo, gray=aligned.keep_tint),
         [face for face, hole in zip(chosen, holes, strict=True) if hole.any()],

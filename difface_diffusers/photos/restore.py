@@ -13,7 +13,7 @@ from PIL import Image
 
 from ..faces import FaceDetector, YuNetDetector
 from ..faces.compositing import GRAY_CHOICES, keeps_tint, match_color, to_gray
-from ..faces.crops import AlignedFaces, align_faces, put_back
+from ..faces.crops import AlignedFaces, align_faces, paste_faces
 from ..faces.selection import Selection, parse_selection, select_faces
 from ..imaging.pixels import join_channels, split_channels, to_uint8
 from ..imaging.tensors import from_tensors
@@ -259,7 +259,7 @@ def restore_photos(
             versions = [closest_in_identity(each.crops, versions)]
         for version in versions:
             canvas = enlarged if len(versions) == 1 else enlarged.copy()
-            put_back(canvas, each, version, draw_box)
+            paste_faces(canvas, each, version, draw_box)
             images.append(join_channels(canvas, alpha, like=picture, gray=each.keep_tint and not draw_box))
         restorations.append(
             PhotoRestoration(

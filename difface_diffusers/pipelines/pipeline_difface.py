@@ -58,7 +58,7 @@ class DifFacePipeline(DiffusionPipeline):
             `noise_margin` is not above 0.
     """
 
-    fills_holes = False  # whether the estimator takes a mask too
+    is_inpainting = False  # whether the estimator takes a mask too
     model_cpu_offload_seq = "estimator->unet"
     _callback_tensor_inputs = ["latents", "pred_original_sample"]  # noqa: RUF012  diffusers reads a plain list here
 
@@ -316,10 +316,10 @@ class DifFacePipeline(DiffusionPipeline):
         callback_on_step_end_tensor_inputs: Sequence[str] = ("latents",),
     ) -> None:
         """Raise for whatever `__call__` cannot do; see there."""
-        if ("mask" in inspect.signature(self.estimator.forward).parameters) != self.fills_holes:
+        if ("mask" in inspect.signature(self.estimator.forward).parameters) != self.is_inpainting:
             raise ValueError(
-                f"`estimator` is a {type(self.estimator).__name__}, which takes {'no' if self.fills_holes else 'a'} mask;"
-                f" {type(self).__name__} needs one that {'fills holes' if self.fills_holes else 'restores'}."
+                f"`estimator` is a {type(self.estimator).__name__}, which takes {'no' if self.is_inpainting else 'a'} mask;"
+                f" {type(self).__name__} needs one that {'fills holes' if self.is_inpainting else 'restores'}."
             )
         check_scheduler(self.scheduler)
         if wants_variance(self.scheduler) and self.unet.config.out_channels != 6:

@@ -49,7 +49,7 @@ class DifFaceInpaintPipeline(DifFacePipeline):
         presets: see `DifFacePipeline`.
     """
 
-    fills_holes = True
+    is_inpainting = True
 
     def __init__(
         self,

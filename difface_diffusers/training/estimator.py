@@ -7,7 +7,7 @@ from diffusers.models.modeling_utils import ModelMixin
 from PIL import Image
 
 from ..evaluation.metrics import psnr, ssim
-from ..imaging.grids import sheet
+from ..imaging.grids import image_grid
 from ..models.lama import LaMaEstimator
 from ..models.srcnn import SRCNNEstimator
 from ..models.swinir import SwinIREstimator
@@ -72,7 +72,7 @@ class EstimatorTask:
     def sheet(self, model: ModelMixin, batch: dict[str, torch.Tensor]) -> Image.Image:
         """Show input, estimate and clean face."""
         estimate = self.estimate(model, batch).clamp(0, 1)
-        return sheet({"input": batch["degraded"], "estimate": estimate, "clean": batch["clean"]})
+        return image_grid({"input": batch["degraded"], "estimate": estimate, "clean": batch["clean"]})
 
 
 class InpaintingTask(EstimatorTask):

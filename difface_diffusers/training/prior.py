@@ -8,7 +8,7 @@ from diffusers import DDIMScheduler, DDPMScheduler
 from diffusers.models.modeling_utils import ModelMixin
 from PIL import Image
 
-from ..imaging.grids import sheet
+from ..imaging.grids import image_grid
 from ..models.unet import DifFaceUNet2DModel
 from .clock import Clock
 from .config import PriorConfig
@@ -104,7 +104,7 @@ class PriorTask:
             epsilon = model(sample, timestep).sample[:, :3]
             sample = scheduler.step(epsilon, timestep, sample).prev_sample
         columns = {"clean": clean, f"t = {timesteps[0]}": noisy, "denoised": sample}
-        return sheet({name: (images / 2 + 0.5).clamp(0, 1) for name, images in columns.items()})
+        return image_grid({name: (images / 2 + 0.5).clamp(0, 1) for name, images in columns.items()})
 
 
 def train_prior(config: PriorConfig, data: Data, output: str | Path, go_on: bool = False) -> TrainingResult:

@@ -7,7 +7,7 @@ from diffusers.models.modeling_utils import ModelMixin
 from PIL import Image
 
 from ..hub.ids import may_be_hub_id
-from ..imaging.grids import sheet
+from ..imaging.grids import image_grid
 from ..models.unet import DifFaceUNet2DModel
 from ..pipelines.pipeline_difface import DifFacePipeline
 from ..pipelines.schedule import imply_clean
@@ -64,7 +64,7 @@ class StudentTask:
         latents, timestep, target = self._teach(batch["degraded"])
         answers = {"teacher": target, "student": self._answer(model, latents, timestep)}
         columns = {name: (answer / 2 + 0.5).clamp(0, 1) for name, answer in answers.items()}
-        return sheet({"input": batch["degraded"], **columns, "clean": batch["clean"]})
+        return image_grid({"input": batch["degraded"], **columns, "clean": batch["clean"]})
 
     @torch.no_grad()
     def _teach(

@@ -6,7 +6,7 @@ import torch
 
 from difface_diffusers import DifFacePipeline, DifFaceUNet2DModel
 from difface_diffusers.acceleration.calibration import quantize_graph, record_calls
-from difface_diffusers.acceleration.engines import GRAPH, export_onnx, use_engine
+from difface_diffusers.acceleration.runtimes import GRAPH, export_onnx, use_runtime
 from tests.conftest import ddim, tiny_estimator, tiny_unet
 
 
@@ -42,7 +42,7 @@ def test_without_the_extra(pipe, faces, tmp_path, monkeypatch):
         quantize_graph(pipe, tmp_path, faces)
 
 
-@pytest.mark.slow  # see tests/acceleration/test_engines.py
+@pytest.mark.slow  # see tests/acceleration/test_runtimes.py
 @pytest.mark.parametrize("patch_size", [1, 2])
 def test_convolutions_of_integers_restore_nearly_as_floats_do(pipe, faces, patch_size, tmp_path):
     onnx = pytest.importorskip("onnx")
@@ -66,6 +66,6 @@ def test_convolutions_of_integers_restore_nearly_as_floats_do(pipe, faces, patch
 
     arguments = {"output_type": "pt", "generator": torch.Generator().manual_seed(0)}
     expected = pipe(faces[:1], **arguments).images
-    use_engine(pipe, tmp_path, "openvino")
+    use_runtime(pipe, tmp_path, "openvino")
     answer = pipe(faces[:1], **arguments | {"generator": torch.Generator().manual_seed(0)}).images
     assert 0 < (answer - expected).abs().mean() < 0.01

@@ -4,7 +4,7 @@ from torch import nn
 
 from difface_diffusers import DifFaceInpaintPipeline, DifFaceUNet2DModel, LaMaEstimator, SwinIREstimator
 from difface_diffusers.acceleration import int8
-from difface_diffusers.acceleration.int8 import count_in_int8, watch_inputs
+from difface_diffusers.acceleration.int8 import quantize_int8, watch_inputs
 from difface_diffusers.acceleration.int8_layers import Inputs, Int8Conv2d
 from difface_diffusers.acceleration.int8_swinir import Int8SwinBlock
 from difface_diffusers.acceleration.layouts import ChannelsLastGroupNorm
@@ -42,7 +42,7 @@ def test_what_layers_take_is_watched():
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_a_pipeline_restores_nearly_as_in_floats(pipe, faces, dtype):
     expected = pipe(faces, generator=generator(), output_type="pt").images
-    count_in_int8(pipe, faces, dtype)
+    quantize_int8(pipe, faces, dtype)
     assert pipe.unet.dtype is pipe.estimator.dtype is dtype
     assert isinstance(pipe.unet.down_blocks[0].resnets[0].conv1, Int8Conv2d)
     assert isinstance(pipe.unet.down_blocks[0].resnets[0].norm1, ChannelsLastGroupNorm)
@@ -59,7 +59,7 @@ def test_what_takes_or_makes_pixels_of_patches_keeps_its_precision(pipe, faces, 
     changes = {"block_out_channels": (16, 32), "patch_size": patch_size}
     pipe.register_modules(unet=tiny_unet(out_channels, DifFaceUNet2DModel, **changes))
     expected = pipe(faces, generator=generator(), output_type="pt").images
-    count_in_int8(pipe, faces)
+    quantize_int8(pipe, faces)
     assert type(pipe.unet.conv_in) is type(pipe.unet.conv_out) is nn.Conv2d
     assert isinstance(pipe.unet.down_blocks[0].resnets[0].conv1, Int8Conv2d)
     answer = pipe(faces, generator=generator(), output_type="pt").images
@@ -71,7 +71,7 @@ def test_no_plain_convolution_is_left_in_the_estimator(pipe, faces):
     config = {**pipe.estimator.config, "embed_dim": 8, "image_skips": True}
     pipe.estimator = SwinIREstimator.from_config(config).eval()
     expected = pipe.estimator(faces)
-    count_in_int8(pipe, faces)
+    quantize_int8(pipe, faces)
     assert not any(isinstance(module, nn.Conv2d | nn.Linear | SwinBlock) for module in pipe.estimator.modules())
     assert (pipe.estimator(faces) - expected).abs().mean() < 0.01
 
@@ -80,7 +80,7 @@ def test_no_plain_convolution_is_left_in_the_estimator(pipe, faces):
 def test_faces_are_restored_with_noise_of_their_own(pipe, faces):
     seen = []
     pipe.unet.register_forward_pre_hook(lambda _, arguments: seen.append(arguments[0]))
-    count_in_int8(pipe, torch.stack([faces[0], faces[0]]))
+    quantize_int8(pipe, torch.stack([faces[0], faces[0]]))
     assert len(seen) == 8
     assert (seen[0] - seen[4]).abs().mean() > 0.1
 
@@ -98,7 +98,7 @@ def test_faces_are_restored_with_noise_of_their_own(pipe, faces):
 def test_only_single_precision_on_the_cpu(pipe, faces, change, message):
     change(pipe)
     with pytest.raises(ValueError, match=message):
-        count_in_int8(pipe, faces)
+        quantize_int8(pipe, faces)
 
 
 def test_only_a_pipeline_that_restores(pipe, faces):
@@ -106,13 +106,13 @@ def test_only_a_pipeline_that_restores(pipe, faces):
         pipe.unet, LaMaEstimator(base_channels=4, num_downsamples=2, num_blocks=1), pipe.scheduler
     )
     with pytest.raises(TypeError, match="`pipe` fills holes"):
-        count_in_int8(inpaint, faces)
+        quantize_int8(inpaint, faces)
 
 
 def test_without_faces_nothing_is_changed(pipe):
     kinds = [type(module) for module in pipe.unet.modules()]
     with pytest.raises(ValueError, match="`faces` is empty"):
-        count_in_int8(pipe, [])
+        quantize_int8(pipe, [])
     assert [type(module) for module in pipe.unet.modules()] == kinds
 
 
@@ -125,15 +125,15 @@ def test_where_8_bits_are_wrong_nothing_is_changed(pipe, faces, monkeypatch):
     called = []
     pipe.unet.register_forward_pre_hook(lambda *_: called.append(None))
     with pytest.raises(ProcessorError, match="wrong here"):
-        count_in_int8(pipe, faces)
+        quantize_int8(pipe, faces)
     assert [type(module) for network in (pipe.unet, pipe.estimator) for module in network.modules()] == kinds
     assert not called
 
 
 @needs_int8
 def test_what_counts_in_8_bits_is_not_saved_without_its_weights(pipe, faces, tmp_path):
-    count_in_int8(pipe, faces)
-    with pytest.raises(TypeError, match="can be neither saved nor copied; do that before `count_in_int8`"):
+    quantize_int8(pipe, faces)
+    with pytest.raises(TypeError, match="can be neither saved nor copied; do that before `quantize_int8`"):
         pipe.save_pretrained(tmp_path)
     assert not list(tmp_path.rglob("*.safetensors"))
 
@@ -153,7 +153,7 @@ def test_a_compiled_estimator_errs_no_more_than_the_eager_one(pipe):
     def measure_error():
         return (pipe.estimator(face.bfloat16()) - expected).square().mean().sqrt()
 
-    count_in_int8(pipe, face, torch.bfloat16)
+    quantize_int8(pipe, face, torch.bfloat16)
     eager = measure_error()
     pipe.estimator.compile()
     assert 0.5 * eager < measure_error() < 1.5 * eager
@@ -163,7 +163,7 @@ def test_a_compiled_estimator_errs_no_more_than_the_eager_one(pipe):
 @pytest.mark.slow  # the compiler takes a minute
 def test_a_compiled_pipeline_restores_nearly_as_in_floats(pipe, faces):
     expected = pipe(faces, generator=generator(), output_type="pt").images
-    count_in_int8(pipe, faces)
+    quantize_int8(pipe, faces)
     pipe.unet.compile()
     pipe.estimator.compile()
     answer = pipe(faces, generator=generator(), output_type="pt").images

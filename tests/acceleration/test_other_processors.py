@@ -31,12 +31,12 @@ def restore(pipe):
 said, expected = {}, restore(pipe)
 """
 IN_TORCH = """
-from difface_diffusers.acceleration.int8 import count_in_int8
+from difface_diffusers.acceleration.int8 import quantize_int8
 
 for dtype in (torch.bfloat16, torch.float16):
     said[str(dtype)] = (restore(copy.deepcopy(pipe).to(dtype)) - expected).abs().mean().item()
 try:
-    count_in_int8(pipe, faces)
+    quantize_int8(pipe, faces)
     said["largest"], said["error"] = largest_weight(), (restore(pipe) - expected).abs().mean().item()
 except ProcessorError as error:
     said["refused"] = str(error)
@@ -44,7 +44,7 @@ print(json.dumps(said))
 """
 IN_OPENVINO = """
 import onnxruntime.quantization as quantization
-from difface_diffusers.acceleration.engines import export_onnx, use_engine
+from difface_diffusers.acceleration.runtimes import export_onnx, use_runtime
 from difface_diffusers.acceleration.calibration import quantize_graph
 
 networks, quantize = (pipe.unet, pipe.estimator), quantization.quantize_static
@@ -55,7 +55,7 @@ for bits, folder in ((7, sys.argv[1] + "/new"), (8, sys.argv[1] + "/of_the_first
         quantization.quantize_static = lambda *files, **settings: quantize(*files, **settings | {"reduce_range": False})
     quantize_graph(pipe, folder, faces)
     try:
-        use_engine(pipe, folder, "openvino")
+        use_runtime(pipe, folder, "openvino")
         said[f"error in {bits} bits"] = (restore(pipe) - expected).abs().mean().item()
     except ProcessorError as error:
         said[f"refused {bits} bits"] = str(error)

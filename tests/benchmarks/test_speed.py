@@ -110,8 +110,8 @@ def test_each_variant_is_measured_and_compared(pipe):
     assert figures.settings["default_num_inference_steps"] == 2
 
 
-@pytest.mark.slow  # see tests/acceleration/test_engines.py
-def test_engines_run_what_is_exported_once(pipe, monkeypatch):
+@pytest.mark.slow  # see tests/acceleration/test_runtimes.py
+def test_runtimes_run_what_is_exported_once(pipe, monkeypatch):
     for module in ("onnxscript", "onnxruntime", "openvino"):
         pytest.importorskip(module)
     exports = []

@@ -18,7 +18,7 @@ def served(monkeypatch):
 def test_serves_the_bundled_models(served, capsys):
     assert main(["demo", "--device", "cpu"]) == 0
     ((restorer, inpainter), host, port) = served[0]
-    assert restorer.model_size == (128, 128) and inpainter.fills_holes
+    assert restorer.model_size == (128, 128) and inpainter.is_inpainting
     assert host is None and port is None
 
 

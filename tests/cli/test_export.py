@@ -22,7 +22,7 @@ def restore(face, model, output, *options):
     return main(["restore", str(face), "--aligned", "--model", str(model), "-o", str(output), *options])
 
 
-@pytest.mark.slow  # see tests/acceleration/test_engines.py
+@pytest.mark.slow  # see tests/acceleration/test_runtimes.py
 def test_what_is_exported_is_restored_with(model, face, tmp_path, capsys):
     pytest.importorskip("onnxruntime")
     exported = tmp_path / "deep" / "exported"
@@ -37,7 +37,7 @@ def test_what_is_exported_is_restored_with(model, face, tmp_path, capsys):
         assert np.abs(answers[0] - answers[1]).max() <= 1
 
 
-@pytest.mark.slow  # see tests/acceleration/test_engines.py
+@pytest.mark.slow  # see tests/acceleration/test_runtimes.py
 def test_in_8_bits(model, face, tmp_path, capsys):
     pytest.importorskip("openvino")
     assert main(["export", "--model", str(model), "-o", str(tmp_path / "out"), "--int8", str(face)]) == 0

@@ -3,7 +3,7 @@ import pytest
 
 from difface_diffusers.faces import Face
 from difface_diffusers.faces.alignment import template
-from difface_diffusers.faces.crops import align_faces, put_back
+from difface_diffusers.faces.crops import align_faces, paste_faces
 
 
 SIDE = 64
@@ -45,7 +45,7 @@ def test_what_was_not_changed_stays(photo, enlargement):
     aligned = align_faces(photo, [face_at(10, 20, 50)], SIDE, keep_tint=False)
     canvas = photo.repeat(enlargement, axis=0).repeat(enlargement, axis=1)
     before = canvas.copy()
-    put_back(canvas, aligned, aligned.crops)
+    paste_faces(canvas, aligned, aligned.crops)
     np.testing.assert_array_equal(canvas, before)
 
 
@@ -56,7 +56,7 @@ def test_a_change_arrives_at_its_place(photo, enlargement):
     changed[30:38, 20:28, 1] += 0.2
     canvas = photo.repeat(enlargement, axis=0).repeat(enlargement, axis=1)
     before = canvas.astype(int)
-    put_back(canvas, aligned, [changed])
+    paste_faces(canvas, aligned, [changed])
     change = canvas - before
     inside = np.s_[52 * enlargement : 56 * enlargement, 32 * enlargement : 36 * enlargement]
     assert (np.abs(change[inside][..., 1] - 51) <= 1).all()
@@ -67,7 +67,7 @@ def test_a_change_arrives_at_its_place(photo, enlargement):
 def test_the_outline(photo):
     aligned = align_faces(photo, [face_at(30, 20, 60)], SIDE, keep_tint=False)
     canvas = photo.copy()
-    put_back(canvas, aligned, aligned.crops, draw_box=True)
+    paste_faces(canvas, aligned, aligned.crops, draw_box=True)
     rows, columns = np.nonzero((canvas != photo).any(-1))
     assert (rows.min(), rows.max(), columns.min(), columns.max()) == (20, 80, 30, 90)
     assert (canvas[20, 40:80] == (0, 255, 0)).all() and (canvas[50, 60] == photo[50, 60]).all()

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from difface_diffusers.evaluation import sheet
+from difface_diffusers.evaluation import image_grid
 from difface_diffusers.imaging.grids import GAP
 
 
@@ -22,7 +22,7 @@ def cell(picture, column, row, rows, height, width):
 
 def test_every_image_is_in_its_cell_pixel_by_pixel():
     columns = {"input": batch(3, 3, 20, 30, seed=1), "clean": batch(3, 3, 20, 30, seed=2)}
-    picture = sheet(columns)
+    picture = image_grid(columns)
     assert picture.mode == "RGB"
     assert picture.width == GAP + 2 * (30 + GAP)
     for column, images in enumerate(columns.values()):
@@ -33,8 +33,8 @@ def test_every_image_is_in_its_cell_pixel_by_pixel():
 
 def test_blocks_go_on_beside_each_other():
     columns = {"input": batch(5, 3, 20, 30, seed=1), "clean": batch(5, 3, 20, 30, seed=2)}
-    picture = sheet(columns, blocks=2)
-    blocks = [sheet({name: images[rows] for name, images in columns.items()}) for rows in (np.s_[:3], np.s_[3:])]
+    picture = image_grid(columns, blocks=2)
+    blocks = [image_grid({name: images[rows] for name, images in columns.items()}) for rows in (np.s_[:3], np.s_[3:])]
     assert picture.width == 2 * blocks[0].width + 2 * GAP and picture.height == blocks[0].height
     for left, block in zip((0, blocks[0].width + 2 * GAP), blocks, strict=True):
         part = picture.crop((left, 0, left + block.width, block.height))
@@ -43,19 +43,19 @@ def test_blocks_go_on_beside_each_other():
 
 def test_red_stays_red():
     red = torch.tensor([1.0, 0.0, 0.5]).view(1, 3, 1, 1).expand(1, 3, 16, 16)
-    assert (cell(sheet({"red": red}), 0, 0, 1, 16, 16) == [255, 0, 128]).all()
+    assert (cell(image_grid({"red": red}), 0, 0, 1, 16, 16) == [255, 0, 128]).all()
 
 
 def test_names_are_drawn_over_their_columns():
     images = torch.zeros(1, 3, 64, 64)
-    header = np.asarray(sheet({"": images, "restored": images}))[: -64 - GAP, :, 0]
+    header = np.asarray(image_grid({"": images, "restored": images}))[: -64 - GAP, :, 0]
     assert (header[:, : GAP + 64] == 255).all()
     assert (header[:, GAP + 64 + GAP :] < 128).any()
 
 
 def test_a_long_name_stays_in_its_column():
     images = torch.zeros(1, 3, 64, 64)
-    header = np.asarray(sheet({"": images, "restored, 20 steps": images, " ": images}))[: -64 - GAP, :, 0]
+    header = np.asarray(image_grid({"": images, "restored, 20 steps": images, " ": images}))[: -64 - GAP, :, 0]
     ink = np.flatnonzero((header < 255).any(axis=0))
     assert GAP + 64 <= ink.min() and ink.max() < 2 * (GAP + 64) + GAP
 
@@ -63,13 +63,13 @@ def test_a_long_name_stays_in_its_column():
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float64])
 def test_other_float_types_give_the_same_picture(dtype):
     images = batch(2, 3, 16, 16).mul(16).round().div(16)  # exact in bfloat16
-    assert sheet({"a": images.to(dtype).requires_grad_()}).tobytes() == sheet({"a": images}).tobytes()
+    assert image_grid({"a": images.to(dtype).requires_grad_()}).tobytes() == image_grid({"a": images}).tobytes()
 
 
 def test_leaves_its_argument_alone():
     images = batch(1, 3, 16, 16)
     kept = images.clone()
-    sheet({"a": images})
+    image_grid({"a": images})
     assert torch.equal(images, kept)
 
 
@@ -78,19 +78,19 @@ def test_leaves_its_argument_alone():
 
 def test_refuses_an_empty_sheet():
     with pytest.raises(ValueError, match="`columns` is empty"):
-        sheet({})
+        image_grid({})
 
 
 def test_refuses_columns_that_do_not_match():
     with pytest.raises(ValueError, match=r"same shape, got .*'b': \[2, 3, 16, 16\]"):
-        sheet({"a": batch(1, 3, 16, 16), "b": batch(2, 3, 16, 16)})
+        image_grid({"a": batch(1, 3, 16, 16), "b": batch(2, 3, 16, 16)})
 
 
 def test_refuses_no_blocks():
     with pytest.raises(ValueError, match="`blocks` must be at least 1, got 0"):
-        sheet({"a": batch(1, 3, 16, 16)}, blocks=0)
+        image_grid({"a": batch(1, 3, 16, 16)}, blocks=0)
 
 
 def test_names_the_bad_column():
     with pytest.raises(ValueError, match=r"`clean` must lie in \[0, 1\], got \[-1, -0.5\]"):
-        sheet({"input": batch(1, 3, 16, 16), "clean": torch.linspace(-1, -0.5, 16).expand(1, 3, 16, 16)})
+        image_grid({"input": batch(1, 3, 16, 16), "clean": torch.linspace(-1, -0.5, 16).expand(1, 3, 16, 16)})

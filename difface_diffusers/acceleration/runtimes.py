@@ -1,6 +1,6 @@
 """Other engines for a CPU: the two networks of a pipeline as ONNX graphs, run by ONNX Runtime or by OpenVINO.
 
-`export_onnx` writes the graphs into a pipeline's folder, beside the weights, and `use_engine` lets the loaded pipeline run
+`export_onnx` writes the graphs into a pipeline's folder, beside the weights, and `use_runtime` lets the loaded pipeline run
 them. Everything round the networks, the sampling too, stays what it is.
 """
 
@@ -93,7 +93,7 @@ def export_onnx(pipe: DifFacePipeline, folder: str | Path) -> None:
     Raises:
         TypeError: The pipeline fills holes.
     """
-    if pipe.fills_holes:
+    if pipe.is_inpainting:
         raise TypeError("`pipe` fills holes; only a DifFacePipeline can be exported")
     import_extra("onnxscript", "engines", "Export needs")
     height, width = pipe.model_size
@@ -104,7 +104,7 @@ def export_onnx(pipe: DifFacePipeline, folder: str | Path) -> None:
     _export(pipe.estimator, {"image": faces}, batch, Path(folder) / "estimator" / GRAPH)
 
 
-def use_engine(pipe: DifFacePipeline, folder: str | Path, engine: str, dtype: torch.dtype = torch.float32) -> None:
+def use_runtime(pipe: DifFacePipeline, folder: str | Path, engine: str, dtype: torch.dtype = torch.float32) -> None:
     """Let a pipeline run its networks by another engine, on as many threads as torch would take.
 
     Args:

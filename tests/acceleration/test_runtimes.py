@@ -5,7 +5,7 @@ import torch
 from diffusers import DDPMScheduler, EulerDiscreteScheduler
 
 from difface_diffusers import DifFaceInpaintPipeline, DifFacePipeline, DifFaceUNet2DModel, LaMaEstimator
-from difface_diffusers.acceleration.engines import ENGINES, GRAPH, export_onnx, use_engine
+from difface_diffusers.acceleration.runtimes import ENGINES, GRAPH, export_onnx, use_runtime
 from tests.conftest import ddim, tiny_estimator, tiny_unet
 
 
@@ -45,7 +45,7 @@ def test_an_engine_restores_as_torch_does(folder, faces, engine, count):
     pytest.importorskip(engine)
     pipe = load(folder)
     expected = restored(pipe, faces[:count])
-    use_engine(pipe, folder, engine)
+    use_runtime(pipe, folder, engine)
     for answer, wanted in zip(restored(pipe, faces[:count]), expected, strict=True):
         torch.testing.assert_close(answer, wanted, rtol=0, atol=1e-4)
 
@@ -54,7 +54,7 @@ def test_bfloat16_errs_a_little(folder, faces):
     pytest.importorskip("openvino")
     pipe = load(folder)
     expected, _ = restored(pipe, faces)
-    use_engine(pipe, folder, "openvino", torch.bfloat16)
+    use_runtime(pipe, folder, "openvino", torch.bfloat16)
     assert (restored(pipe, faces)[0] - expected).abs().max() < 0.1
 
 
@@ -65,7 +65,7 @@ def test_other_schedulers_run_too(folder, faces, scheduler_class):
     pipe = load(folder)
     pipe.scheduler = scheduler_class.from_config(pipe.scheduler.config)
     expected, _ = restored(pipe, faces)
-    use_engine(pipe, folder, "onnxruntime")
+    use_runtime(pipe, folder, "onnxruntime")
     torch.testing.assert_close(restored(pipe, faces)[0], expected, rtol=0, atol=1e-4)
 
 
@@ -78,7 +78,7 @@ def test_the_learned_variance_reaches_the_scheduler(tmp_path, faces, patch_size)
     pipe.set_progress_bar_config(disable=True)
     export_onnx(pipe, tmp_path)
     expected, _ = restored(pipe, faces)
-    use_engine(pipe, tmp_path, "onnxruntime")
+    use_runtime(pipe, tmp_path, "onnxruntime")
     torch.testing.assert_close(restored(pipe, faces)[0], expected, rtol=0, atol=1e-4)
 
 
@@ -86,7 +86,7 @@ def test_the_learned_variance_reaches_the_scheduler(tmp_path, faces, patch_size)
 def test_an_answer_outlives_the_next_one(folder, faces, engine):
     pytest.importorskip(engine)
     pipe = load(folder)
-    use_engine(pipe, folder, engine)
+    use_runtime(pipe, folder, engine)
     first = pipe.estimator(faces[:1])
     kept = first.clone()
     pipe.estimator(faces[1:])
@@ -97,7 +97,7 @@ def test_an_answer_outlives_the_next_one(folder, faces, engine):
 def test_the_graphs_are_run_and_not_the_weights(folder, faces, engine, monkeypatch):
     pytest.importorskip(engine)
     pipe = load(folder)
-    use_engine(pipe, folder, engine)
+    use_runtime(pipe, folder, engine)
     monkeypatch.setattr(torch.nn.Conv2d, "forward", None)
     restored(pipe, faces)
 
@@ -128,20 +128,20 @@ def test_refuses_a_pipeline_that_fills_holes(tmp_path):
 
 def test_refuses_an_unknown_engine(pipe, tmp_path):
     with pytest.raises(ValueError, match="`engine` is 'tensorrt'; it must be one of onnxruntime, openvino"):
-        use_engine(pipe, tmp_path, "tensorrt")
+        use_runtime(pipe, tmp_path, "tensorrt")
 
 
 @pytest.mark.parametrize(("engine", "dtype"), [("onnxruntime", torch.bfloat16), ("openvino", torch.float16)])
 def test_refuses_a_dtype_that_the_engine_lacks(pipe, tmp_path, engine, dtype):
     with pytest.raises(ValueError, match=f"`dtype` is {dtype}; {engine} takes torch.float32"):
-        use_engine(pipe, tmp_path, engine, dtype)
+        use_runtime(pipe, tmp_path, engine, dtype)
 
 
 def test_refuses_a_folder_without_graphs(pipe, tmp_path):
     pipe.save_pretrained(tmp_path)
     unet = pipe.unet
     with pytest.raises(FileNotFoundError, match=f"which has no unet/{GRAPH}; export it first"):
-        use_engine(pipe, tmp_path, "onnxruntime")
+        use_runtime(pipe, tmp_path, "onnxruntime")
     assert pipe.unet is unet
 
 
@@ -149,7 +149,7 @@ def test_refuses_a_folder_without_graphs(pipe, tmp_path):
 def test_a_missing_engine_names_the_install_line(folder, engine, monkeypatch):
     monkeypatch.setitem(sys.modules, engine, None)
     with pytest.raises(ImportError, match=r'pip install "difface-diffusers\[engines\]"'):
-        use_engine(load(folder), folder, engine)
+        use_runtime(load(folder), folder, engine)
 
 
 def test_a_missing_exporter_names_the_install_line(pipe, tmp_path, monkeypatch):
