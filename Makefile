@@ -37,5 +37,5 @@ format: $(STAMP)
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt torch
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[upscale,train,metrics,engines,demo,dev]"
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[upscale,train,metrics,runtimes,demo,dev]"
 	touch $(STAMP)

@@ -1,9 +1,9 @@
-"""How fast a pipeline is, by precision, memory layout, compiler and engine: its networks and whole restorations.
+"""How fast a pipeline is, by precision, memory layout, compiler and runtime: its networks and whole restorations.
 
     python -m benchmarks.speed --output FOLDER [--model FOLDER | --official] [--variants NAME ...] [--batch-size 4]
 
 Every variant runs in this process on the same random faces, after a warm-up, and its answers are compared with those of
-eager float32. Written to OUTPUT: `speed.md`, `speed.json`. Needs the extra `engines` for the variants of that kind.
+eager float32. Written to OUTPUT: `speed.md`, `speed.json`. Needs the extra `runtimes` for the variants of that kind.
 """
 
 import argparse
@@ -140,8 +140,8 @@ class Variant:
         dtype: Of the weights and the arithmetic.
         channels_last: Whether the weights are laid out with their channels innermost, as for the compiler they always are.
         compiled: Whether `torch.compile` takes the networks, laid out by `to_channels_last`.
-        engine: Of `use_runtime`.
-        int8: Whether the engine's prior is one of `quantize_graph`, or without an engine both networks are those of
+        runtime: Of `use_runtime`.
+        int8: Whether the runtime's prior is one of `quantize_graph`, or without an runtime both networks are those of
             `quantize_int8`, calibrated on the faces that are restored.
         memory_kept: Whether the process keeps the memory that it frees; how much it needs is not measured then.
     """
@@ -149,15 +149,15 @@ class Variant:
     dtype: torch.dtype = torch.float32
     channels_last: bool = False
     compiled: bool = False
-    engine: str | None = None
+    runtime: str | None = None
     int8: bool = False
     memory_kept: bool = False
 
     def refusal(self, device: torch.device) -> str | None:
         """Say why it cannot be measured on a device; `None` if it can."""
-        if device.type != "cpu" and (self.engine or self.int8 or self.memory_kept):
+        if device.type != "cpu" and (self.runtime or self.int8 or self.memory_kept):
             return f"on the CPU only, but --device is {device}"
-        if self.int8 and self.engine is None:
+        if self.int8 and self.runtime is None:
             try:
                 largest_weight()
             except ProcessorError as error:
@@ -180,10 +180,10 @@ VARIANTS = {
     "8 bits, bfloat16, compiled, memory kept": Variant(
         torch.bfloat16, channels_last=True, compiled=True, int8=True, memory_kept=True
     ),
-    "ONNX Runtime": Variant(engine="onnxruntime"),
-    "OpenVINO": Variant(engine="openvino"),
-    "OpenVINO, bfloat16": Variant(torch.bfloat16, engine="openvino"),
-    "OpenVINO, 8 bits": Variant(engine="openvino", int8=True),
+    "ONNX Runtime": Variant(runtime="onnxruntime"),
+    "OpenVINO": Variant(runtime="openvino"),
+    "OpenVINO, bfloat16": Variant(torch.bfloat16, runtime="openvino"),
+    "OpenVINO, 8 bits": Variant(runtime="openvino", int8=True),
 }
 
 
@@ -202,15 +202,15 @@ def official_pipeline() -> DifFacePipeline:
 
 
 def prepare(pipe: DifFacePipeline, variant: Variant, folder: Path, faces: torch.Tensor) -> DifFacePipeline:
-    """Return a copy of the pipeline that runs as a variant says; `folder` keeps what is exported for engines."""
+    """Return a copy of the pipeline that runs as a variant says; `folder` keeps what is exported for runtimes."""
     pipe = copy.deepcopy(pipe)
-    if variant.engine is not None:
+    if variant.runtime is not None:
         graphs = folder / ("int8" if variant.int8 else "float")
         if not graphs.exists():
             export_onnx(pipe, graphs)
             if variant.int8:
                 quantize_graph(pipe, graphs, faces)
-        use_runtime(pipe, graphs, variant.engine, variant.dtype)
+        use_runtime(pipe, graphs, variant.runtime, variant.dtype)
         return pipe
     if variant.int8:
         quantize_int8(pipe, faces, variant.dtype)
@@ -347,7 +347,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Measure how fast a pipeline is."""
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.speed",
-        description="Speed of a DifFace pipeline by precision, memory layout, compiler and engine.",
+        description="Speed of a DifFace pipeline by precision, memory layout, compiler and runtime.",
     )
     which = parser.add_mutually_exclusive_group()
     which.add_argument("--model", default=BUNDLED_MODEL, help="pipeline folder or Hub id (default: the bundled one)")

@@ -19,7 +19,7 @@ from scipy.stats import spearmanr
 from difface_diffusers import BUNDLED_MODEL, DifFacePipeline
 from difface_diffusers.degradation.blind import DegradationRanges
 from difface_diffusers.evaluation import image_grid
-from difface_diffusers.photos.samples import deviation
+from difface_diffusers.photos.samples import BRIGHTEST_UNCERTAINTY, deviation
 
 from .faces import BLIND, add_face_options, check_face_options, degrade_faces, load_faces, restore
 from .reports import FaceReport, circumstances
@@ -32,7 +32,6 @@ DAMAGES = {
 }
 BLUR_SIGMA = 4  # pixels, of both maps before they are compared
 FACES_ON_SHEET = 6
-BRIGHTEST = 0.15  # of error and uncertainty, on the sheet
 
 
 @dataclass(frozen=True)
@@ -110,7 +109,10 @@ def report(
         }
         if ranges is BLIND:
             maps = {"error": error, "uncertainty": uncertainty}
-            shown = {key: (each / BRIGHTEST).clamp(max=1)[:, None].expand(-1, 3, -1, -1) for key, each in maps.items()}
+            shown = {
+                key: (each / BRIGHTEST_UNCERTAINTY).clamp(max=1)[:, None].expand(-1, 3, -1, -1)
+                for key, each in maps.items()
+            }
             pictures = {"input": degraded, "restored": restored[:, 0], **shown}
     return UncertaintyReport(**circumstances(pipe, model, clean, seed), samples=samples, rows=rows), pictures
 

@@ -11,7 +11,10 @@ from .photos.result import PhotoRestoration
 from .pipelines.output import DifFacePipelineOutput
 from .pipelines.pipeline_difface import DifFacePipeline
 from .pipelines.pipeline_difface_inpaint import DifFaceInpaintPipeline
+from .utils.moved import install as install_moved_modules
 
+
+install_moved_modules()
 
 # Lets diffusers' loader accept ["difface_diffusers", "SwinIREstimator"] in a model_index.json, local or on the Hub.
 LOADABLE_CLASSES["difface_diffusers"] = {"ModelMixin": ["save_pretrained", "from_pretrained"]}

@@ -35,7 +35,7 @@ def quantize_graph(pipe: DifFacePipeline, folder: str | Path, faces: list[Image.
     What they take is given a range and a zero point by restorations of `faces` with the pipeline's defaults, and every output
     channel of the weights a scale of its own. Weights have 7 bits: with 8, OpenVINO cuts off sums on processors without
     instructions for bytes, and the graph may travel. What they answer stays in float32, as does all else. Needs the extra
-    `engines` (onnx, onnxruntime).
+    `runtimes` (onnx, onnxruntime).
 
     Args:
         pipe: The pipeline whose graph it is.
@@ -45,8 +45,8 @@ def quantize_graph(pipe: DifFacePipeline, folder: str | Path, faces: list[Image.
     Raises:
         FileNotFoundError: There is no graph.
     """
-    quantization = import_extra("onnxruntime.quantization", "engines", PURPOSE)
-    preparation = import_extra("onnxruntime.quantization.shape_inference", "engines", PURPOSE)
+    quantization = import_extra("onnxruntime.quantization", "runtimes", PURPOSE)
+    preparation = import_extra("onnxruntime.quantization.shape_inference", "runtimes", PURPOSE)
     graph = find_graph(folder, "unet")
     with tempfile.TemporaryDirectory(dir=graph.parent) as temporary:
         prepared, quantized = Path(temporary) / "prepared.onnx", Path(temporary) / GRAPH

@@ -225,7 +225,7 @@ def largest_weight() -> int:
         return WEIGHTS_OF_7_BITS
     raise ProcessorError(
         f"8 bits would be counted wrong here, or no faster than float32: {why_bytes_are_wrong()}. Leave the networks in"
-        " float32, or let another engine run them (`difface export`, `difface restore --engine`)."
+        " float32, or let another runtime run them (`difface export`, `difface restore --runtime`)."
     )
 
 

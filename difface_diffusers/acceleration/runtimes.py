@@ -1,4 +1,4 @@
-"""Other engines for a CPU: the two networks of a pipeline as ONNX graphs, run by ONNX Runtime or by OpenVINO.
+"""Other runtimes for a CPU: the two networks of a pipeline as ONNX graphs, run by ONNX Runtime or by OpenVINO.
 
 `export_onnx` writes the graphs into a pipeline's folder, beside the weights, and `use_runtime` lets the loaded pipeline run
 them. Everything round the networks, the sampling too, stays what it is.
@@ -22,7 +22,7 @@ from .int8_layers import WEIGHTS_OF_7_BITS, WEIGHTS_OF_8_BITS, counts_exactly
 from .processor import ProcessorError, why_bytes_are_wrong
 
 
-ENGINES = ("onnxruntime", "openvino")
+RUNTIMES = ("onnxruntime", "openvino")
 GRAPH = "model.onnx"  # in the folder of its component
 EXAMPLE_BATCH = 2  # the exporter would take 1 for a constant
 
@@ -36,7 +36,7 @@ class NoisePrediction(NamedTuple):
 
 
 class GraphNetwork:
-    """Stands for a network of a pipeline, which another engine runs: float32 in and out, on the CPU.
+    """Stands for a network of a pipeline, which another runtime runs: float32 in and out, on the CPU.
 
     Args:
         run: Takes the arrays of one call, returns its answer.
@@ -84,7 +84,7 @@ def export_onnx(pipe: DifFacePipeline, folder: str | Path) -> None:
     """Write the networks as ONNX graphs: `unet/model.onnx` and `estimator/model.onnx`.
 
     They take any number of faces of the model's size, in float32, whatever the precision of the pipeline's weights. Needs
-    the extra `engines` (onnx, onnxscript).
+    the extra `runtimes` (onnx, onnxscript).
 
     Args:
         pipe: A pipeline that restores; it is left as it was.
@@ -95,7 +95,7 @@ def export_onnx(pipe: DifFacePipeline, folder: str | Path) -> None:
     """
     if pipe.is_inpainting:
         raise TypeError("`pipe` fills holes; only a DifFacePipeline can be exported")
-    import_extra("onnxscript", "engines", "Export needs")
+    import_extra("onnxscript", "runtimes", "Export needs")
     height, width = pipe.model_size
     faces = torch.rand(EXAMPLE_BATCH, 3, height, width)
     timesteps = torch.full((EXAMPLE_BATCH,), 10.0)
@@ -104,29 +104,29 @@ def export_onnx(pipe: DifFacePipeline, folder: str | Path) -> None:
     _export(pipe.estimator, {"image": faces}, batch, Path(folder) / "estimator" / GRAPH)
 
 
-def use_runtime(pipe: DifFacePipeline, folder: str | Path, engine: str, dtype: torch.dtype = torch.float32) -> None:
-    """Let a pipeline run its networks by another engine, on as many threads as torch would take.
+def use_runtime(pipe: DifFacePipeline, folder: str | Path, runtime: str, dtype: torch.dtype = torch.float32) -> None:
+    """Let a pipeline run its networks by another runtime, on as many threads as torch would take.
 
     Args:
         pipe: Its `unet` and `estimator` are replaced; it stays on the CPU from then on and cannot be saved.
         folder: Holds the graphs that `export_onnx` wrote for it.
-        engine: "onnxruntime" or "openvino"; needs the extra `engines`.
+        runtime: "onnxruntime" or "openvino"; needs the extra `runtimes`.
         dtype: Of the arithmetic: `torch.float32`, or with OpenVINO `torch.bfloat16`, which is fast on processors with
             instructions for it.
 
     Raises:
-        ValueError: Unknown engine, or a dtype that it does not have.
+        ValueError: Unknown runtime, or a dtype that it does not have.
         FileNotFoundError: There is no graph.
         ProcessorError: The graph has weights of 8 bits, as the first release wrote them, which OpenVINO counts wrong here.
     """
-    if engine not in ENGINES:
-        raise ValueError(f"`engine` is {engine!r}; it must be one of {', '.join(ENGINES)}.")
-    accepted = (torch.float32, torch.bfloat16) if engine == "openvino" else (torch.float32,)
+    if runtime not in RUNTIMES:
+        raise ValueError(f"`runtime` is {runtime!r}; it must be one of {', '.join(RUNTIMES)}.")
+    accepted = (torch.float32, torch.bfloat16) if runtime == "openvino" else (torch.float32,)
     if dtype not in accepted:
-        raise ValueError(f"`dtype` is {dtype}; {engine} takes {' or '.join(map(str, accepted))}.")
+        raise ValueError(f"`dtype` is {dtype}; {runtime} takes {' or '.join(map(str, accepted))}.")
     graphs = [find_graph(folder, component) for component in ("unet", "estimator")]
     unet, estimator = (
-        _load_openvino(graph, dtype) if engine == "openvino" else _load_onnxruntime(graph) for graph in graphs
+        _load_openvino(graph, dtype) if runtime == "openvino" else _load_onnxruntime(graph) for graph in graphs
     )
     pipe.unet, pipe.estimator = GraphUNet(unet, pipe.unet.config), GraphEstimator(estimator, pipe.estimator.config)
 
@@ -171,7 +171,7 @@ def _quietly() -> Generator[None]:
 
 
 def _load_onnxruntime(graph: Path) -> Run:
-    runtime = import_extra("onnxruntime", "engines", "ONNX Runtime needs")
+    runtime = import_extra("onnxruntime", "runtimes", "ONNX Runtime needs")
     options = runtime.SessionOptions()
     options.intra_op_num_threads = torch.get_num_threads()
     session = runtime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
@@ -180,14 +180,14 @@ def _load_onnxruntime(graph: Path) -> Run:
 
 
 def _load_openvino(graph: Path, dtype: torch.dtype) -> Run:
-    openvino = import_extra("openvino", "engines", "OpenVINO needs")
+    openvino = import_extra("openvino", "runtimes", "OpenVINO needs")
     precision = "bf16" if dtype == torch.bfloat16 else "f32"
     settings = {"INFERENCE_PRECISION_HINT": precision, "INFERENCE_NUM_THREADS": torch.get_num_threads()}
     core = openvino.Core()
     model = core.read_model(graph)
     _check_weights(model, graph)
     compiled = core.compile_model(model, "CPU", settings)
-    return lambda arrays: compiled(arrays)[0].copy()  # the engine writes its next answer over this one
+    return lambda arrays: compiled(arrays)[0].copy()  # the runtime writes its next answer over this one
 
 
 def _check_weights(model: Any, graph: Path) -> None:

@@ -20,7 +20,7 @@ from ..imaging.tensors import pil_to_tensor
 from ..photos.aligned import restore_aligned
 from ..photos.restore import restore_photos
 from ..photos.result import PhotoRestoration
-from ..photos.samples import face_fidelities, face_uncertainties, heat_map, photo_uncertainty
+from ..photos.samples import BRIGHTEST_UNCERTAINTY, face_fidelities, face_uncertainties, heat_map, photo_uncertainty
 from ..photos.upscale import Upscaler
 from ..pipelines.pipeline_difface import DifFacePipeline
 from ..pipelines.pipeline_difface_inpaint import DifFaceInpaintPipeline
@@ -30,7 +30,6 @@ from .report import FileResult, report_done
 
 
 PIXELS_TOGETHER = 24_000_000  # of the photographs in memory at once, unless a single one is larger
-BRIGHTEST_UNCERTAINTY = 0.15  # standard deviation, of a scale of 1, that the map shows as its brightest color
 COMPARISON_SIDE = 1600  # longest side of either picture in a comparison
 
 

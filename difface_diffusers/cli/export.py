@@ -1,4 +1,4 @@
-"""`difface export`: write a pipeline with graphs for other engines."""
+"""`difface export`: write a pipeline with graphs for other runtimes."""
 
 import argparse
 import sys
@@ -17,7 +17,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     parser = subparsers.add_parser(
         "export",
         help="write a model for ONNX Runtime and OpenVINO",
-        description="Write a model with its networks as ONNX graphs, for `difface restore --model OUT --engine ...`.",
+        description="Write a model with its networks as ONNX graphs, for `difface restore --model OUT --runtime ...`.",
     )
     parser.add_argument("--model", help="Hub id or folder of a pipeline; the bundled one unless given")
     parser.add_argument("-o", "--output", required=True, type=Path, metavar="OUT", help="folder to write")
@@ -25,7 +25,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
         "--int8",
         nargs="+",
         metavar="FACES",
-        help="let the prior count in 8 bits, for --engine openvino; some aligned faces as spoilt as yours: files, folders, globs",
+        help="let the prior count in 8 bits, for --runtime openvino; some aligned faces as spoilt as yours: files, folders, globs",
     )
     parser.set_defaults(run=run)
 
@@ -53,8 +53,8 @@ def run(args: argparse.Namespace) -> int:
     except (UsageError, ImportError) as error:
         print(f"difface export: {error}", file=sys.stderr)
         return 2
-    engines = "--engine openvino, in 8 bits" if faces else "--engine onnxruntime and --engine openvino"
-    print(f"{args.output}: a copy of {model} with graphs for {engines}")
+    runtimes = "--runtime openvino, in 8 bits" if faces else "--runtime onnxruntime and --runtime openvino"
+    print(f"{args.output}: a copy of {model} with graphs for {runtimes}")
     return 0
 
 

@@ -5,6 +5,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ..faces.selection import MIN_FACE_SIZE
 from .files import MASK_HELP, UsageError
 from .jobs import Plan, refuse, run_job
 from .model import load_pipeline
@@ -28,7 +29,9 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     parser.add_argument("--mask", type=Path, help=f"{MASK_HELP}; without it, pixels that are exactly black are filled")
     parser.add_argument("--invert-mask", action="store_true", help="black is to be filled instead")
     parser.add_argument("--aligned", action="store_true", help="the inputs are aligned faces, not photographs")
-    parser.add_argument("--min-face-size", type=float, default=16, metavar="PX", help="narrower faces are no faces")
+    parser.add_argument(
+        "--min-face-size", type=float, default=MIN_FACE_SIZE, metavar="PX", help="narrower faces are no faces"
+    )
     parser.add_argument(
         "--keep-gray", choices=["auto", "on", "off"], default="auto", help="whether gray or sepia photographs stay so"
     )

@@ -130,7 +130,7 @@ class RestoreOptions:
         save_crops: also write every face.
         uncertainty: also write where the samples differ.
         pick: see `restore_photo`.
-        engine: runs a model that `difface export` wrote.
+        runtime: runs a model that `difface export` wrote.
 
     Raises:
         UsageError: they contradict each other, or one is out of range.
@@ -151,7 +151,7 @@ class RestoreOptions:
     save_crops: bool
     uncertainty: bool
     pick: str | None
-    engine: str | None
+    runtime: str | None
 
     def __post_init__(self) -> None:
         samples = self.sampling.num_samples
@@ -163,11 +163,11 @@ class RestoreOptions:
             )
         if (self.uncertainty or self.pick) and samples < 2:
             raise UsageError(f"--uncertainty and --pick compare samples, but --samples is {samples}; take 2 at least")
-        if self.engine is not None:
+        if self.runtime is not None:
             if self.model.model is None:
-                raise UsageError(f"--engine {self.engine} needs --model, a folder that `difface export` wrote")
+                raise UsageError(f"--runtime {self.runtime} needs --model, a folder that `difface export` wrote")
             if self.model.device not in (None, "cpu"):
-                raise UsageError(f"--device is {self.model.device}; --engine {self.engine} runs on the CPU")
+                raise UsageError(f"--device is {self.model.device}; --runtime {self.runtime} runs on the CPU")
         if self.damage_mask is not None and not self.damage_mask.exists():
             raise UsageError(f"--damage-mask {self.damage_mask}: no such file or folder")
 

@@ -2,10 +2,12 @@
 
 import argparse
 import dataclasses
+import sys
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ..faces.selection import MIN_FACE_SIZE
 from .files import MASK_HELP, UsageError
 from .jobs import Plan, refuse, run_job
 from .model import device_of, load_pipeline
@@ -35,7 +37,9 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     photos.add_argument(
         "--faces", type=_faces, default="all", help='"all", "largest", "center", or numbers from the left, as 0,2'
     )
-    photos.add_argument("--min-face-size", type=float, default=16, metavar="PX", help="leave narrower faces")
+    photos.add_argument(
+        "--min-face-size", type=float, default=MIN_FACE_SIZE, metavar="PX", help="leave narrower faces"
+    )
     photos.add_argument("--upscale", type=float, default=2, metavar="F", help="of the whole picture, 1 .. 8")
     photos.add_argument(
         "--background", default="lanczos", help='"lanczos", "none", or the Hub id or folder of a Swin2SR model'
@@ -57,10 +61,25 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     parser.add_argument(
         "--pick", choices=["identity"], help="make one result of the --samples: of each face the nearest to the input"
     )
-    parser.add_argument(
-        "--engine", choices=["onnxruntime", "openvino"], help="runs a model that `difface export` wrote, on the CPU"
-    )
+    runtimes = ["onnxruntime", "openvino"]
+    parser.add_argument("--runtime", choices=runtimes, help="runs a model that `difface export` wrote, on the CPU")
+    parser.add_argument("--engine", dest="runtime", choices=runtimes, action=OldOption, help=argparse.SUPPRESS)
     parser.set_defaults(run=run)
+
+
+class OldOption(argparse.Action):
+    """An option's name of the last release: does what the new one does, and says so."""
+
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,
+        values: object,
+        option_string: str | None = None,
+    ) -> None:
+        """Store the value under the new name."""
+        print(f"{option_string} is called --{self.dest} now", file=sys.stderr)
+        setattr(namespace, self.dest, values)
 
 
 def _faces(text: str) -> str | list[int]:
@@ -90,10 +109,10 @@ def _restore(options: RestoreOptions, plan: Plan, processes: "PartialState | Non
 
     if options.uncertainty or options.pick:
         _check_identity_network()
-    model = options.model if options.engine is None else dataclasses.replace(options.model, device="cpu")
+    model = options.model if options.runtime is None else dataclasses.replace(options.model, device="cpu")
     pipe = load_pipeline(model, options.sampling, DifFacePipeline, BUNDLED_MODEL, processes)
-    if options.engine is not None and model.model is not None:
-        _use_runtime(pipe, model.model, options.engine, model.dtype)
+    if options.runtime is not None and model.model is not None:
+        _use_runtime(pipe, model.model, options.runtime, model.dtype)
     inpainter = None
     if options.damage_mask is not None:
         inpainter = DifFaceInpaintPipeline.from_pretrained(BUNDLED_INPAINT_MODEL).to(pipe.device)
@@ -111,16 +130,16 @@ def _check_identity_network() -> None:
         raise UsageError(f"--uncertainty and --pick: {error}") from error
 
 
-def _use_runtime(pipe: "DifFacePipeline", folder: str, engine: str, dtype: str) -> None:
+def _use_runtime(pipe: "DifFacePipeline", folder: str, runtime: str, dtype: str) -> None:
     import torch
 
     from ..acceleration.processor import ProcessorError
     from ..acceleration.runtimes import use_runtime
 
     try:
-        use_runtime(pipe, folder, engine, getattr(torch, dtype))
+        use_runtime(pipe, folder, runtime, getattr(torch, dtype))
     except (ImportError, FileNotFoundError, ValueError, ProcessorError) as error:
-        raise UsageError(f"--engine {engine}: {error}") from error
+        raise UsageError(f"--runtime {runtime}: {error}") from error
 
 
 def _load_background(name: str, device: str, dtype: str) -> "Upscaler":

@@ -10,6 +10,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
+from ..imaging.pixels import LUMA
 from .batched_filters import pick_columns, pick_rows
 
 
@@ -88,7 +89,7 @@ def roundtrip(levels: torch.Tensor, sizes: torch.Tensor, quality: torch.Tensor, 
 def to_ycc(levels: torch.Tensor) -> torch.Tensor:
     """Return the rounded luma and two chromas, `[B,3,H,W]`, around 0 to 255, of RGB levels of that shape."""
     red, green, blue = levels.unbind(1)
-    luma = 0.299 * red + 0.587 * green + 0.114 * blue
+    luma = LUMA[0] * red + LUMA[1] * green + LUMA[2] * blue
     blueness = (blue - luma) / 1.772 + 128
     redness = (red - luma) / 1.402 + 128
     return torch.stack([luma, blueness, redness], dim=1).round()
@@ -98,7 +99,7 @@ def to_rgb(luma: torch.Tensor, chroma: torch.Tensor) -> torch.Tensor:
     """Undo `to_ycc`: from `[B,1,H,W]` and `[B,2,H,W]` to `[B,3,H,W]`, rounded levels from 0 to 255."""
     blueness, redness = (chroma - 128).unbind(1)
     luma = luma[:, 0]
-    green = luma - (0.299 * 1.402 * redness + 0.114 * 1.772 * blueness) / 0.587
+    green = luma - (LUMA[0] * 1.402 * redness + LUMA[2] * 1.772 * blueness) / LUMA[1]
     return torch.stack([luma + 1.402 * redness, green, luma + 1.772 * blueness], dim=1).round().clamp(0, 255)
 
 

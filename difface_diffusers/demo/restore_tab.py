@@ -13,7 +13,7 @@ import numpy as np
 from gradio.components import Component
 
 from ..faces import Face, YuNetDetector
-from ..faces.selection import select_faces
+from ..faces.selection import MIN_FACE_SIZE, select_faces
 from ..imaging.pixels import split_channels, to_uint8
 from ..photos.restore import restore_photo
 from ..photos.result import PhotoRestoration
@@ -26,7 +26,6 @@ from .tab import EXAMPLES, Tab
 
 
 DRAWN_TOGETHER = 8  # faces, of all versions
-MIN_FACE_SIZE = 16  # pixels
 SESSION_SECONDS = 3600
 BACKGROUNDS = [("smoothly", "lanczos"), ("pixel by pixel", "none")]
 KEEP_GRAY = [("gray and sepia stay so", "auto"), ("as in the picture", "on"), ("as the model paints", "off")]

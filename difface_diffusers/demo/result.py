@@ -16,10 +16,9 @@ from ..imaging.pixels import join_channels, split_channels, to_uint8
 from ..imaging.tensors import pil_to_tensor
 from ..photos.restore import enlarge
 from ..photos.result import PhotoRestoration
-from ..photos.samples import face_uncertainties, heat_map
+from ..photos.samples import BRIGHTEST_UNCERTAINTY, face_uncertainties, heat_map
 
 
-FULL_DEVIATION = 0.12  # standard deviation, of levels in [0,1], that is drawn brightest
 DARKENED = 0.3  # share of its brightness that the upload keeps below a heat map
 VIEW_SIDE = 2048  # longest side of what the browser shows, pixels
 
@@ -104,7 +103,7 @@ def draw_deviation(photo: PhotoFile, result: Restored) -> Image.Image:
     heat = np.zeros((*rgb.shape[:2], 1), np.uint8)
     add_changes(
         heat,
-        [np.minimum(deviation / FULL_DEVIATION, 1)[..., None] for deviation in deviations],
+        [np.minimum(deviation / BRIGHTEST_UNCERTAINTY, 1)[..., None] for deviation in deviations],
         [
             align(face.landmarks, len(deviation))
             for face, deviation in zip(result.restoration.faces, deviations, strict=True)

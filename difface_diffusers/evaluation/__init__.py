@@ -1,6 +1,7 @@
 """Judging restorations: metrics against the clean face and without it, test sets, and sheets to look at."""
 
 from ..imaging.grids import image_grid
+from ..utils.moved import renamed
 from .distributions import fid, kid, load_feature_network
 from .face_metrics import frechet_distance, identity_distance, landmark_distance
 from .lpips import load_lpips
@@ -28,3 +29,5 @@ __all__ = [
     "spectrum_distance",
     "ssim",
 ]
+
+__getattr__ = renamed(__name__, {"sheet": "image_grid"})

@@ -7,6 +7,7 @@ image, `[B]`, or one for the set. The arithmetic is done in float32 or better wh
 import torch
 import torch.nn.functional as F
 
+from ..imaging.pixels import LUMA
 from ..imaging.tensors import check_images
 from .protocol import luma
 
@@ -18,7 +19,6 @@ COARSE_SIZE = 16  # side of what the strongest degradation in training leaves of
 MS_SSIM_WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)  # of the scales, from the full size to a sixteenth of it
 MS_SSIM_SMALLEST = SSIM_WINDOW * 2 ** (len(MS_SSIM_WEIGHTS) - 1)  # side, pixels
 SPECTRUM_FLOOR = 1e-9  # keeps the logarithm of nothing finite; a gray level of 8 bits has 1.5e-5
-LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601
 
 
 def psnr(image: torch.Tensor, reference: torch.Tensor) -> torch.Tensor:

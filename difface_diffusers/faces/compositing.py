@@ -5,11 +5,12 @@ import itertools
 import cv2
 import numpy as np
 
+from ..imaging.pixels import LUMA
 from .alignment import compose, invert, transform, warp
 
 
 TILE = 1024  # of the photograph that is worked on at a time, pixels; bounds the memory
-LUMA = np.array([0.299, 0.587, 0.114], np.float32)  # ITU-R BT.601
+WEIGHTS = np.array(LUMA, np.float32)
 MASK_CENTER = (0.5, 0.53)  # of an aligned face, shares of its side
 MASK_RADII = (0.41, 0.45)
 MASK_EXPONENT = 3  # 2 is an ellipse, more is squarer
@@ -21,7 +22,7 @@ GRAY_CHOICES = ("auto", "on", "off")
 
 def to_gray(image: np.ndarray) -> np.ndarray:
     """Return `[...,3]` float with its luma in all three channels."""
-    return np.repeat((image @ LUMA)[..., None], 3, axis=-1)
+    return np.repeat((image @ WEIGHTS)[..., None], 3, axis=-1)
 
 
 def is_tinted(photo: np.ndarray) -> bool:
@@ -37,7 +38,7 @@ def is_tinted(photo: np.ndarray) -> bool:
     rows, columns = (max(1, min(side, 256)) for side in photo.shape[:2])
     small = cv2.resize(photo, (columns, rows), interpolation=cv2.INTER_AREA).reshape(-1, 3)
     small = small.astype(np.float32) / np.iinfo(photo.dtype).max
-    luma = small @ LUMA
+    luma = small @ WEIGHTS
     powers = np.stack([np.ones_like(luma), luma, luma**2], axis=-1)
     fit, *_ = np.linalg.lstsq(powers, small, rcond=None)
     left_over = np.sqrt(np.mean((powers @ fit - small) ** 2))

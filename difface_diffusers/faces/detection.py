@@ -10,6 +10,7 @@ import cv2
 import numpy as np
 
 from ..utils.checks import check_number
+from ..utils.moved import warn
 from .alignment import compose, estimate_similarity, invert, template, transform, warp
 
 
@@ -57,6 +58,12 @@ class Face:
     def center(self) -> np.ndarray:
         """Middle of the box, (x, y)."""
         return np.array([self.box[0] + self.box[2], self.box[1] + self.box[3]]) / 2
+
+    @property
+    def centre(self) -> np.ndarray:
+        """`center`, as it was called in the last release."""
+        warn("`Face.centre` is called `center` now; the old name goes with the next release.")
+        return self.center
 
 
 class FaceDetector(Protocol):

@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from PIL import Image, ImageOps
 
+from .pixels import LUMA
 from .tensors import resize
 
 
@@ -118,7 +119,7 @@ def _check(tensor: torch.Tensor, given: np.ndarray | torch.Tensor, name: str) ->
     if not (low >= 0 and high <= 1):  # false for NaN too
         raise ValueError(f"`{name}` has values from {low:.4g} to {high:.4g}; float masks must lie in [0,1].")
     if tensor.shape[-3] == 3:
-        luma = torch.tensor([0.299, 0.587, 0.114])[:, None, None]  # ITU-R BT.601, as PIL
+        luma = torch.tensor(LUMA)[:, None, None]  # as PIL
         tensor = (tensor * luma).sum(dim=-3, keepdim=True)
     return list(tensor if tensor.ndim == 4 else tensor[None])
 

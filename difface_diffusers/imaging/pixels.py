@@ -8,6 +8,7 @@ from PIL import ExifTags, Image, ImageOps
 
 
 STRIP_PIXELS = 2**18
+LUMA = (0.299, 0.587, 0.114)  # shares of red, green and blue in brightness, ITU-R BT.601
 
 
 def strips(pixels: np.ndarray) -> Iterator[slice]:

@@ -12,7 +12,7 @@ from ..faces import Face, FaceDetector, YuNetDetector
 from ..faces.alignment import warp
 from ..faces.compositing import keeps_tint, to_gray
 from ..faces.crops import AlignedFaces, align_faces, paste_faces
-from ..faces.selection import Selection, parse_selection, select_faces
+from ..faces.selection import MIN_FACE_SIZE, Selection, parse_selection, select_faces
 from ..imaging.masks import fit_masks
 from ..imaging.pixels import join_channels, split_channels, to_uint8
 from ..pipelines.generators import check_generator_type, split_generator
@@ -44,7 +44,7 @@ def fill_damage(
     damage_mask: Any,
     detector: FaceDetector | None = None,
     faces: Selection = "all",
-    min_face_size: float = 16,
+    min_face_size: float = MIN_FACE_SIZE,
     batch_size: int = 8,
     keep_gray: str = "auto",
     generator: torch.Generator | None = None,

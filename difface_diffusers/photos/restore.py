@@ -14,7 +14,7 @@ from PIL import Image
 from ..faces import FaceDetector, YuNetDetector
 from ..faces.compositing import GRAY_CHOICES, keeps_tint, match_color, to_gray
 from ..faces.crops import AlignedFaces, align_faces, paste_faces
-from ..faces.selection import Selection, parse_selection, select_faces
+from ..faces.selection import MIN_FACE_SIZE, Selection, parse_selection, select_faces
 from ..imaging.pixels import join_channels, split_channels, to_uint8
 from ..imaging.tensors import from_tensors
 from ..models.bundled import BUNDLED_INPAINT_MODEL
@@ -39,7 +39,7 @@ def restore_photo(
     upscale: float = 2,
     background: str | Upscaler = "lanczos",
     faces: Selection = "all",
-    min_face_size: float = 16,
+    min_face_size: float = MIN_FACE_SIZE,
     batch_size: int = 8,
     keep_gray: str = "auto",
     draw_box: bool = False,
@@ -141,7 +141,7 @@ def restore_photos(
     upscale: float = 2,
     background: str | Upscaler = "lanczos",
     faces: str | Sequence[Selection] = "all",
-    min_face_size: float = 16,
+    min_face_size: float = MIN_FACE_SIZE,
     batch_size: int = 8,
     keep_gray: str = "auto",
     draw_box: bool = False,

@@ -18,6 +18,9 @@ from ..imaging.tensors import pil_to_tensor
 from .result import PhotoRestoration
 
 
+BRIGHTEST_UNCERTAINTY = 0.15  # standard deviation, of a scale of 1, that a map shows as its brightest color
+
+
 @dataclass(frozen=True)
 class FaceFidelity:
     """How far the samples of a face are from the face that was given; one number a sample.

@@ -15,6 +15,7 @@ from PIL import Image
 from ..imaging.tensors import OUTPUT_TYPES, from_tensors, resize, to_tensors
 from ..models import DifFaceUNet2DModel, DiffusedEstimator, SRCNNEstimator, SwinIREstimator
 from ..utils.checks import check_integer
+from ..utils.moved import warn
 from .chains import Chains, Generators, Guide
 from .generators import split_generator
 from .output import DifFacePipelineOutput
@@ -103,6 +104,12 @@ class DifFacePipeline(DiffusionPipeline):
         """Height and width of the faces that the prior was trained on, pixels."""
         size = self.unet.config.sample_size
         return (size, size) if isinstance(size, int) else (size[0], size[1])
+
+    @property
+    def fills_holes(self) -> bool:
+        """`is_inpainting`, as it was called in the last release."""
+        warn("`fills_holes` is called `is_inpainting` now; the old name goes with the next release.")
+        return self.is_inpainting
 
     @property
     def can_choose_starts(self) -> bool:

@@ -16,6 +16,7 @@ from ..degradation.batched_blind import apply_degradations, draw_degradations
 from ..degradation.batched_filters import send
 from ..degradation.batched_holes import draw_holes, make_masks
 from ..degradation.batched_jpeg import jpeg_tables
+from ..imaging.pixels import LUMA
 from .augmentation import MIX_GRID
 from .batched_augmentation import LEVELS, apply_augmentations, draw_augmentations, mix_batch
 from .config import AUTO
@@ -26,7 +27,6 @@ from .sources import FaceSource
 BATCH_SEED = 3  # beside those that a `FaceDataset` draws an item with
 CHUNK = 2**24  # pixels of faces that are deformed at once
 MEMORY_SHARE = 1 / 3  # of a GPU's memory that faces may take unasked
-LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601
 
 
 class DeviceFaces:

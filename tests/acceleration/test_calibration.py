@@ -37,7 +37,7 @@ def test_there_must_be_a_graph(pipe, faces, tmp_path):
 def test_without_the_extra(pipe, faces, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "onnxruntime.quantization", None)
     with pytest.raises(
-        ImportError, match=r"Quantization needs `onnxruntime.quantization`.*difface-diffusers\[engines\]"
+        ImportError, match=r"Quantization needs `onnxruntime.quantization`.*difface-diffusers\[runtimes\]"
     ):
         quantize_graph(pipe, tmp_path, faces)
 

@@ -5,11 +5,11 @@ import torch
 from diffusers import DDPMScheduler, EulerDiscreteScheduler
 
 from difface_diffusers import DifFaceInpaintPipeline, DifFacePipeline, DifFaceUNet2DModel, LaMaEstimator
-from difface_diffusers.acceleration.runtimes import ENGINES, GRAPH, export_onnx, use_runtime
+from difface_diffusers.acceleration.runtimes import GRAPH, RUNTIMES, export_onnx, use_runtime
 from tests.conftest import ddim, tiny_estimator, tiny_unet
 
 
-# Out of `make test`: a training that follows in the process that an engine ran in may crash.
+# Out of `make test`: a training that follows in the process that an runtime ran in may crash.
 pytestmark = pytest.mark.slow
 pytest.importorskip("onnxscript")
 
@@ -39,13 +39,13 @@ def restored(pipe, faces):
 # Numbers
 
 
-@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("runtime", RUNTIMES)
 @pytest.mark.parametrize("count", [1, 2])
-def test_an_engine_restores_as_torch_does(folder, faces, engine, count):
-    pytest.importorskip(engine)
+def test_an_engine_restores_as_torch_does(folder, faces, runtime, count):
+    pytest.importorskip(runtime)
     pipe = load(folder)
     expected = restored(pipe, faces[:count])
-    use_runtime(pipe, folder, engine)
+    use_runtime(pipe, folder, runtime)
     for answer, wanted in zip(restored(pipe, faces[:count]), expected, strict=True):
         torch.testing.assert_close(answer, wanted, rtol=0, atol=1e-4)
 
@@ -82,22 +82,22 @@ def test_the_learned_variance_reaches_the_scheduler(tmp_path, faces, patch_size)
     torch.testing.assert_close(restored(pipe, faces)[0], expected, rtol=0, atol=1e-4)
 
 
-@pytest.mark.parametrize("engine", ENGINES)
-def test_an_answer_outlives_the_next_one(folder, faces, engine):
-    pytest.importorskip(engine)
+@pytest.mark.parametrize("runtime", RUNTIMES)
+def test_an_answer_outlives_the_next_one(folder, faces, runtime):
+    pytest.importorskip(runtime)
     pipe = load(folder)
-    use_runtime(pipe, folder, engine)
+    use_runtime(pipe, folder, runtime)
     first = pipe.estimator(faces[:1])
     kept = first.clone()
     pipe.estimator(faces[1:])
     assert torch.equal(first, kept)
 
 
-@pytest.mark.parametrize("engine", ENGINES)
-def test_the_graphs_are_run_and_not_the_weights(folder, faces, engine, monkeypatch):
-    pytest.importorskip(engine)
+@pytest.mark.parametrize("runtime", RUNTIMES)
+def test_the_graphs_are_run_and_not_the_weights(folder, faces, runtime, monkeypatch):
+    pytest.importorskip(runtime)
     pipe = load(folder)
-    use_runtime(pipe, folder, engine)
+    use_runtime(pipe, folder, runtime)
     monkeypatch.setattr(torch.nn.Conv2d, "forward", None)
     restored(pipe, faces)
 
@@ -126,15 +126,15 @@ def test_refuses_a_pipeline_that_fills_holes(tmp_path):
         export_onnx(pipe, tmp_path)
 
 
-def test_refuses_an_unknown_engine(pipe, tmp_path):
-    with pytest.raises(ValueError, match="`engine` is 'tensorrt'; it must be one of onnxruntime, openvino"):
+def test_refuses_an_unknown_runtime(pipe, tmp_path):
+    with pytest.raises(ValueError, match="`runtime` is 'tensorrt'; it must be one of onnxruntime, openvino"):
         use_runtime(pipe, tmp_path, "tensorrt")
 
 
-@pytest.mark.parametrize(("engine", "dtype"), [("onnxruntime", torch.bfloat16), ("openvino", torch.float16)])
-def test_refuses_a_dtype_that_the_engine_lacks(pipe, tmp_path, engine, dtype):
-    with pytest.raises(ValueError, match=f"`dtype` is {dtype}; {engine} takes torch.float32"):
-        use_runtime(pipe, tmp_path, engine, dtype)
+@pytest.mark.parametrize(("runtime", "dtype"), [("onnxruntime", torch.bfloat16), ("openvino", torch.float16)])
+def test_refuses_a_dtype_that_the_engine_lacks(pipe, tmp_path, runtime, dtype):
+    with pytest.raises(ValueError, match=f"`dtype` is {dtype}; {runtime} takes torch.float32"):
+        use_runtime(pipe, tmp_path, runtime, dtype)
 
 
 def test_refuses_a_folder_without_graphs(pipe, tmp_path):
@@ -145,15 +145,15 @@ def test_refuses_a_folder_without_graphs(pipe, tmp_path):
     assert pipe.unet is unet
 
 
-@pytest.mark.parametrize("engine", ENGINES)
-def test_a_missing_engine_names_the_install_line(folder, engine, monkeypatch):
-    monkeypatch.setitem(sys.modules, engine, None)
-    with pytest.raises(ImportError, match=r'pip install "difface-diffusers\[engines\]"'):
-        use_runtime(load(folder), folder, engine)
+@pytest.mark.parametrize("runtime", RUNTIMES)
+def test_a_missing_engine_names_the_install_line(folder, runtime, monkeypatch):
+    monkeypatch.setitem(sys.modules, runtime, None)
+    with pytest.raises(ImportError, match=r'pip install "difface-diffusers\[runtimes\]"'):
+        use_runtime(load(folder), folder, runtime)
 
 
 def test_a_missing_exporter_names_the_install_line(pipe, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "onnxscript", None)
-    with pytest.raises(ImportError, match=r'Export needs `onnxscript`.*pip install "difface-diffusers\[engines\]"'):
+    with pytest.raises(ImportError, match=r'Export needs `onnxscript`.*pip install "difface-diffusers\[runtimes\]"'):
         export_onnx(pipe, tmp_path)
     assert not list(tmp_path.iterdir())

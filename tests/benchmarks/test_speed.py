@@ -61,7 +61,7 @@ def test_memory_is_what_a_run_holds_beyond_what_was_there():
     [
         pytest.param(name, marks=[needs_int8] if variant.int8 else [])
         for name, variant in speed.VARIANTS.items()
-        if not variant.engine
+        if not variant.runtime
     ],
 )
 def test_variants_change_a_copy(pipe, tmp_path, name):

@@ -30,10 +30,10 @@ def test_what_is_exported_is_restored_with(model, face, tmp_path, capsys):
     assert f"{exported}: a copy of {model} with graphs" in capsys.readouterr().out
     assert [path.name for path in exported.parent.iterdir()] == ["exported"]
     assert restore(face, model, tmp_path / "torch.png") == 0
-    for engine in ("onnxruntime", "openvino"):
-        pytest.importorskip(engine)
-        assert restore(face, exported, tmp_path / f"{engine}.png", "--engine", engine) == 0
-        answers = [np.asarray(Image.open(tmp_path / f"{name}.png")).astype(int) for name in ("torch", engine)]
+    for runtime in ("onnxruntime", "openvino"):
+        pytest.importorskip(runtime)
+        assert restore(face, exported, tmp_path / f"{runtime}.png", "--runtime", runtime) == 0
+        answers = [np.asarray(Image.open(tmp_path / f"{name}.png")).astype(int) for name in ("torch", runtime)]
         assert np.abs(answers[0] - answers[1]).max() <= 1
 
 
@@ -41,11 +41,11 @@ def test_what_is_exported_is_restored_with(model, face, tmp_path, capsys):
 def test_in_8_bits(model, face, tmp_path, capsys):
     pytest.importorskip("openvino")
     assert main(["export", "--model", str(model), "-o", str(tmp_path / "out"), "--int8", str(face)]) == 0
-    assert "with graphs for --engine openvino, in 8 bits" in capsys.readouterr().out
+    assert "with graphs for --runtime openvino, in 8 bits" in capsys.readouterr().out
     assert main(["export", "--model", str(model), "-o", str(tmp_path / "floats")]) == 0
     answers = []
     for exported in ("out", "floats"):
-        assert restore(face, tmp_path / exported, tmp_path / f"{exported}.png", "--engine", "openvino") == 0
+        assert restore(face, tmp_path / exported, tmp_path / f"{exported}.png", "--runtime", "openvino") == 0
         answers.append(np.asarray(Image.open(tmp_path / f"{exported}.png")).astype(int))
     assert 0 < np.abs(answers[0] - answers[1]).mean() < 3
 
@@ -79,17 +79,20 @@ def test_refuses_a_model_that_is_none(tmp_path, capsys):
 
 
 def test_an_engine_needs_graphs(model, face, tmp_path, capsys):
-    assert restore(face, model, tmp_path / "out.png", "--engine", "onnxruntime") == 2
-    assert "--engine onnxruntime: `folder` is" in capsys.readouterr().err
+    assert restore(face, model, tmp_path / "out.png", "--runtime", "onnxruntime") == 2
+    assert "--runtime onnxruntime: `folder` is" in capsys.readouterr().err
     assert not (tmp_path / "out.png").exists()
 
 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--engine", "onnxruntime"], "--engine onnxruntime needs --model, a folder that `difface export` wrote"),
-        (["--engine", "openvino", "--model", "m", "--device", "cuda"], "--device is cuda; --engine openvino runs on"),
-        (["--engine", "onnxruntime", "--model", "m", "--dtype", "bfloat16"], "onnxruntime takes torch.float32"),
+        (["--runtime", "onnxruntime"], "--runtime onnxruntime needs --model, a folder that `difface export` wrote"),
+        (
+            ["--runtime", "openvino", "--model", "m", "--device", "cuda"],
+            "--device is cuda; --runtime openvino runs on",
+        ),
+        (["--runtime", "onnxruntime", "--model", "m", "--dtype", "bfloat16"], "onnxruntime takes torch.float32"),
     ],
 )
 def test_refuses_what_an_engine_cannot_do(face, tmp_path, capsys, model, options, message):

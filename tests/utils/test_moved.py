@@ -1,0 +1,74 @@
+import subprocess
+import sys
+from importlib import import_module
+
+import numpy as np
+import pytest
+
+import difface_diffusers
+from difface_diffusers import DifFacePipeline, Face, evaluation
+from difface_diffusers.imaging.grids import image_grid
+from difface_diffusers.utils.moved import MOVED
+
+
+OLD = {  # what README and guides of the last release imported
+    "bundled": ["BUNDLED_MODEL", "BUNDLED_INPAINT_MODEL"],
+    "channels_last": ["to_channels_last"],
+    "engines": ["export_onnx", "use_engine"],
+    "image_processing": ["load_image", "to_tensors", "split_channels"],
+    "int8": ["count_in_int8"],
+    "model_info": ["model_info"],
+    "photo": ["restore_photo", "PhotoRestoration"],
+    "photo_files": ["read_photo", "PhotoFile", "Metadata", "to_uint8", "whole_file"],
+    "pipeline_difface": ["DifFacePipeline", "DifFacePipelineOutput", "Sampling", "split_generator"],
+    "quantisation": ["quantise_graph"],
+    "samples": ["face_fidelities", "face_uncertainties", "photo_uncertainty"],
+    "training.degradation": ["DegradationRanges"],
+    "upscale": ["Swin2SRUpscaler"],
+}
+
+
+@pytest.fixture(autouse=True)
+def not_yet_imported():
+    for name in MOVED:
+        sys.modules.pop(f"difface_diffusers.{name}", None)
+
+
+@pytest.mark.parametrize("name", MOVED)
+def test_modules_are_found_where_they_were(name):
+    with pytest.deprecated_call(match=f"difface_diffusers.{name} is difface_diffusers"):
+        old = import_module(f"difface_diffusers.{name}")
+    for attribute in OLD.get(name, []):
+        assert hasattr(old, attribute)
+
+
+def test_they_are_the_same_things():
+    with pytest.deprecated_call():
+        from difface_diffusers.photo import restore_photo
+    assert restore_photo is difface_diffusers.restore_photo
+
+
+def test_the_warning_is_at_the_line_that_imports():
+    code = "import difface_diffusers\nfrom difface_diffusers.samples import heat_map\n"
+    done = subprocess.run([sys.executable, "-W", "default", "-c", code], capture_output=True, text=True, check=True)
+    assert "<string>:2: DeprecationWarning: difface_diffusers.samples is" in done.stderr
+
+
+def test_a_renamed_function_is_found():
+    with pytest.deprecated_call(match=r"evaluation\.sheet is called image_grid now"):
+        assert evaluation.sheet is image_grid
+    with pytest.raises(AttributeError, match="has no attribute 'nothing'"):
+        evaluation.nothing  # noqa: B018
+
+
+def test_renamed_properties_are_found():
+    face = Face((0, 0, 2, 4), np.zeros((5, 2)), 1.0)
+    with pytest.deprecated_call(match="`Face.centre` is called `center` now"):
+        assert face.centre.tolist() == face.center.tolist() == [1, 2]
+    with pytest.deprecated_call(match="`fills_holes` is called `is_inpainting` now"):
+        assert not DifFacePipeline.fills_holes.fget(DifFacePipeline)
+
+
+def test_others_are_still_missing():
+    with pytest.raises(ModuleNotFoundError):
+        import_module("difface_diffusers.nothing")
