@@ -4,7 +4,8 @@ from diffusers.models.modeling_utils import ModelMixin  # the loader looks this 
 from diffusers.pipelines.pipeline_loading_utils import LOADABLE_CLASSES
 
 from .faces import Face, FaceDetector
-from .models import DifFaceUNet2DModel, LaMaEstimator, SRCNNEstimator, SwinIREstimator
+from .models import *  # noqa: F403  the estimators that there are
+from .models import ESTIMATORS
 from .models.bundled import BUNDLED_INPAINT_MODEL, BUNDLED_MODEL
 from .photos.restore import restore_photo, restore_photos
 from .photos.result import PhotoRestoration
@@ -25,14 +26,12 @@ __all__ = [
     "DifFaceInpaintPipeline",
     "DifFacePipeline",
     "DifFacePipelineOutput",
-    "DifFaceUNet2DModel",
+    "DifFaceUNet2DModel",  # noqa: F405
     "Face",
     "FaceDetector",
-    "LaMaEstimator",
     "ModelMixin",
     "PhotoRestoration",
-    "SRCNNEstimator",
-    "SwinIREstimator",
     "restore_photo",
     "restore_photos",
+    *(model.__name__ for model in ESTIMATORS.values()),
 ]

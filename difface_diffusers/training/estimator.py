@@ -8,9 +8,7 @@ from PIL import Image
 
 from ..evaluation.metrics import psnr, ssim
 from ..imaging.grids import image_grid
-from ..models.lama import LaMaEstimator
-from ..models.srcnn import SRCNNEstimator
-from ..models.swinir import SwinIREstimator
+from ..models import ESTIMATORS
 from .clock import Clock
 from .config import EstimatorConfig
 from .data import FaceDataset
@@ -19,7 +17,6 @@ from .mixture import Data
 from .task import build_model
 
 
-ARCHITECTURES = {"swinir": SwinIREstimator, "srcnn": SRCNNEstimator, "lama": LaMaEstimator}
 INPAINTS = "lama"
 
 MISSING_WEIGHT = 10.0  # of a missing pixel in the loss; a known one has 1
@@ -31,10 +28,10 @@ class EstimatorTask:
     name = "estimator"
 
     def __init__(self, config: EstimatorConfig) -> None:
-        if config.architecture not in ARCHITECTURES:
-            raise ValueError(f"`architecture` is {config.architecture!r}; it must be one of {list(ARCHITECTURES)}.")
+        if config.architecture not in ESTIMATORS:
+            raise ValueError(f"`architecture` is {config.architecture!r}; it must be one of {list(ESTIMATORS)}.")
         self.config = config
-        self.model = build_model(ARCHITECTURES[config.architecture], config.model, config.initial_weights, self.name)
+        self.model = build_model(ESTIMATORS[config.architecture], config.model, config.initial_weights, self.name)
 
     def estimate(self, model: torch.nn.Module, batch: dict[str, torch.Tensor]) -> torch.Tensor:
         """Return the unclamped estimate, float32 `[B,3,S,S]`, of `batch["degraded"]`, of that shape and in [0,1]."""
