@@ -25,6 +25,7 @@ from accelerate import Accelerator, PartialState
 from diffusers.training_utils import EMAModel
 from PIL import Image
 
+from difface_diffusers.acceleration.allocation import keep_freed_memory
 from difface_diffusers.acceleration.processor import processor_name
 from difface_diffusers.training import EstimatorConfig, PriorConfig, StudentConfig, load_config, shipped_config
 from difface_diffusers.training.config import TrainingConfig
@@ -335,6 +336,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     if args.device == "cuda" and not torch.cuda.is_available():
         parser.error("--device is cuda, but torch finds no such GPU")
     PartialState(cpu=args.device == "cpu")  # what accelerate then takes
+    if args.device == "cpu":
+        keep_freed_memory()  # as `difface train` does
 
     default = [name for name, variant in VARIANTS.items() if args.device == "cuda" or not variant.compiled]
     try:

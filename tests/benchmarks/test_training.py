@@ -23,6 +23,7 @@ CONFIGS = {
 def quick(monkeypatch):
     monkeypatch.setattr(training, "WARM_UPS", 1)
     monkeypatch.setattr(training, "FACES", 3)
+    monkeypatch.setattr(training, "keep_freed_memory", lambda: None)
 
 
 def config(kind):
