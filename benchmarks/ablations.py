@@ -77,8 +77,9 @@ class AblationReport(FaceReport):
             "Degradations of which all but the first were never trained on:",
             *("", *table(self.degradations), ""),
             f"{self.faces} faces of {self.size} x {self.size} pixels, {START_CALLS} network calls in the first table, the "
-            f"pipeline's default in the last two, {CALLS} from t = {START} in the others. {LEGEND} Kept error: how far apart "
-            "the chain ends from the estimate and from the clean face with the same noise, as a share of how far apart it began.",
+            f"pipeline's default in the last two, {CALLS} from t = {START} in the others. {LEGEND} Kept error: how far "
+            "apart the chain ends from the estimate and from the clean face with the same noise, as a share of how far apart "
+            "it began.",
             "",
         ]
         return "\n".join(parts)

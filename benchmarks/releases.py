@@ -71,8 +71,8 @@ class ReleasesReport(Report):
         faces = "faces that were made up" if self.data is None else f"faces of {self.data}"
         note = (
             f"`difface train {self.task}`, {self.config}, {self.batch_size} {faces} a step, precision {self.precision}, "
-            f"{self.workers} processes that read faces; {self.device}, {self.cores} cores. Medians over rounds in turns, each of "
-            f"{self.steps} steps after as many to begin with."
+            f"{self.workers} processes that read faces; {self.device}, {self.cores} cores. Medians over rounds in turns, each "
+            f"of {self.steps} steps after as many to begin with."
         )
         return "\n".join([*lines, "", note, ""])
 

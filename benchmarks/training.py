@@ -122,7 +122,8 @@ class TrainingReport(Report):
     def markdown(self) -> str:
         """Return the table and the line that says what it was measured on."""
         lines = [
-            "| variant | images a second | of the first | data | forward | backward | optimizer | first step (s) | memory (GB) |",
+            "| variant | images a second | of the first | data | forward | backward | optimizer | first step (s) |"
+            " memory (GB) |",
             "| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |",
         ]
         first = next(iter(self.rows.values()))

@@ -1,4 +1,4 @@
-"""What version 0.1 saved, `goldens/release_0_1`: a pipeline with an answer of its, and a training interrupted at step 2 of 4."""
+"""What version 0.1 saved, `goldens/release_0_1`: a pipeline with its answer, and a training that stopped at step 2 of 4."""
 
 import json
 import shutil

@@ -246,7 +246,7 @@ def counts_exactly(largest: int) -> bool:
 
 @torch.no_grad()
 def _known_answers(largest: int, dtype: torch.dtype) -> Iterator[tuple[torch.Tensor, float]]:
-    """Yield what layers with weights of 1, all at the largest of their range, answer to the largest inputs, and what they should."""
+    """Yield what layers whose weights are all the largest answer to the largest inputs, and what they should."""
     channels, side = 64, 6
     lowest = -100.0  # of the inputs: their zero point counts, too
     value = LARGEST + lowest

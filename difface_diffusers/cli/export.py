@@ -25,7 +25,8 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
         "--int8",
         nargs="+",
         metavar="FACES",
-        help="let the prior count in 8 bits, for --runtime openvino; some aligned faces as spoilt as yours: files, folders, globs",
+        help="let the prior count in 8 bits, for --runtime openvino; some aligned faces as degraded as yours: files,"
+        " folders, globs",
     )
     parser.set_defaults(run=run)
 

@@ -7,7 +7,10 @@ from collections.abc import Callable
 from typing import Any
 
 
-DATA_HELP = "clean aligned faces: a folder of images, Parquet or tar files, 'faces-{000..010}.tar', or ORG/NAME[:SPLIT] of the Hub"
+DATA_HELP = (
+    "clean aligned faces: a folder of images, Parquet or tar files, 'faces-{000..010}.tar', or ORG/NAME[:SPLIT] of the"
+    " Hub"
+)
 
 
 def add_parser(subparsers: argparse._SubParsersAction) -> None:
@@ -29,7 +32,8 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     parser.add_argument(
         "--init-from",
         metavar="MODEL",
-        help="folder or Hub id of a pipeline or model to fine-tune; with no `model` in the config it has the saved one's settings",
+        help="folder or Hub id of a pipeline or model to fine-tune; with no `model` in the config it has the saved one's"
+        " settings",
     )
     parser.add_argument("--output", required=True, help="folder for checkpoints, sheets, log and the finished model")
     parser.add_argument(

@@ -21,8 +21,8 @@ SCREEN_OVERSAMPLING = 4
 class DegradationRanges:
     """Uniform ranges of the degradation, stated for a face of 512 x 512 pixels.
 
-    For other sizes `blur_sigma`, `downscale` and `halftone_pitch` change in proportion, so that a face loses the same detail at every
-    size (a shrinking factor stays one: it is not taken below 1); noise and JPEG quality have no length and stay.
+    For other sizes `blur_sigma`, `downscale` and `halftone_pitch` change in proportion, so that a face loses the same detail at
+    every size (a shrinking factor stays one: it is not taken below 1); noise and JPEG quality have no length and stay.
 
     Attributes:
         blur_sigma: standard deviation of the Gaussian blur, pixels.

@@ -68,5 +68,5 @@ def paste_faces(canvas: np.ndarray, aligned: AlignedFaces, restored: list[np.nda
 
 
 def canvas_to_photo(canvas_size: tuple[int, int], photo_size: tuple[int, int]) -> np.ndarray:
-    """Return the matrix `[2,3]` from pixels of the enlarged photograph to those of the photograph; sizes are (height, width)."""
+    """Return the matrix `[2,3]` from pixels of the enlarged photograph to its own; sizes are (height, width)."""
     return np.column_stack([np.diag([photo_size[1] / canvas_size[1], photo_size[0] / canvas_size[0]]), np.zeros(2)])

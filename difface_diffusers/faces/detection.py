@@ -79,9 +79,9 @@ class YuNetDetector:
 
     YuNet knows faces of about 12 to 400 pixels, upright to within some 40 degrees, and the more a face is tilted, the more
     its landmarks are off. So the photograph is searched in four quarter turns, shrunk to a longest side of 320 and of 640
-    pixels, and as it is and in the turn that shows most at every doubling up to twice its own size. Whatever looks like a face is then
-    cut out at a size that YuNet likes and turned until it stands upright; only what is seen there too counts, its landmarks
-    averaged over four views. Not thread-safe: one detector per thread.
+    pixels, and as it is and in the turn that shows most at every doubling up to twice its own size. Whatever looks like a face
+    is then cut out at a size that YuNet likes and turned until it stands upright; only what is seen there too counts, its
+    landmarks averaged over four views. Not thread-safe: one detector per thread.
 
     Args:
         min_score: mean confidence in the four views from which a find counts, 0 .. 1.

@@ -1,40 +1,23 @@
 """DifFace: aligned degraded faces in, restored faces out (Yue and Loy, TPAMI 2024, arXiv 2212.06512)."""
 
-import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
 
 import numpy as np
 import torch
-from diffusers.callbacks import MultiPipelineCallbacks, PipelineCallback
 from diffusers.models.unets.unet_2d import UNet2DModel
-from diffusers.pipelines.pipeline_utils import DiffusionPipeline
 from diffusers.schedulers.scheduling_utils import SchedulerMixin
 from PIL import Image
 
-from ..imaging.tensors import OUTPUT_TYPES, from_tensors, resize, to_tensors
+from ..imaging.tensors import resize, to_tensors
 from ..models import DifFaceUNet2DModel, DiffusedEstimator, SRCNNEstimator, SwinIREstimator
-from ..utils.checks import check_integer
-from ..utils.moved import warn
-from .chains import Chains, Generators, Guide
-from .generators import split_generator
+from .base import EstimateAndWalkPipeline
 from .output import DifFacePipelineOutput
-from .sampling import (
-    AUTO,
-    SAMPLING_ARGUMENTS,
-    Callback,
-    Request,
-    Sampling,
-    check_noise,
-    check_noise_shares,
-    check_settings,
-    check_steps,
-    to_saveable,
-)
-from .schedule import check_scheduler, predict_clean, timesteps_with_noise, wants_variance
+from .sampling import AUTO, Callback, Sampling
+from .schedule import timesteps_with_noise
 
 
-class DifFacePipeline(DiffusionPipeline):
+class DifFacePipeline(EstimateAndWalkPipeline):
     """Blind restoration of aligned faces.
 
     The estimator guesses the clean face; the guess is noised to an intermediate state x_N; the unconditional prior
@@ -59,10 +42,6 @@ class DifFacePipeline(DiffusionPipeline):
             `noise_margin` is not above 0.
     """
 
-    is_inpainting = False  # whether the estimator takes a mask too
-    model_cpu_offload_seq = "estimator->unet"
-    _callback_tensor_inputs = ["latents", "pred_original_sample"]  # noqa: RUF012  diffusers reads a plain list here
-
     def __init__(
         self,
         unet: UNet2DModel | DifFaceUNet2DModel,  # `from_pipe` hands over what these hints name, subclasses excluded
@@ -75,56 +54,22 @@ class DifFacePipeline(DiffusionPipeline):
         presets: dict | None = None,  # `from_pretrained` cannot check a parametrised type
         noise_margin: float | None = None,
     ) -> None:
-        super().__init__()
         defaults = {
             "num_inference_steps": default_num_inference_steps,
             "start_timestep": default_start_timestep,
             "eta": default_eta,
             "s_noise": default_s_noise,
         }
-        check_settings("default_", **defaults)
-        defaults = to_saveable(defaults)
-        presets = {name: to_saveable(settings) for name, settings in (presets or {}).items()}
-        for name, settings in presets.items():
-            unknown = sorted(set(settings) - set(SAMPLING_ARGUMENTS))
-            if unknown:
-                raise ValueError(f"`presets` has {unknown} in {name!r}; settings are {', '.join(SAMPLING_ARGUMENTS)}.")
-            check_settings(f"presets[{name!r}].", **settings)
-        self.register_modules(unet=unet, estimator=estimator, scheduler=scheduler)
-        self.register_to_config(**{f"default_{name}": value for name, value in defaults.items()}, presets=presets)
+        super().__init__(unet, estimator, scheduler, defaults, presets)
         if noise_margin is not None:
             if not noise_margin > 0:
                 raise ValueError(f"`noise_margin` is {noise_margin}; it must be above 0.")
             self.register_to_config(noise_margin=noise_margin)
-        self._num_timesteps = 0
-        self._interrupt = False
-
-    @property
-    def model_size(self) -> tuple[int, int]:
-        """Height and width of the faces that the prior was trained on, pixels."""
-        size = self.unet.config.sample_size
-        return (size, size) if isinstance(size, int) else (size[0], size[1])
-
-    @property
-    def fills_holes(self) -> bool:
-        """`is_inpainting`, as it was called in the last release."""
-        warn("`fills_holes` is called `is_inpainting` now; the old name goes with the next release.")
-        return self.is_inpainting
 
     @property
     def can_choose_starts(self) -> bool:
         """Whether `start_timestep` may be "auto"."""
         return self.config.get("noise_margin") is not None
-
-    @property
-    def num_timesteps(self) -> int:
-        """Network calls of the running or the last restoration."""
-        return self._num_timesteps
-
-    @property
-    def interrupt(self) -> bool:
-        """Whether the running restoration was told to stop; a callback does so by `pipe._interrupt = True`."""
-        return self._interrupt
 
     @torch.no_grad()
     def __call__(
@@ -211,152 +156,6 @@ class DifFacePipeline(DiffusionPipeline):
         sizes = [picture.shape[-2:] for picture in pictures for _ in range(num_samples)]
         return self.finish(latents, estimates, partial(to_sizes, sizes=sizes), output_type, return_dict)
 
-    def prepare_request(
-        self,
-        *,
-        num_images: int,
-        sampling: Sampling,
-        num_samples: int,
-        generator: torch.Generator | list[torch.Generator] | None,
-        latents: torch.Tensor | None,
-        output_type: str,
-        callback_on_step_end: Callback | None,
-        callback_on_step_end_tensor_inputs: list[str] | None,
-    ) -> Request:
-        """Check what a call was given, and return what its chains need to know; see `__call__` and `check_inputs`."""
-        tensor_inputs = callback_on_step_end_tensor_inputs
-        if tensor_inputs is None:
-            tensor_inputs = ["latents"]
-        if isinstance(callback_on_step_end, PipelineCallback | MultiPipelineCallbacks):
-            tensor_inputs = callback_on_step_end.tensor_inputs
-        self.check_inputs(
-            num_images=num_images,
-            sampling=sampling,
-            num_samples=num_samples,
-            generator=generator,
-            latents=latents,
-            output_type=output_type,
-            callback_on_step_end_tensor_inputs=tensor_inputs,
-        )
-        if isinstance(generator, torch.Generator):
-            generator = split_generator(generator, num_images * num_samples)
-        self._interrupt = False
-        return Request(sampling, generator, latents, callback_on_step_end, tensor_inputs)
-
-    def restore_estimates(
-        self, estimates: torch.Tensor, starts: Sequence[int], request: Request, guide: Guide | None = None
-    ) -> torch.Tensor:
-        """Noise estimates to x_N and walk back to x_0.
-
-        Args:
-            estimates: `[B,3,S,S]` float32 in [0,1].
-            starts: N of each.
-            request: of the call.
-            guide: see `denoise`.
-
-        Returns:
-            x_0, float32 `[B,3,S,S]` in about [-1,1].
-        """
-        chains = self.prepare_chains(starts, request.sampling)
-        latents = self.prepare_latents(estimates, chains, request.sampling, request.generator, request.latents)
-        return self.denoise(
-            latents,
-            chains,
-            request.sampling.eta,
-            request.generator,
-            request.callback_on_step_end,
-            request.callback_on_step_end_tensor_inputs,
-            guide,
-        )
-
-    def finish(
-        self,
-        latents: torch.Tensor,
-        estimates: torch.Tensor,
-        to_pictures: Callable[[torch.Tensor], list[torch.Tensor]],
-        output_type: str,
-        return_dict: bool,
-    ) -> DifFacePipelineOutput | tuple:
-        """Return x_0 and the estimates as `__call__` is to answer them, and offload the networks.
-
-        Args:
-            latents: x_0, `[B,3,S,S]`.
-            estimates: `[B,3,S,S]` in [0,1].
-            to_pictures: from `[B,3,S,S]` in [0,1] to pictures `[3,H,W]` of the sizes that were given.
-            output_type: see `__call__`, as is the next.
-            return_dict: see there.
-        """
-        if output_type == "latent":
-            images, estimates = latents, estimates * 2 - 1
-        else:
-            images = from_tensors(to_pictures(latents / 2 + 0.5), output_type)
-            estimates = from_tensors(to_pictures(estimates), output_type)
-        self.maybe_free_model_hooks()
-        if not return_dict:
-            return images, estimates
-        return DifFacePipelineOutput(images=images, estimates=estimates)
-
-    def with_defaults(self, preset: str | None = None, **arguments: float | str | None) -> Sampling:
-        """Return the arguments of `Sampling`; those that are `None` or missing as a preset has them, or the defaults.
-
-        Raises:
-            ValueError: the pipeline has no such preset.
-        """
-        presets = self.config.presets
-        if preset is not None and (not isinstance(preset, str) or preset not in presets):
-            known = f"it must be one of {', '.join(presets)}" if presets else "this pipeline has none"
-            raise ValueError(f"`preset` is {preset!r}; {known}.")
-        settings = {name: self.config[f"default_{name}"] for name in SAMPLING_ARGUMENTS}
-        settings |= presets[preset] if preset is not None else {}
-        settings |= {name: value for name, value in arguments.items() if value is not None}
-        return Sampling(**settings)
-
-    def check_inputs(
-        self,
-        *,
-        num_images: int,
-        sampling: Sampling,
-        num_samples: int = 1,
-        generator: torch.Generator | list[torch.Generator] | None = None,
-        latents: torch.Tensor | None = None,
-        output_type: str = "pil",
-        callback_on_step_end_tensor_inputs: Sequence[str] = ("latents",),
-    ) -> None:
-        """Raise for whatever `__call__` cannot do; see there."""
-        if ("mask" in inspect.signature(self.estimator.forward).parameters) != self.is_inpainting:
-            raise ValueError(
-                f"`estimator` is a {type(self.estimator).__name__}, which takes {'no' if self.is_inpainting else 'a'} mask;"
-                f" {type(self).__name__} needs one that {'fills holes' if self.is_inpainting else 'restores'}."
-            )
-        check_scheduler(self.scheduler)
-        if wants_variance(self.scheduler) and self.unet.config.out_channels != 6:
-            raise ValueError(
-                f"`scheduler` wants a learned variance (`variance_type` {self.scheduler.config.variance_type!r}), but"
-                f" the UNet has {self.unet.config.out_channels} output channels; 6 are needed."
-            )
-        check_integer("num_samples", num_samples, 1, None)
-        last = self.scheduler.config.num_train_timesteps
-        check_steps(sampling, last, self.can_choose_starts, latents is not None)
-        check_noise_shares(eta=sampling.eta, s_noise=sampling.s_noise)
-        if output_type not in (*OUTPUT_TYPES, "latent"):
-            raise ValueError(f"`output_type` is {output_type!r}; it must be one of {', '.join(OUTPUT_TYPES)}, latent.")
-        unknown = set(callback_on_step_end_tensor_inputs) - set(self._callback_tensor_inputs)
-        if unknown:
-            raise ValueError(
-                f"`callback_on_step_end_tensor_inputs` has {sorted(unknown)}; known are {self._callback_tensor_inputs}."
-            )
-        check_noise(generator, latents, [num_images * num_samples, 3, *self.model_size])
-
-    def estimate(self, degraded: torch.Tensor, *conditions: torch.Tensor) -> torch.Tensor:
-        """Return the estimator's guess at the model's size, `[B,3,S,S]` float32 clamped to [0,1].
-
-        Args:
-            degraded: faces `[B,3,S,S]` in [0,1].
-            conditions: what else the estimator takes, such as the mask of one that inpaints.
-        """
-        guess = self.estimator(*(tensor.to(self.estimator.dtype) for tensor in (degraded, *conditions))).float()
-        return resize(guess, self.model_size).clamp(0, 1)
-
     def choose_starts(self, degraded: torch.Tensor, estimates: torch.Tensor, sampling: Sampling) -> list[int]:
         """Return N of each face: the start of `sampling`, or where that is "auto" one whose noise buries the guess's error.
 
@@ -375,79 +174,6 @@ class DifFacePipeline(DiffusionPipeline):
         disagreement = 2 * (estimates - mirrored).square().mean(dim=(1, 2, 3)).sqrt()  # on the scale of [-1,1]
         starts = timesteps_with_noise(self.scheduler, self.config.noise_margin * disagreement)
         return [max(start, sampling.num_inference_steps) for start in starts]
-
-    def predict_noise(self, scaled_sample: torch.Tensor, timestep: torch.Tensor) -> torch.Tensor:
-        """Return epsilon, `[B,3,S,S]` float32, with the three channels of the variance if the scheduler wants them.
-
-        Args:
-            scaled_sample: x_t as the network sees it, `[B,3,S,S]`.
-            timestep: one, or `[B]`.
-        """
-        timesteps = timestep.expand(len(scaled_sample))
-        model_output = self.unet(scaled_sample.to(self.unet.dtype), timesteps).sample.float()
-        return model_output if wants_variance(self.scheduler) else model_output[:, :3]
-
-    def prepare_chains(self, starts: Sequence[int], sampling: Sampling) -> Chains:
-        """Set up the chains of a batch whose rows start at `starts`."""
-        chains = Chains(self.scheduler, starts, sampling.num_inference_steps, self._execution_device)
-        self._num_timesteps = len(chains.timesteps)
-        return chains
-
-    def prepare_latents(
-        self,
-        estimates: torch.Tensor,
-        chains: Chains,
-        sampling: Sampling,
-        generator: Generators,
-        latents: torch.Tensor | None,
-    ) -> torch.Tensor:
-        """Return x_N, float32 `[B,3,S,S]`: the estimates, `[B,3,S,S]` in [0,1], noised, unless `latents` is a ready one."""
-        if latents is None:
-            latents = chains.noise(estimates, generator, sampling.s_noise)
-        return latents.to(estimates.device, torch.float32)
-
-    def denoise(
-        self,
-        latents: torch.Tensor,
-        chains: Chains,
-        eta: float,
-        generator: Generators,
-        callback_on_step_end: Callback | None,
-        callback_on_step_end_tensor_inputs: list[str],
-        guide: Guide | None = None,
-    ) -> torch.Tensor:
-        """Walk back from x_N to x_0: the prior predicts the noise, the schedulers take it away.
-
-        Args:
-            latents: x_N, float32 `[B,3,S,S]`.
-            chains: of its rows.
-            eta: see `__call__`, as are the next three.
-            generator: see `__call__`.
-            callback_on_step_end: see `__call__`.
-            callback_on_step_end_tensor_inputs: see `__call__`.
-            guide: corrects the clean faces `[B,3,S,S]` in [-1,1] that each call predicts for some rows of the batch;
-                `None` leaves them alone.
-
-        Returns:
-            x_0, float32 `[B,3,S,S]` in about [-1,1]; an earlier state if the chains were interrupted.
-        """
-        with self.progress_bar(total=len(chains.timesteps)) as progress_bar:
-            for step, timestep in enumerate(chains.timesteps):
-                if self.interrupt:
-                    break
-                scaled = chains.scale_model_input(latents, step)
-                model_output = self.predict_noise(scaled, timestep)
-                latents = chains.step(model_output, step, latents, eta, generator, guide)
-
-                if callback_on_step_end is not None:
-                    tensors = {"latents": latents}
-                    if "pred_original_sample" in callback_on_step_end_tensor_inputs:
-                        clean = predict_clean(self.scheduler, model_output[:, :3], timestep, scaled)
-                        tensors["pred_original_sample"] = clean if guide is None else guide(clean, slice(None))
-                    wanted = {name: tensors[name] for name in callback_on_step_end_tensor_inputs}
-                    latents = (callback_on_step_end(self, step, timestep, wanted) or {}).get("latents", latents)
-                progress_bar.update()
-        return latents
 
 
 def to_sizes(batch: torch.Tensor, sizes: Sequence[Sequence[int]]) -> list[torch.Tensor]:

@@ -42,7 +42,7 @@ class Clock:
 
     @property
     def share(self) -> float:
-        """The part of the time for steps that is over, 0 .. 1; it goes on where it was interrupted. Always 0 without a budget."""
+        """The part of the time for steps that is over, 0 .. 1; goes on where it was interrupted. 0 without a budget."""
         if self.max_seconds is None:
             return 0.0
         whole = self.started + self.max_seconds - self._ending - self.began

@@ -68,8 +68,8 @@ class DeviceFaces:
             batch_size: B, faces.
 
         Returns:
-            `clean` `[B,3,S,S]`, RGB, and as the data set asks for `degraded`, of the same shape, and `mask` `[B,1,S,S]`: float32
-            in [0,1], on the device.
+            `clean` `[B,3,S,S]`, RGB, and as the data set asks for `degraded`, of the same shape, and `mask` `[B,1,S,S]`:
+            float32 in [0,1], on the device.
         """
         data, device, degradation = self.dataset.config, self.faces.device, self.dataset.degradation
         rng = np.random.default_rng([self.dataset.seed, place, BATCH_SEED])

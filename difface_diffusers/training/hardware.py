@@ -49,8 +49,8 @@ def lay_out(model: torch.nn.Module, config: LoopConfig, device: torch.device) ->
 def compile_network(network: torch.nn.Module, config: LoopConfig, accelerator: Accelerator) -> torch.nn.Module:
     """Return a network compiled for one size of batch, if it is to be, or itself.
 
-    Its weights are the same ones; it stays as it is itself, for what is rarely asked of it. On a GPU its kernels are recorded and
-    replayed, unless gradients outlive a forward pass, or other processes take them as they come.
+    Its weights are the same ones; it stays as it is itself, for what is rarely asked of it. On a GPU its kernels are recorded
+    and replayed, unless gradients outlive a forward pass, or other processes take them as they come.
     """
     device = accelerator.device
     if not choose_compiler(config.compile, device):

@@ -85,7 +85,7 @@ def _seen_timesteps(alphas_cumprod: torch.Tensor, area: int) -> torch.Tensor:
 
 
 def _refit_time(weights: dict[str, torch.Tensor], small: UNet2DModel, seen: torch.Tensor) -> None:
-    """Let the time embedding answer each timestep as that of `small` answers `seen`, `[T]`: its first layer, by least squares."""
+    """Let the time embedding answer each timestep as that of `small` answers `seen`, `[T]`: layer 1, by least squares."""
     weight, bias = (f"time_embedding.linear_1.{leaf}" for leaf in ("weight", "bias"))
     features, wanted = (small.time_proj(times).double() for times in (torch.arange(len(seen)), seen))
     differences = (wanted - features) @ weights[weight].double().T

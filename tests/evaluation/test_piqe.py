@@ -18,7 +18,7 @@ def test_what_is_flat_is_bad():
 
 
 def test_by_hand():
-    """Of two blocks one is flat and does not count; the other is busy at its right edge alone, so not noisy, and flat at its left."""
+    """Of two blocks one is flat and does not count; the other is busy at its right edge alone, so not noisy."""
     luma = np.full((16, 32), 100, np.uint8)
     luma[:, 28:] = np.random.default_rng(0).integers(0, 256, (16, 4))
     window = cv2.getGaussianKernel(7, 7 / 6)

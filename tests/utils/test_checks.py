@@ -28,7 +28,14 @@ def test_infinity_has_no_place_without_a_bound():
         check_number("x", float("inf"), 0)
 
 
-@pytest.mark.parametrize(("value", "message"), [(0, "is 0; it must be at least 1 and at most 3 .of y."), (2.0, "is 2.0; it must be an integer"), (True, "is True")])  # fmt: skip
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        (0, "is 0; it must be at least 1 and at most 3 .of y."),
+        (2.0, "is 2.0; it must be an integer"),
+        (True, "is True"),
+    ],
+)
 def test_integers(value, message):
     check_integer("x", np.int32(3), 1, 3)
     with pytest.raises(ValueError, match=f"`x` {message}"):
