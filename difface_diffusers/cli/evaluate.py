@@ -22,8 +22,8 @@ Judge restored faces. Files belong together by their names without suffix, and m
 beside its results, NAME_compare.png and NAME_uncertainty.png, is left out, unless there is a reference of that name. Of the
 metrics, psnr, psnr_y, coarse_psnr, ssim, ms_ssim, lpips, gradient_ratio, identity_distance and landmark_distance compare with
 --reference; niqe and piqe with nothing; frechet_distance (of dlib's embeddings), fid and kid compare sets, with --reference
-and, ending in _set, with --reference-set. lpips, fid and kid need a file with their network. The mean over the images is printed;
---output has the value of each.
+and, ending in _set, with --reference-set. lpips, fid and kid need a file with their network. The mean over the images is
+printed; --output has the value of each.
 """
 
 

@@ -16,7 +16,7 @@ from .models import pipe_of_request
 
 MAX_STEPS = 250
 S_NOISE_RANGE = 0.9, 1.2
-MAX_VERSIONS = 6
+MAX_SAMPLES = 6
 SEEDS = 2**31
 BY_DAMAGE = 0  # in the place of a start timestep: each face has one of its own
 

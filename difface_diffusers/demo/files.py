@@ -33,7 +33,7 @@ def errors_for_people() -> Generator[None]:
     try:
         yield
     except (MemoryError, torch.OutOfMemoryError) as error:
-        raise sentence("The memory does not suffice for this; try a smaller picture or fewer versions.") from error
+        raise sentence("The memory does not suffice for this; try a smaller picture or fewer samples.") from error
     except (OSError, ValueError, cv2.error) as error:
         raise sentence(str(error)) from error
 

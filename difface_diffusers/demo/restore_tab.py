@@ -17,15 +17,15 @@ from ..faces.selection import MIN_FACE_SIZE, select_faces
 from ..imaging.pixels import split_channels, to_uint8
 from ..photos.restore import restore_photo
 from ..photos.result import PhotoRestoration
-from .controls import MAX_VERSIONS, Settings, add_controls, settings_of
+from .controls import MAX_SAMPLES, Settings, add_controls, settings_of
 from .files import checked, errors_for_people, read_upload, sentence, write_download
 from .live import Preview, follow
-from .result import Restored, draw_deviation, face_sheets, paste, view
+from .result import Restored, draw_uncertainty, face_sheets, paste, view
 from .run_panel import RunPanel, progress_bar
 from .tab import EXAMPLES, Tab
 
 
-DRAWN_TOGETHER = 8  # faces, of all versions
+DRAWN_TOGETHER = 8  # faces, of all samples
 SESSION_SECONDS = 3600
 BACKGROUNDS = [("smoothly", "lanczos"), ("pixel by pixel", "none")]
 KEEP_GRAY = [("gray and sepia stay so", "auto"), ("as in the picture", "on"), ("as the model paints", "off")]
@@ -47,12 +47,12 @@ class RestoreTab(Tab):
         )
         self.panel = RunPanel("Restore the faces")
         self.upscale = gr.Slider(1, 4, 2, step=0.5, label="Enlarge the picture", info="Times its width and height.")
-        self.versions = gr.Slider(
+        self.samples = gr.Slider(
             1,
-            MAX_VERSIONS,
+            MAX_SAMPLES,
             1,
             step=1,
-            label="Versions",
+            label="Samples",
             info="Each invents differently what the picture does not show.",
         )
         with gr.Accordion("Finer settings", open=False):
@@ -65,10 +65,10 @@ class RestoreTab(Tab):
         self.result = gr.State(None, time_to_live=SESSION_SECONDS)
         with gr.Column(visible=False) as self.results:
             self._add_answer("webp")
-            self.version = gr.Slider(1, MAX_VERSIONS, 1, step=1, label="Version shown", visible=False)
-            self.show_deviation = gr.Checkbox(False, label="Show where the versions differ", visible=False)
-            self.deviation = gr.Image(
-                label="Where the versions differ",
+            self.sample = gr.Slider(1, MAX_SAMPLES, 1, step=1, label="Sample shown", visible=False)
+            self.show_uncertainty = gr.Checkbox(False, label="Show the uncertainty", visible=False)
+            self.uncertainty = gr.Image(
+                label="Uncertainty: where the samples differ",
                 format="png",
                 interactive=False,
                 buttons=["fullscreen"],
@@ -90,9 +90,9 @@ class RestoreTab(Tab):
             self.results,
             self.slider,
             self.download,
-            self.version,
-            self.show_deviation,
-            self.deviation,
+            self.sample,
+            self.show_uncertainty,
+            self.uncertainty,
             self.faces,
             self.chosen,
             self.result,
@@ -100,8 +100,8 @@ class RestoreTab(Tab):
         ]
         self.panel.connect(
             {
-                self.panel.start_button: [*chosen, self.versions, self.controls.randomize, *settings],
-                self.another: [*chosen, self.versions, gr.State(True), *settings],
+                self.panel.start_button: [*chosen, self.samples, self.controls.randomize, *settings],
+                self.another: [*chosen, self.samples, gr.State(True), *settings],
             },
             self.restore_upload,
             results,
@@ -111,12 +111,12 @@ class RestoreTab(Tab):
         here = partial(dict, api_visibility="private", show_progress="hidden")
         pasting = {
             "fn": self.choose,
-            "inputs": [self.result, self.chosen, self.version],
+            "inputs": [self.result, self.chosen, self.sample],
             "outputs": [self.slider, self.download, self.faces],
         }
-        gr.on([self.chosen.input, self.version.input], **pasting, **here(), trigger_mode="always_last")
+        gr.on([self.chosen.input, self.sample.input], **pasting, **here(), trigger_mode="always_last")
         self.faces.select(self.toggle, self.chosen, self.chosen, **here()).then(**pasting, **here())
-        self.show_deviation.input(self.reveal, [self.result, self.show_deviation], self.deviation, **here())
+        self.show_uncertainty.input(self.reveal, [self.result, self.show_uncertainty], self.uncertainty, **here())
         self._add_endpoint("restore", self.restore_file, [*chosen, *settings])
 
     def restore_upload(
@@ -125,7 +125,7 @@ class RestoreTab(Tab):
         upscale: float,
         background: str,
         keep_gray: str,
-        versions: int,
+        samples: int,
         randomize: bool,
         *sampling: Any,
     ) -> Iterator[dict[Component, Any]]:
@@ -138,12 +138,12 @@ class RestoreTab(Tab):
             faces = find_faces(photo.pixels)
             if not faces:
                 raise sentence("No face was found in this picture.")
-            versions = int(versions)
+            samples = int(samples)
             restoration = yield from self.panel.watch(
-                self.run(photo.pixels, faces, keep_gray, versions, settings),
-                chains=math.ceil(len(faces) / batch_size_of(versions)),
+                self.run(photo.pixels, faces, keep_gray, samples, settings),
+                chains=math.ceil(len(faces) / batch_size_of(samples)),
             )
-            result = Restored(str(path), restoration, versions, upscale, background, keep_gray)
+            result = Restored(str(path), restoration, samples, upscale, background, keep_gray)
             yield self.show(result, settings.seed) | {
                 self.panel.status: summary(len(faces), time.monotonic() - started)
             }
@@ -151,27 +151,27 @@ class RestoreTab(Tab):
     def show(self, result: Restored, seed: int) -> dict[Component, Any]:
         """Return the new values of the components for a result."""
         names = [f"Face {number}" for number in range(1, len(result.restoration.faces) + 1)]
-        several = result.versions > 1
+        several = result.samples > 1
         slider, download, faces = self.choose(result, list(range(len(names))), 1)
         return {
             self.results: gr.update(visible=True),
             self.slider: slider,
             self.download: download,
-            self.version: gr.update(value=1, maximum=max(result.versions, 2), visible=several),
-            self.show_deviation: gr.update(value=False, visible=several),
-            self.deviation: gr.update(value=None, visible=False),
+            self.sample: gr.update(value=1, maximum=max(result.samples, 2), visible=several),
+            self.show_uncertainty: gr.update(value=False, visible=several),
+            self.uncertainty: gr.update(value=None, visible=False),
             self.faces: faces,
             self.chosen: gr.update(choices=names, value=names),
             self.result: result,
             self.controls.seed: seed,
         }
 
-    def choose(self, result: Restored | None, chosen: list[int], version: int) -> tuple[Any, ...]:
-        """Return the two pictures, the file and the faces for a version with some of the faces."""
+    def choose(self, result: Restored | None, chosen: list[int], sample: int) -> tuple[Any, ...]:
+        """Return the two pictures, the file and the faces for a sample with some of the faces."""
         with errors_for_people():
             result = still_there(result)
-            photo, before = paste(read_upload(result.path), result, chosen, int(version) - 1)
-            faces = face_sheets(result, int(version) - 1)
+            photo, before = paste(read_upload(result.path), result, chosen, int(sample) - 1)
+            faces = face_sheets(result, int(sample) - 1)
             captions = [f"Face {number + 1}{'' if number in chosen else ': left out'}" for number in range(len(faces))]
             return (
                 (view(before), view(photo.pixels)),
@@ -184,10 +184,12 @@ class RestoreTab(Tab):
         return [f"Face {number + 1}" for number in sorted(set(chosen) ^ {event.index})]
 
     def reveal(self, result: Restored | None, shown: bool) -> Any:
-        """Show or hide where the versions differ."""
+        """Show or hide where the samples differ."""
         with errors_for_people():
             result = still_there(result)
-            return gr.update(value=draw_deviation(read_upload(result.path), result) if shown else None, visible=shown)
+            return gr.update(
+                value=draw_uncertainty(read_upload(result.path), result) if shown else None, visible=shown
+            )
 
     def restore_file(
         self,
@@ -222,7 +224,7 @@ class RestoreTab(Tab):
         return end[self.download]
 
     def _run(
-        self, pixels: np.ndarray, faces: list[Face], keep_gray: str, versions: int, settings: Settings
+        self, pixels: np.ndarray, faces: list[Face], keep_gray: str, samples: int, settings: Settings
     ) -> Generator[Preview | PhotoRestoration, None, None]:
         """Draw the faces; see `follow`. Of the restoration only the faces are of use."""
 
@@ -233,10 +235,10 @@ class RestoreTab(Tab):
                 upscale=1,
                 background="none",
                 faces=faces,
-                batch_size=batch_size_of(versions),
+                batch_size=batch_size_of(samples),
                 keep_gray=keep_gray,
                 generator=settings.generator,
-                num_samples=versions,
+                num_samples=samples,
                 **settings.sampling,
                 **callback,
             )
@@ -250,9 +252,9 @@ def find_faces(pixels: np.ndarray) -> list[Face]:
     return select_faces(to_uint8(split_channels(pixels)[0]), YuNetDetector(), "all", MIN_FACE_SIZE)
 
 
-def batch_size_of(versions: int) -> int:
-    """Return how many faces go through the networks together, in each of their versions."""
-    return max(1, DRAWN_TOGETHER // versions)
+def batch_size_of(samples: int) -> int:
+    """Return how many faces go through the networks together, in each of their samples."""
+    return max(1, DRAWN_TOGETHER // samples)
 
 
 def still_there(result: Restored | None) -> Restored:

@@ -1,4 +1,4 @@
-"""What became of a photograph: its faces, put back as many of them as wanted, and where its versions differ."""
+"""What became of a photograph: its faces, put back as many of them as wanted, and where its samples differ."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -30,7 +30,7 @@ class Restored:
     Attributes:
         path: of the upload.
         restoration: its faces before and after; the pictures in it are not used.
-        versions: restorations per face.
+        samples: restorations per face.
         upscale: see `restore_photo`, as are the next two.
         background: see there.
         keep_gray: see there.
@@ -38,24 +38,24 @@ class Restored:
 
     path: str
     restoration: PhotoRestoration
-    versions: int
+    samples: int
     upscale: float
     background: str
     keep_gray: str
 
-    def faces_of(self, version: int) -> list[Image.Image]:
-        """Return the restored faces of one version, counted from 0."""
-        return self.restoration.restored[version :: self.versions]
+    def faces_of(self, sample: int) -> list[Image.Image]:
+        """Return the restored faces of one sample, counted from 0."""
+        return self.restoration.restored[sample :: self.samples]
 
 
-def paste(photo: PhotoFile, result: Restored, chosen: Sequence[int], version: int) -> tuple[PhotoFile, np.ndarray]:
+def paste(photo: PhotoFile, result: Restored, chosen: Sequence[int], sample: int) -> tuple[PhotoFile, np.ndarray]:
     """Enlarge a photograph and put some of its restored faces back.
 
     Args:
         photo: the upload.
         result: what became of its faces.
         chosen: the faces, counted from the left and from 0.
-        version: counted from 0.
+        sample: counted from 0.
 
     Returns:
         The photograph with the faces and its metadata, and the colors of the same only enlarged, RGB `[H,W,3]`, uint8 or
@@ -68,7 +68,7 @@ def paste(photo: PhotoFile, result: Restored, chosen: Sequence[int], version: in
     after = before.copy()
     keep_tint = keeps_tint(rgb, result.keep_gray)
     if chosen:
-        restored = [result.faces_of(version)[index] for index in chosen]
+        restored = [result.faces_of(sample)[index] for index in chosen]
         faces = [result.restoration.faces[index] for index in chosen]
         aligned = align_faces(rgb, faces, restored[0].width, keep_tint)
         paste_faces(after, aligned, [np.asarray(face, np.float32) / 255 for face in restored])
@@ -83,12 +83,12 @@ def view(pixels: np.ndarray) -> Image.Image:
     return picture
 
 
-def face_sheets(result: Restored, version: int) -> list[Image.Image]:
+def face_sheets(result: Restored, sample: int) -> list[Image.Image]:
     """Return a picture of each face: before, as the estimator guesses it, and restored."""
     columns = {
         "before": result.restoration.crops,
-        "first guess": result.restoration.estimates[:: result.versions],
-        "restored": result.faces_of(version),
+        "first guess": result.restoration.estimates[:: result.samples],
+        "restored": result.faces_of(sample),
     }
     return [
         image_grid({name: pil_to_tensor(face)[None] for name, face in zip(columns, row, strict=True)})
@@ -96,17 +96,17 @@ def face_sheets(result: Restored, version: int) -> list[Image.Image]:
     ]
 
 
-def draw_deviation(photo: PhotoFile, result: Restored) -> Image.Image:
-    """Draw the standard deviation of each pixel over the versions as a heat map over the darkened upload, of its size."""
-    deviations = face_uncertainties(result.restoration)
+def draw_uncertainty(photo: PhotoFile, result: Restored) -> Image.Image:
+    """Draw the standard deviation of each pixel over the samples as a heat map over the darkened upload, of its size."""
+    uncertainties = face_uncertainties(result.restoration)
     rgb = to_uint8(split_channels(photo.pixels)[0])
     heat = np.zeros((*rgb.shape[:2], 1), np.uint8)
     add_changes(
         heat,
-        [np.minimum(deviation / BRIGHTEST_UNCERTAINTY, 1)[..., None] for deviation in deviations],
+        [np.minimum(uncertainty / BRIGHTEST_UNCERTAINTY, 1)[..., None] for uncertainty in uncertainties],
         [
-            align(face.landmarks, len(deviation))
-            for face, deviation in zip(result.restoration.faces, deviations, strict=True)
+            align(face.landmarks, len(uncertainty))
+            for face, uncertainty in zip(result.restoration.faces, uncertainties, strict=True)
         ],
     )
     dark = np.rint(to_gray(rgb) * DARKENED)

@@ -49,7 +49,7 @@ class Tab:
         )
         with gr.Row():
             self.download = gr.DownloadButton("Download (PNG)", variant="primary")
-            self.another = gr.Button("Try another version")
+            self.another = gr.Button("Try another sample")
 
     def _add_endpoint(self, name: str, answer: Callable[..., str], inputs: Sequence[Component]) -> None:
         gr.Button(visible=False).click(

@@ -146,27 +146,27 @@ def test_a_click_on_a_face_leaves_it_out_and_puts_it_back(page):
         assert np.array_equal(after, restored) == same and np.array_equal(after, before) != same
 
 
-def test_versions_and_where_they_differ(page):
+def test_samples_and_where_they_differ(page):
     upload(page, PHOTOGRAPH)
-    set_number(page, "Versions", 2)
+    set_number(page, "Samples", 2)
     start(page)
     wait_for(page, "restored in")
     _, first = slider_pictures(page)
-    set_number(page, "Version shown", 2)
+    set_number(page, "Sample shown", 2)
     until(page, lambda: not np.array_equal(slider_pictures(page)[1], first))
-    deviation = page.get_by_text("Where the versions differ", exact=True)
-    page.get_by_label("Show where the versions differ").check()
-    deviation.wait_for()
-    page.get_by_label("Show where the versions differ").uncheck()
-    deviation.wait_for(state="hidden")
+    uncertainty = page.get_by_text("Uncertainty: where the samples differ", exact=True)
+    page.get_by_label("Show the uncertainty").check()
+    uncertainty.wait_for()
+    page.get_by_label("Show the uncertainty").uncheck()
+    uncertainty.wait_for(state="hidden")
 
 
-def test_another_version(page):
+def test_another_sample(page):
     upload(page, PHOTOGRAPH)
     start(page)
     wait_for(page, "restored in")
     before, first = slider_pictures(page)
-    start(page, "Try another version")
+    start(page, "Try another sample")
     page.get_by_role("button", name="Stop").wait_for()
     wait_for(page, "restored in")
     again, second = slider_pictures(page)

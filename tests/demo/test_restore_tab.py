@@ -17,9 +17,9 @@ def tab(restorer, cache):
         return RestoreTab(restorer)
 
 
-def run(tab, versions=1, randomize=False, seed=0, steps=4):
+def run(tab, samples=1, randomize=False, seed=0, steps=4):
     return tab.restore_upload(
-        str(PHOTOGRAPH), 1.5, "lanczos", "auto", versions, randomize, 200, 0.5, 1.0, steps, "", seed
+        str(PHOTOGRAPH), 1.5, "lanczos", "auto", samples, randomize, 200, 0.5, 1.0, steps, "", seed
     )
 
 
@@ -35,22 +35,22 @@ def test_what_is_seen_of_a_run(tab):
     assert np.array_equal(pixels(end[tab.download]), np.asarray(after))
     assert end[tab.chosen]["choices"] == ["Face 1"] and end[tab.chosen]["value"] == ["Face 1"]
     assert end[tab.panel.status].startswith("1 face restored in ")
-    assert not end[tab.version]["visible"] and not end[tab.show_deviation]["visible"]
+    assert not end[tab.sample]["visible"] and not end[tab.show_uncertainty]["visible"]
 
 
 def test_steps_are_counted_over_all_batches(tab, monkeypatch):
     faces = restore_tab.find_faces(pixels(PHOTOGRAPH))
     monkeypatch.setattr(restore_tab, "find_faces", lambda photo: faces * 3)
     monkeypatch.setattr(restore_tab, "DRAWN_TOGETHER", 5)
-    *_, last, _ = run(tab, versions=2, steps=3)
+    *_, last, _ = run(tab, samples=2, steps=3)
     assert last[tab.panel.progress].startswith("<label>Drawing: step 6 of 6<")
-    assert len(last[tab.panel.preview]["value"]) == 2  # versions of the third face
+    assert len(last[tab.panel.preview]["value"]) == 2  # samples of the third face
 
 
-def test_versions_can_be_looked_at_and_compared(tab):
-    *_, end = run(tab, versions=2)
+def test_samples_can_be_looked_at_and_compared(tab):
+    *_, end = run(tab, samples=2)
     result = end[tab.result]
-    assert end[tab.version]["visible"] and end[tab.version]["maximum"] == 2 and end[tab.show_deviation]["visible"]
+    assert end[tab.sample]["visible"] and end[tab.sample]["maximum"] == 2 and end[tab.show_uncertainty]["visible"]
     (_, first), _, _ = tab.choose(result, [0], 1)
     (_, second), _, _ = tab.choose(result, [0], 2)
     assert first.tobytes() == end[tab.slider][1].tobytes() != second.tobytes()
@@ -72,7 +72,7 @@ def test_a_click_toggles_a_face(tab, chosen, left):
     assert tab.toggle(chosen, SimpleNamespace(index=1)) == left
 
 
-def test_another_version_has_another_seed_which_is_shown(tab):
+def test_another_sample_has_another_seed_which_is_shown(tab):
     *_, end = run(tab, randomize=True)
     assert end[tab.controls.seed] != 0
     *_, again = run(tab, seed=end[tab.controls.seed])

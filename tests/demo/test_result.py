@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from difface_diffusers import restore_photo
-from difface_diffusers.demo.result import VIEW_SIDE, Restored, draw_deviation, face_sheets, paste, view
+from difface_diffusers.demo.result import VIEW_SIDE, Restored, draw_uncertainty, face_sheets, paste, view
 from difface_diffusers.imaging.files import read_photo
 from difface_diffusers.imaging.metadata import Metadata, PhotoFile
 from difface_diffusers.photos.upscale import BACKGROUNDS
@@ -36,9 +36,9 @@ def result(photo, restorer):
 def test_all_faces_put_back_is_what_restore_photo_makes(photo, restorer, result):
     generator = torch.Generator().manual_seed(0)
     whole = restore_photo(restorer, photo.pixels, upscale=1.5, generator=generator, num_samples=2)
-    for version in (0, 1):
-        pasted, _ = paste(photo, result, [0, 1], version)
-        difference = np.abs(pasted.pixels.astype(int) - whole.images[version])
+    for sample in (0, 1):
+        pasted, _ = paste(photo, result, [0, 1], sample)
+        difference = np.abs(pasted.pixels.astype(int) - whole.images[sample])
         assert difference.max() <= 257  # the faces are kept with 8 bits
     assert pasted.metadata == METADATA and pasted.pixels.dtype == np.uint16 and pasted.pixels.shape == (480, 960, 4)
 
@@ -63,8 +63,8 @@ def test_gray_stays_gray(restorer):
     assert pasted.pixels.shape == (640, 640) and before.shape == (640, 640, 3)
 
 
-def test_versions_differ_only_in_the_faces(photo, result):
-    glow = np.asarray(draw_deviation(photo, result)).astype(int) - dark(photo)
+def test_samples_differ_only_in_the_faces(photo, result):
+    glow = np.asarray(draw_uncertainty(photo, result)).astype(int) - dark(photo)
     assert glow[:, :320].max() > 50 and glow[:, 320:].max() > 50
     assert glow.min() >= -1
     assert glow[200:].max() <= 4 >= glow[:, :20].max()  # the map's lowest color is not quite black
@@ -73,7 +73,7 @@ def test_versions_differ_only_in_the_faces(photo, result):
 def test_equal_versions_have_no_deviation(photo, restorer):
     restoration = restore_photo(restorer, photo.pixels, upscale=1)
     twice = replace(restoration, restored=[face for face in restoration.restored for _ in range(2)])
-    drawn = np.asarray(draw_deviation(photo, Restored("", twice, 2, 1, "none", "auto")))
+    drawn = np.asarray(draw_uncertainty(photo, Restored("", twice, 2, 1, "none", "auto")))
     assert np.abs(drawn - dark(photo)).max() <= 4
 
 
@@ -83,7 +83,7 @@ def dark(photo):
 
 
 def test_a_sheet_for_each_face_of_the_version(result):
-    sheets = [face_sheets(result, version) for version in (0, 1)]
+    sheets = [face_sheets(result, sample) for sample in (0, 1)]
     assert [len(faces) for faces in sheets] == [2, 2]
     first, second = (np.asarray(faces[1]) for faces in sheets)
     side = result.restoration.crops[0].width
