@@ -140,7 +140,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if getattr(args, name) < 1:
             parser.error(f"--{name.replace('_', '-')} must be at least 1, got {getattr(args, name)}")
     for release in args.releases:
-        if not (release / "difface_diffusers").is_dir():
+        if not (release / "difface_diffusers" / "__init__.py").is_file():
             parser.error(f"--releases: {release} holds no difface_diffusers")
     if args.device == "cuda" and not torch.cuda.is_available():
         parser.error("--device is cuda, but torch finds no such GPU")

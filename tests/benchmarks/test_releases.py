@@ -18,7 +18,7 @@ def test_a_run_shows_nothing_but_two_lines():
     values = changed(PRIOR, initial_weights="runs/other", loop={"gradient_accumulation_steps": 3, "seed": 4})
     adapted = releases.adapt(values, "bf16", batch_size=7, workers=2, steps=5)
     config = build_config(PriorConfig, adapted)
-    assert config.initial_weights is None and config.model == values["model"]
+    assert config.initial_weights is None and adapted["model"] == values["model"]
     loop = config.loop
     assert (loop.max_steps, loop.log_every, loop.batch_size, loop.num_workers) == (10, 5, 7, 2)
     assert (loop.mixed_precision, loop.gradient_accumulation_steps, loop.seed) == ("bf16", 1, 4)
@@ -48,6 +48,7 @@ def slower(tmp_path):
     return tmp_path / "slower"
 
 
+@pytest.mark.slow
 def test_each_release_trains_with_its_own_code(tmp_path, capsys, slower):
     config, faces, output = write_yaml(tmp_path / "c.yaml", PRIOR), write_faces(tmp_path / "faces"), tmp_path / "out"
     arguments = ["--config", config, "--data", faces, "--output", output, "--releases", HERE, slower]
@@ -61,10 +62,11 @@ def test_each_release_trains_with_its_own_code(tmp_path, capsys, slower):
 
 def test_a_release_that_fails_is_named(tmp_path, capsys):
     (tmp_path / "broken" / "difface_diffusers").mkdir(parents=True)
+    (tmp_path / "broken" / "difface_diffusers" / "__init__.py").write_text("raise ImportError('half of it is missing')")
     with pytest.raises(SystemExit, match="2"):
         releases.main(["--output", str(tmp_path / "out"), "--releases", str(tmp_path / "broken"), "--steps", "1"])
     message = capsys.readouterr().err
-    assert f"the training of {tmp_path / 'broken'} ended with status 1" in message and "difface_diffusers" in message
+    assert f"the training of {tmp_path / 'broken'} ended with status 1" in message and "half of it is missing" in message
 
 
 @pytest.mark.parametrize(
