@@ -62,11 +62,15 @@ def test_each_release_trains_with_its_own_code(tmp_path, capsys, slower):
 
 def test_a_release_that_fails_is_named(tmp_path, capsys):
     (tmp_path / "broken" / "difface_diffusers").mkdir(parents=True)
-    (tmp_path / "broken" / "difface_diffusers" / "__init__.py").write_text("raise ImportError('half of it is missing')")
+    (tmp_path / "broken" / "difface_diffusers" / "__init__.py").write_text(
+        "raise ImportError('half of it is missing')"
+    )
     with pytest.raises(SystemExit, match="2"):
         releases.main(["--output", str(tmp_path / "out"), "--releases", str(tmp_path / "broken"), "--steps", "1"])
     message = capsys.readouterr().err
-    assert f"the training of {tmp_path / 'broken'} ended with status 1" in message and "half of it is missing" in message
+    assert (
+        f"the training of {tmp_path / 'broken'} ended with status 1" in message and "half of it is missing" in message
+    )
 
 
 @pytest.mark.parametrize(
