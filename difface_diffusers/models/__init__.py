@@ -7,10 +7,10 @@ from .swinir import SwinIREstimator
 from .unet import DifFaceUNet2DModel
 
 
-ESTIMATORS = {
+ESTIMATORS = {  # as a training's config names them
     "swinir": SwinIREstimator,
     "srcnn": SRCNNEstimator,
     "lama": LaMaEstimator,
-}  # as a training's config names them
+}
 
 __all__ = ["DifFaceUNet2DModel", "DiffusedEstimator", *(model.__name__ for model in ESTIMATORS.values())]
