@@ -3,14 +3,13 @@
 import argparse
 import csv
 import itertools
-import sys
 import time
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..utils.atomic import check_new, whole_folder
-from .files import UsageError, folder_images, save_image
+from .files import UsageError, folder_images, refuse, save_image
 
 
 if TYPE_CHECKING:
@@ -67,8 +66,7 @@ def run(args: argparse.Namespace) -> int:
         with whole_folder(args.output) as folder:
             results = _write_set(faces, recipes, size, folder)
     except UsageError as error:
-        print(f"difface degrade: {error}", file=sys.stderr)
-        return 2
+        return refuse("degrade", error)
 
     from .report import conclude
 

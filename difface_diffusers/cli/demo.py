@@ -2,7 +2,8 @@
 
 import argparse
 import os
-import sys
+
+from .files import refuse
 
 
 def add_parser(subparsers: argparse._SubParsersAction) -> None:
@@ -40,6 +41,5 @@ def run(args: argparse.Namespace) -> int:
 
         launch(build_demo(*load_models(args.model, args.inpaint_model, args.device)), args.host, args.port)
     except (ImportError, OSError, ValueError, RuntimeError) as error:
-        print(f"difface demo: {error}", file=sys.stderr)
-        return 2
+        return refuse("demo", error)
     return 0

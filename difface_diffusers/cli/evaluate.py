@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..utils.atomic import whole_file
-from .files import UsageError, companions, folder_images
+from .files import UsageError, companions, folder_images, refuse
 
 
 if TYPE_CHECKING:
@@ -59,8 +59,7 @@ def run(args: argparse.Namespace) -> int:
     try:
         rows = _score(args)
     except (UsageError, ImportError) as error:
-        print(f"difface evaluate: {error}", file=sys.stderr)
-        return 2
+        return refuse("evaluate", error)
     for line in _table({name: scores.means for name, scores in rows.items()}):
         print(line)
     judged = sum(len(scores.images) for scores in rows.values())

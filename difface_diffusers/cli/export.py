@@ -1,14 +1,13 @@
 """`difface export`: write a pipeline with graphs for other runtimes."""
 
 import argparse
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from PIL import Image
 
 from ..utils.atomic import whole_folder
-from .files import UsageError, collect_inputs
+from .files import UsageError, collect_inputs, refuse
 from .model import read_pipeline
 
 
@@ -52,8 +51,7 @@ def run(args: argparse.Namespace) -> int:
                 pipe.set_progress_bar_config(disable=True)
                 quantize_graph(pipe, folder, faces)
     except (UsageError, ImportError) as error:
-        print(f"difface export: {error}", file=sys.stderr)
-        return 2
+        return refuse("export", error)
     runtimes = "--runtime openvino, in 8 bits" if faces else "--runtime onnxruntime and --runtime openvino"
     print(f"{args.output}: a copy of {model} with graphs for {runtimes}")
     return 0

@@ -1,6 +1,7 @@
 """Which files a command reads, where it writes, and writing without ever leaving half a file."""
 
 import glob
+import sys
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
@@ -18,6 +19,12 @@ READ_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gi
 
 class UsageError(Exception):
     """The command cannot start; the message says what to change."""
+
+
+def refuse(command: str, error: Exception) -> int:
+    """Say why a command cannot do its work, and return its exit status."""
+    print(f"difface {command}: {error}", file=sys.stderr)
+    return 2
 
 
 def collect_inputs(

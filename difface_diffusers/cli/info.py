@@ -2,11 +2,12 @@
 
 import argparse
 import json
-import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from textwrap import wrap
 from typing import TYPE_CHECKING, Any
+
+from .files import refuse
 
 
 if TYPE_CHECKING:
@@ -43,8 +44,7 @@ def run(args: argparse.Namespace) -> int:
         with disable_progress_bars():  # a few kilobytes are fetched
             info = model_info(args.model or BUNDLED_MODEL)
     except (OSError, ValueError) as error:
-        print(f"difface info: {error}", file=sys.stderr)
-        return 2
+        return refuse("info", error)
     print(json.dumps(asdict(info), indent=2) if args.json else _text(info))
     return 0
 

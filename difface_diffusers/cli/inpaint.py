@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..faces.selection import MIN_FACE_SIZE
-from .files import MASK_HELP, UsageError
-from .jobs import Plan, refuse, run_job
+from .files import MASK_HELP, UsageError, refuse
+from .jobs import Plan, run_job
 from .model import load_pipeline
 from .options import FileOptions, InpaintOptions, add_model_arguments, take
 from .report import FileResult

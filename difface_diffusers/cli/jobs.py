@@ -1,14 +1,13 @@
 """What commands on files have in common: plan, skip what is done, share the rest among processes, work, conclude."""
 
 import os
-import sys
 import time
 from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .files import UsageError, collect_inputs, plan_outputs, written_files
+from .files import collect_inputs, plan_outputs, written_files
 from .options import FileOptions
 from .report import FileResult, conclude
 
@@ -42,12 +41,12 @@ def run_job(
     plan = plan_outputs(found, files.output, results, compare, uncertainty, suffix)
     processes = _join_processes() if plan else None
     own = list(plan)[processes.process_index :: processes.num_processes] if processes else list(plan)
-    done = [
-        file
+    done = {
+        file: plan[file]
         for file in own
         if files.skip_existing and all(path.exists() for path in written_files(plan[file], compare, uncertainty))
-    ]
-    outcome = [FileResult(str(file), list(map(str, plan[file])), skipped=True) for file in done]
+    }
+    outcome = [FileResult(str(file), list(map(str, targets)), skipped=True) for file, targets in done.items()]
     if todo := {file: plan[file] for file in own if file not in done}:
         outcome += work(todo, processes)
     if processes is not None and processes.num_processes > 1:
@@ -60,12 +59,6 @@ def run_job(
     outcome.sort(key=lambda result: order[result.input])
     outcome += [FileResult(name, error=reason) for name, reason in unusable.items()]
     return conclude(outcome, time.monotonic() - started, verb, files.report)
-
-
-def refuse(command: str, error: UsageError) -> int:
-    """Say why a command cannot start, and return its exit status."""
-    print(f"difface {command}: {error}", file=sys.stderr)
-    return 2
 
 
 def _join_processes() -> "PartialState | None":

@@ -6,6 +6,8 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
+from .files import refuse
+
 
 DATA_HELP = (
     "clean aligned faces: a folder of images, Parquet or tar files, 'faces-{000..010}.tar', or ORG/NAME[:SPLIT] of the"
@@ -73,8 +75,7 @@ def run(args: argparse.Namespace) -> int:
         data = [training.parse_source(text) for text in args.data]
         result = train(config, data, args.output, args.go_on)
     except (ValueError, OSError, ImportError) as error:
-        print(f"difface train: {error}", file=sys.stderr)
-        return 2
+        return refuse("train", error)
     except training.TrainingError as error:
         print(f"difface train: {error}", file=sys.stderr)
         return 1
