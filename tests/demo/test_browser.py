@@ -54,7 +54,7 @@ def open_page(browser, site):
         page.on("console", lambda message: message.type == "error" and complaints.append(message.text))
         page.on("pageerror", lambda error: complaints.append(str(error)))
         page.on("request", complain_of)
-        page.goto(f"{site}?__theme={theme}")
+        page.goto(f"{site}?__theme={theme}", wait_until="networkidle")
         page.get_by_role("button", name="Restore the faces").wait_for()
         return page
 
@@ -86,8 +86,16 @@ def status(page):
 
 
 def set_number(page, label, value):
-    page.get_by_label(f"number input for {label}").filter(visible=True).fill(str(value))
-    page.keyboard.press("Tab")
+    """Type a number; again where the page, still being built, puts the first one back."""
+    number = page.get_by_label(f"number input for {label}").filter(visible=True)
+
+    def type_and_look():
+        number.fill(str(value))
+        page.keyboard.press("Tab")
+        page.wait_for_timeout(250)
+        return number.input_value() == str(value)
+
+    until(page, type_and_look)
 
 
 def set_steps(page, steps):
