@@ -547,6 +547,6 @@ package = types.ModuleType("difface_diffusers")  # in place of the real one, whi
 package.__path__ = [{os.path.dirname(difface_diffusers.__file__)!r}]
 sys.modules["difface_diffusers"] = package
 import difface_diffusers.imaging.files
-sys.exit(any(name in sys.modules for name in ("torch", "diffusers", "cv2", "PIL.ImageCms")))
+sys.exit(any(name in sys.modules for name in ("torch", "diffusers", "cv2", "tifffile", "PIL.ImageCms")))
 """
     subprocess.run([sys.executable, "-c", code], check=True)
