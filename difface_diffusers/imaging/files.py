@@ -39,6 +39,7 @@ QUALITY = {"JPEG": {"quality": 95, "subsampling": 0}, "WEBP": {"quality": 95}}
 LONGEST_SIDE = {"JPEG": 65500, "WEBP": 16383}
 JPEG_ROOM = 65500  # bytes of EXIF or of XMP that one segment holds
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+PNG_ANIMATION = re.compile(rb"\0\0\0\x08acTL.{12}", re.DOTALL)
 XMP_ORIENTATION = rb'(tiff:Orientation(?:="|>))([1-8])'
 
 
@@ -139,7 +140,9 @@ def _read_with_pillow(path: str | Path, header: bytes) -> PhotoFile:
 
 
 def _decode_deep_png(path: str | Path, color_type: int, transparent: Any) -> np.ndarray:
-    pixels = decode_with_opencv(np.fromfile(path, np.uint8))
+    # Unless told that there is an animation, OpenCV takes the picture that viewers show which do not animate.
+    head, mark, rest = Path(path).read_bytes().partition(b"IDAT")
+    pixels = decode_with_opencv(np.frombuffer(re.sub(PNG_ANIMATION, b"", head) + mark + rest, np.uint8))
     if color_type == 4:
         return pixels[..., 2:]  # of RGBA, where R = G = B
     if color_type == 0 and transparent is not None:
