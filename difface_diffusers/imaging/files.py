@@ -1,45 +1,29 @@
 """Photographs as files: all their bits, upright, with the metadata that belongs to them, and never half a file.
 
-Pillow cuts 16-bit colors to 8 bits, so OpenCV decodes those; PNG is written here, TIFF in `tiff.py`.
+Pillow cuts 16-bit colors to 8 bits, so OpenCV decodes those of PNG, which is written here; for TIFF see `tiff.py`.
 """
 
 import math
-import mmap
 import re
 import struct
 import zlib
 from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image
 from PIL.ExifTags import IFD
 from PIL.ExifTags import Base as Tag
+from PIL.TiffTags import SHORT
 
 from ..utils.atomic import whole_file
+from .exif import BYTE_ORDERS, EXIF_PREFIX, entry_of, number_of, pack_exif, read_exif, upright
 from .metadata import Metadata, PhotoFile
-from .pixels import channels_of, fitting_profile, pixels_of, strips, to_uint8
-from .tiff import (
-    BYTE_ORDERS,
-    EXIF_PREFIX,
-    SHORT,
-    UNDEFINED,
-    ZLIB_LEVEL,
-    decode_deep_tiff,
-    decode_with_opencv,
-    differences_of,
-    entry_of,
-    number_of,
-    pack_exif,
-    read_directories,
-    read_exif,
-    resolution_of,
-    write_tiff,
-)
+from .pixels import channels_of, decode_with_opencv, fitting_profile, pixels_of, strips, to_uint8
+from .tiff import ZLIB_LEVEL, read_tiff, write_tiff
 
 
 FORMATS = {
@@ -55,7 +39,7 @@ QUALITY = {"JPEG": {"quality": 95, "subsampling": 0}, "WEBP": {"quality": 95}}
 LONGEST_SIDE = {"JPEG": 65500, "WEBP": 16383}
 JPEG_ROOM = 65500  # bytes of EXIF or of XMP that one segment holds
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
-CMYK = 5  # photometric interpretation whose 16 bits Pillow reduces properly
+PNG_ANIMATION = re.compile(rb"\0\0\0\x08acTL.{12}", re.DOTALL)
 XMP_ORIENTATION = rb'(tiff:Orientation(?:="|>))([1-8])'
 
 
@@ -72,11 +56,11 @@ def read_photo(path: str | Path) -> PhotoFile:
     with reading(path):
         with open(path, "rb") as file:
             header = file.read(26)
-        return _upright(_read_tiff(path) if header[:4] in BYTE_ORDERS else _read_with_pillow(path, header))
+        return _upright(read_tiff(path) if header[:4] in BYTE_ORDERS else _read_with_pillow(path, header))
 
 
 def load_image(file: str | Path | BinaryIO, name: str | None = None) -> Image.Image:
-    """Read an image file completely, upright.
+    """Read an image file completely, upright; without its EXIF and XMP.
 
     Args:
         file: its path, or an open one.
@@ -87,7 +71,7 @@ def load_image(file: str | Path | BinaryIO, name: str | None = None) -> Image.Im
     """
     with reading(name or str(file)), Image.open(file) as image:
         image.load()
-        return ImageOps.exif_transpose(image)
+        return upright(image)
 
 
 def write_photo(photo: PhotoFile, path: str | Path) -> None:
@@ -156,32 +140,14 @@ def _read_with_pillow(path: str | Path, header: bytes) -> PhotoFile:
 
 
 def _decode_deep_png(path: str | Path, color_type: int, transparent: Any) -> np.ndarray:
-    pixels = decode_with_opencv(np.fromfile(path, np.uint8))
+    # Unless told that there is an animation, OpenCV takes the picture that viewers show which do not animate.
+    head, mark, rest = Path(path).read_bytes().partition(b"IDAT")
+    pixels = decode_with_opencv(np.frombuffer(re.sub(PNG_ANIMATION, b"", head) + mark + rest, np.uint8))
     if color_type == 4:
-        return pixels[..., 2:]  # of BGRA, where B = G = R
-    if pixels.ndim == 3:
-        for rows in strips(pixels):
-            pixels[rows, :, :3] = pixels[rows, :, 2::-1]
-    elif transparent is not None:
+        return pixels[..., 2:]  # of RGBA, where R = G = B
+    if color_type == 0 and transparent is not None:
         pixels = np.dstack([pixels, np.where(pixels == transparent, np.uint16(0), np.uint16(65535))])
     return pixels
-
-
-def _read_tiff(path: str | Path) -> PhotoFile:
-    with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
-        tags, order = read_directories(data)
-        number = partial(number_of, tags, order, default=1)
-        deep = number(Tag.BitsPerSample) > 8 and number(Tag.PhotometricInterpretation) != CMYK
-        mixed = (number(Tag.SamplesPerPixel), number(Tag.PlanarConfiguration)) == (2, 2)  # which Pillow gets wrong
-        pixels = decode_deep_tiff(data, tags, order) if deep or mixed else None
-    if pixels is None:
-        with Image.open(path) as image:
-            turned = Tag.Orientation in image.getexif()  # Pillow turns a TIFF as it loads it
-            pixels = pixels_of(image)
-        if turned:
-            tags[Tag.Orientation] = entry_of(order, SHORT, 1)
-    profile, xmp = (tags.get(tag, (UNDEFINED, None))[1] for tag in (Tag.InterColorProfile, Tag.XMLPacket))
-    return PhotoFile(pixels, Metadata(pack_exif(tags, order), profile, xmp, resolution_of(tags, order)))
 
 
 def _upright(photo: PhotoFile) -> PhotoFile:
@@ -243,7 +209,8 @@ def _write_png(file: BinaryIO, pixels: np.ndarray, metadata: Metadata) -> None:
     deflate = zlib.compressobj(ZLIB_LEVEL)
     for rows in strips(pixels):
         strip = np.ascontiguousarray(pixels[rows], pixels.dtype.newbyteorder(">")).view(np.uint8)
-        lines = differences_of(strip.reshape(len(strip), width, -1)).reshape(len(strip), -1)
-        chunk(b"IDAT", deflate.compress(np.insert(lines, 0, 1, axis=1).tobytes()))  # 1: filter "Sub"
+        lines = strip.reshape(len(strip), width, -1)
+        differences = np.diff(lines, axis=1, prepend=lines[:, :1] * 0).reshape(len(strip), -1)
+        chunk(b"IDAT", deflate.compress(np.insert(differences, 0, 1, axis=1).tobytes()))  # 1: filter "Sub"
     chunk(b"IDAT", deflate.flush())
     chunk(b"IEND", b"")

@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
-from PIL import Image, ImageOps
+from PIL import Image
 
+from .exif import upright
 from .pixels import LUMA
 from .tensors import resize
 
@@ -94,7 +95,7 @@ def _to_tensors(mask_image: Any, name: str) -> list[torch.Tensor]:
 
 
 def _pil_to_tensor(mask: Image.Image, name: str) -> torch.Tensor:
-    mask = ImageOps.exif_transpose(mask)
+    mask = upright(mask)
     if mask.mode.startswith(("I", "F")):
         raise ValueError(f"`{name}` has the PIL mode {mask.mode}; convert it to 8 bits.")
     if mask.has_transparency_data:

@@ -4,7 +4,10 @@ from collections.abc import Iterator
 from io import BytesIO
 
 import numpy as np
-from PIL import ExifTags, Image, ImageOps
+from PIL import Image
+from PIL.ExifTags import Base as Tag
+
+from .exif import EXIF_PREFIX, pack_exif, read_exif, upright
 
 
 STRIP_PIXELS = 2**18
@@ -60,6 +63,26 @@ def _cmyk_to_srgb(image: Image.Image) -> Image.Image:
     return transform.apply(image)
 
 
+def decode_with_opencv(data: np.ndarray) -> np.ndarray:
+    """Decode a file's bytes, uint8 `[N]`, with all their bits: gray `[H,W]`, RGB `[H,W,3]` or RGBA `[H,W,4]`.
+
+    Raises:
+        OSError: it is broken, cut short or of a kind that OpenCV cannot read.
+    """
+    import cv2
+
+    try:
+        pixels = cv2.imdecode(data, cv2.IMREAD_UNCHANGED)
+    except cv2.error as error:
+        raise OSError(str(error)) from error
+    if pixels is None:
+        raise OSError("it is broken, cut short or compressed in an unusual way")
+    if pixels.ndim == 3:
+        for rows in strips(pixels):
+            pixels[rows, :, :3] = pixels[rows, :, 2::-1]
+    return pixels
+
+
 def to_uint8(pixels: np.ndarray) -> np.ndarray:
     """Round uint16 `[H,W]` or `[H,W,C]` to uint8, 65535 to 255; uint8 is returned as it is."""
     if pixels.dtype == np.uint8:
@@ -90,7 +113,7 @@ def split_channels(photo: Image.Image | np.ndarray) -> tuple[np.ndarray, np.ndar
     """
     if isinstance(photo, Image.Image):
         try:
-            photo = pixels_of(ImageOps.exif_transpose(photo))
+            photo = pixels_of(upright(photo))
         except ValueError as error:
             raise ValueError(f"`photo` cannot be used: {error}.") from error
     elif not isinstance(photo, np.ndarray):
@@ -139,8 +162,8 @@ def join_channels(
     image = Image.fromarray(np.ascontiguousarray(pixels))
     profile = fitting_profile(like.info.get("icc_profile"), len(image.getbands()))
     image.info = {key: value for key, value in (("icc_profile", profile), ("dpi", like.info.get("dpi"))) if value}
-    exif = like.getexif()
-    exif.pop(ExifTags.Base.Orientation, None)
-    if exif:
-        image.info["exif"] = exif.tobytes()
+    tags, order = read_exif(like.info.get("exif") or like.getexif().tobytes())
+    tags.pop(Tag.Orientation, None)
+    if exif := pack_exif(tags, order):
+        image.info["exif"] = EXIF_PREFIX + exif
     return image

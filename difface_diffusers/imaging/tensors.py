@@ -9,7 +9,9 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
-from PIL import Image, ImageOps
+from PIL import Image
+
+from .exif import upright
 
 
 ACCEPTED = (
@@ -26,7 +28,7 @@ def pil_to_tensor(image: Image.Image) -> torch.Tensor:
     """
     if 0 in image.size:
         raise ValueError(f"`image` has size {image.size}; both sides must be at least 1 pixel.")
-    image = ImageOps.exif_transpose(image)
+    image = upright(image)
     if image.mode.startswith("I"):  # 16-bit gray; Pillow widens some of it to 32 bits
         gray = np.asarray(image).astype(np.float32) / 65535
         pixels = np.repeat(gray[..., None], 3, axis=-1)

@@ -12,9 +12,10 @@ from pathlib import Path
 
 from accelerate import Accelerator
 from accelerate.utils import gather_object
-from PIL import Image, ImageOps
+from PIL import Image
 from tqdm.auto import tqdm
 
+from ..imaging.exif import upright
 from ..imaging.files import reading
 from ..imaging.tensors import pil_to_tensor
 from .data import FaceDataset
@@ -120,9 +121,9 @@ def _look(source: FaceSource, number: int) -> bytes | str:
             width, height = image.size
             image.draft("L", DRAFT)
             image.load()
-            upright = ImageOps.exif_transpose(image)
-            if upright.mode[0] in "IF":  # not all of these can be trained on
-                pil_to_tensor(upright)
+            turned = upright(image)
+            if turned.mode[0] in "IF":  # not all of these can be trained on
+                pil_to_tensor(turned)
     except OSError as error:
         return str(error)
     if width != height:

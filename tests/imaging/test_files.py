@@ -156,6 +156,26 @@ class TestRead:
         path = png(tmp_path / "a.png", 16, {"gray": 0, "gray and alpha": 4, "RGB": 2, "RGBA": 6}[kind], rows)
         np.testing.assert_array_equal(read_photo(path).pixels, pixels)
 
+    @pytest.mark.parametrize("own", [True, False])
+    @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+    @pytest.mark.parametrize(("kind", "color_type"), [("gray", 0), ("gray and alpha", 4), ("RGB", 2), ("RGBA", 6)])
+    def test_what_viewers_show_of_an_animated_png_that_do_not_animate(self, tmp_path, kind, color_type, dtype, own):
+        """It is the first picture, or one of its own that does not belong to the animation."""
+        pixels = picture(kind, dtype)
+        rows = [row.astype(row.dtype.newbyteorder(">")).tobytes() for row in pixels]
+        others = zlib.compress(b"".join(b"\0" + bytes(len(row)) for row in rows))
+        number = iter(range(10))
+
+        def control():
+            return b"fcTL", struct.pack(">LLLLLHHBB", next(number), 40, 24, 0, 0, 1, 10, 0, 0)
+
+        first = [] if own else [control()]
+        late = [chunk for _ in range(2) for chunk in (control(), (b"fdAT", struct.pack(">L", next(number)) + others))]
+        chunks = [(b"acTL", struct.pack(">LL", len(first) + 2, 0)), *first]
+        back = read_photo(png(tmp_path / "a.png", pixels.itemsize * 8, color_type, rows, *chunks, late=late)).pixels
+        assert back.dtype == dtype
+        np.testing.assert_array_equal(back, pixels)
+
     @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
     @pytest.mark.parametrize(("kind", "color_type"), [("gray", 0), ("RGB", 2)])
     def test_the_transparent_color_of_a_png(self, tmp_path, kind, color_type, dtype):
@@ -547,6 +567,6 @@ package = types.ModuleType("difface_diffusers")  # in place of the real one, whi
 package.__path__ = [{os.path.dirname(difface_diffusers.__file__)!r}]
 sys.modules["difface_diffusers"] = package
 import difface_diffusers.imaging.files
-sys.exit(any(name in sys.modules for name in ("torch", "diffusers", "cv2", "PIL.ImageCms")))
+sys.exit(any(name in sys.modules for name in ("torch", "diffusers", "cv2", "tifffile", "PIL.ImageCms")))
 """
     subprocess.run([sys.executable, "-c", code], check=True)

@@ -2,7 +2,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from difface_diffusers.imaging.exif import read_exif
 from difface_diffusers.imaging.pixels import join_channels, split_channels
+
+from .test_tiff import exif_with
 
 
 class TestChannels:
@@ -29,6 +32,24 @@ class TestChannels:
         like = Image.new("CMYK", (5, 4))
         like.info["icc_profile"] = bytes(16) + b"CMYK"
         assert "icc_profile" not in join_channels(self.RGB, None, like=like, gray=True).info
+
+    def test_the_exif_of_a_file_is_handed_on_as_it_was(self, tmp_path):
+        tags = {271: (2, "© José\0".encode()), 282: (2, b"300\0"), 49443: (11, b"\1\2\3\4")}
+        counts = {271: 9, 282: 4, 49443: 1}
+        exif = exif_with(
+            {274: (3, 1, b"\3\0")} | {tag: (kind, counts[tag], value) for tag, (kind, value) in tags.items()}
+        )
+        Image.fromarray(self.RGB).save(tmp_path / "a.png", exif=exif)
+        like = Image.open(tmp_path / "a.png")
+        for _ in range(2):  # nothing of it changes
+            rgb, _ = split_channels(like)
+            np.testing.assert_array_equal(rgb, self.RGB[::-1, ::-1])
+            assert read_exif(join_channels(rgb, None, like=like, gray=True).info["exif"]) == (tags, "<")
+
+    def test_how_a_tiff_stores_its_pixels_is_not_handed_on(self, tmp_path):
+        Image.fromarray(self.RGB).save(tmp_path / "a.tif", tiffinfo={271: "Camera"})
+        info = join_channels(self.RGB, None, like=Image.open(tmp_path / "a.tif"), gray=True).info
+        assert read_exif(info["exif"])[0] == {271: (2, b"Camera\0")}
 
     @pytest.mark.parametrize("mode", ["I", "F"])
     def test_modes_without_a_range_are_refused(self, mode):

@@ -3,12 +3,12 @@ import struct
 import cv2
 import numpy as np
 import pytest
+import tifffile
 from PIL import Image, ImageCms
 
 from difface_diffusers.imaging.files import read_photo, write_photo
 from difface_diffusers.imaging.metadata import Metadata, PhotoFile
 from difface_diffusers.imaging.pixels import strips
-from difface_diffusers.imaging.tiff import SHORT, number_of, pack_exif, read_directories, read_exif
 
 
 SHAPES = {"gray": (24, 40), "gray and alpha": (24, 40, 2), "RGB": (24, 40, 3), "RGBA": (24, 40, 4)}
@@ -114,7 +114,9 @@ class TestRead:
         pixels = picture(kind, np.uint16)
         alpha = [2] if "lpha" in kind or "A" in kind else []
         path = tiff(tmp_path / "a.tif", pixels, 2 if "RGB" in kind else 1, order, t338=alpha)
-        np.testing.assert_array_equal(read_photo(path).pixels, pixels)
+        back = read_photo(path).pixels
+        assert back.dtype == np.uint16
+        np.testing.assert_array_equal(back, pixels)
 
     def test_16_bit_tiff_in_tiles(self, tmp_path):
         pixels = np.pad(picture("RGB", np.uint16), ((0, 8), (0, 8), (0, 0)))
@@ -175,24 +177,6 @@ class TestMetadata:
         assert set(tags_of(exif).get_ifd(0x8825)) == {1}
 
 
-class TestDirectories:
-    @pytest.mark.parametrize("order", ["<", ">"])
-    def test_come_back(self, order):
-        tags, found = read_exif(exif_of(6, order))
-        assert found == order
-        assert set(tags) == {0x010F, 0x0112, 0x8298, 0x8769, 0x8825}
-        assert tags[0x8769][0x927C] == (7, MAKER_NOTE)
-        assert number_of(tags, order, 0x0112, 1) == 6
-        assert read_exif(b"Exif\0\0" + pack_exif(tags, order)) == (tags, order)
-
-    def test_without_tags_there_is_no_exif(self):
-        assert read_exif(None) == ({}, "<")
-        assert pack_exif({0x8769: {}, 256: (SHORT, b"\4\0")}, "<") is None  # the width belongs to the file
-
-    def test_a_missing_number(self):
-        assert number_of({}, ">", 0x0112, 7) == 7
-
-
 @pytest.mark.parametrize("shape", [(1, 1), (24, 40, 3), (2, 2**19), (2**16 + 1, 4)])
 def test_strips_cover_every_row_once(shape):
     rows = [row for strip in strips(np.empty(shape, np.uint8)) for row in range(shape[0])[strip]]
@@ -211,9 +195,34 @@ class TestErrors:
         with pytest.raises(OSError, match=r"a\.tif cannot be read as an image: its samples"):
             read_photo(path)
 
-    def test_no_directories(self):
-        with pytest.raises(KeyError, match="text"):
-            read_directories(b"text")
-        for broken in (b"II*\0", b"II*\0\xff\xff\0\0", exif_of()[:30]):
-            with pytest.raises(struct.error, match="requires a buffer"):
-                read_directories(broken)
+    @pytest.mark.parametrize(("kind", "compression"), [("gray and alpha", 5), ("RGB", 50000)])
+    def test_an_unusual_compression(self, tmp_path, kind, compression):
+        path = tiff(tmp_path / "a.tif", picture(kind, np.uint16), 2 if kind == "RGB" else 1, t259=[compression])
+        with pytest.raises(OSError, match=r"a\.tif cannot be read as an image: .* compressed in an unusual way"):
+            read_photo(path)
+
+    @pytest.mark.parametrize("tile", [None, (16, 16)])
+    @pytest.mark.parametrize("compression", [None, "zlib"])
+    def test_cut_short_behind_its_directory(self, tmp_path, compression, tile):
+        path = tmp_path / "a.tif"
+        tifffile.imwrite(path, picture("RGB", np.uint16), photometric="rgb", compression=compression, tile=tile)
+        content = path.read_bytes()
+        for share in (0.5, 0.9):
+            path.write_bytes(content[: int(len(content) * share)])
+            with pytest.raises(OSError, match=r"a\.tif cannot be read as an image: it is broken, cut short"):
+                read_photo(path)
+
+    def test_tiles_without_width(self, tmp_path):
+        path = tiff(tmp_path / "a.tif", picture("RGB", np.uint16), 2, t322=[0], t323=[16], t324=[8], t325=[99])
+        with pytest.raises(OSError, match=r"a\.tif cannot be read as an image: it is broken"):
+            read_photo(path)
+
+    def test_too_large(self, tmp_path, monkeypatch):
+        path = tiff(tmp_path / "a.tif", picture("RGB", np.uint16), 2)
+        monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 479)
+        with pytest.raises(
+            OSError, match=r"a\.tif cannot be read as an image: .* 40 x 24 pixels, exceeds limit of 958"
+        ):
+            read_photo(path)
+        monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 480)
+        np.testing.assert_array_equal(read_photo(path).pixels, picture("RGB", np.uint16))

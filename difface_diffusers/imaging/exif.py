@@ -1,0 +1,128 @@
+"""EXIF, and the directories that it and TIFF consist of.
+
+Here a directory is a dict from a tag to (kind, value as stored), or to another directory. A value that is not needed is
+not interpreted, so that it comes through unchanged. Pillow would write other kinds and fractions, text without what is
+not ASCII, and nothing where a tag is of another kind than usual.
+"""
+
+import mmap
+import struct
+from typing import Any, Literal
+
+from PIL import Image, ImageOps
+from PIL.ExifTags import IFD
+from PIL.ExifTags import Base as Tag
+from PIL.TiffTags import LONG, SHORT
+
+
+EXIF_PREFIX = b"Exif\0\0"
+
+Directory = dict[int, Any]
+Order = Literal["<", ">"]
+BYTE_ORDERS: dict[bytes, Order] = {b"II*\0": "<", b"MM\0*": ">"}
+SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4}
+CHILDREN: dict[int, Any] = {IFD.Exif: {IFD.Interop: {}}, IFD.GPSInfo: {}}
+# How a file stores its pixels, the profile and XMP, which have their own place, and what Photoshop keeps for itself.
+STORAGE = {*range(254, 267), 273, *range(277, 282), 284, *range(288, 294), 301, *range(317, 348), *range(512, 533)}
+STORAGE |= {Tag.XMLPacket, Tag.InterColorProfile, 34377, 37724}
+
+NOTED_IN = ("exif", "Raw profile type exif", "xmp", "XML:com.adobe.xmp")  # where Pillow looks for an orientation
+
+
+def upright(image: Image.Image) -> Image.Image:
+    """Return a copy turned as the image's EXIF says, or else its XMP; without both."""
+    image.load()
+    try:
+        orientation = image.getexif().get(Tag.Orientation, 1)
+    except (SyntaxError, struct.error):  # the EXIF is broken
+        orientation = 1
+    turned = image.copy()
+    for name in NOTED_IN:  # Pillow would write the EXIF anew, which it cannot where a tag is of an unusual kind
+        turned.info.pop(name, None)
+    turned.getexif()[Tag.Orientation] = orientation
+    ImageOps.exif_transpose(turned, in_place=True)
+    return turned
+
+
+def read_exif(exif: bytes | None) -> tuple[Directory, Order]:
+    """Read the directories of EXIF, with or without `EXIF_PREFIX`, and the byte order; no tags if it is broken."""
+    try:
+        return read_directories((exif or b"").removeprefix(EXIF_PREFIX))
+    except (KeyError, struct.error):
+        return {}, "<"
+
+
+def read_directories(data: bytes | mmap.mmap) -> tuple[Directory, Order]:
+    """Read the first directory of a TIFF file or of EXIF with those below it, and the byte order ("<" or ">").
+
+    Raises:
+        KeyError: `data` does not begin as one of `BYTE_ORDERS`.
+        struct.error: `data` is broken.
+    """
+    order = BYTE_ORDERS[data[:4]]
+    (place,) = struct.unpack_from(order + "L", data, 4)
+    return _read_directory(data, order, place, CHILDREN), order
+
+
+def _read_directory(data: bytes | mmap.mmap, order: Order, place: int, children: dict[int, Any]) -> Directory:
+    tags: Directory = {}
+    (count,) = struct.unpack_from(order + "H", data, place)
+    for entry in range(place + 2, place + 2 + 12 * count, 12):
+        tag, kind, number, target = struct.unpack_from(order + "HHLL", data, entry)
+        size = SIZES.get(kind, 0) * number
+        start = entry + 8 if size <= 4 else target
+        value = data[start : start + size]
+        if tag in children:
+            tags[tag] = _read_directory(data, order, target, children[tag])
+        elif value and len(value) == size:
+            tags[tag] = (kind, value)
+    return tags
+
+
+def number_of(tags: Directory, order: Order, tag: int, default: int) -> int:
+    """Return the first number of a tag of whole numbers, or `default` where the tag is missing."""
+    return _numbers_of(tags, order, tag, default)[0]
+
+
+def _numbers_of(tags: Directory, order: Order, tag: int, *default: int) -> tuple[int, ...]:
+    kind, value = tags.get(tag, (SHORT, b""))
+    letter, size = ("H", 2) if kind == SHORT else ("L", 4)
+    return struct.unpack_from(f"{order}{len(value) // size}{letter}", value) or default
+
+
+def resolution_of(tags: Directory, order: Order) -> tuple[float, float]:
+    """Return the pixels per inch, across and down; 0 where they are unknown."""
+    unit = {2: 1.0, 3: 2.54}.get(number_of(tags, order, Tag.ResolutionUnit, 2), 0.0)  # inch, centimetre
+    (x, across), (y, down) = ((*_numbers_of(tags, order, tag, 0), 1)[:2] for tag in (Tag.XResolution, Tag.YResolution))
+    return x / max(across, 1) * unit, y / max(down, 1) * unit
+
+
+def entry_of(order: Order, kind: int, *numbers: int) -> tuple[int, bytes]:
+    """Return (kind, value as stored) of whole numbers, SHORT, LONG or the parts of RATIONAL."""
+    return kind, struct.pack(f"{order}{len(numbers)}{'H' if kind == SHORT else 'L'}", *numbers)
+
+
+def pack_exif(tags: Directory, order: Order) -> bytes | None:
+    """Lay out EXIF from the TIFF header on, without the tags in `STORAGE`; None if no others are there."""
+    kept = {tag: entry for tag, entry in tags.items() if entry and tag not in STORAGE}
+    header = (b"II" if order == "<" else b"MM") + struct.pack(order + "HL", 42, 8)
+    return header + pack_directory(kept, order, len(header)) if kept else None
+
+
+def pack_directory(tags: Directory, order: Order, place: int) -> bytes:
+    """Lay out a directory for its place in a file: the table of tags, then values longer than 4 bytes."""
+    table, values = struct.pack(order + "H", len(tags)), b""
+    start = place + 2 + 12 * len(tags) + 4
+    for tag, entry in sorted(tags.items()):
+        target = start + len(values)
+        if isinstance(entry, dict):
+            kind, number, value = LONG, 1, struct.pack(order + "L", target)
+            values += pack_directory(entry, order, target)
+        else:
+            kind, value = entry
+            number = len(value) // SIZES[kind]
+            if len(value) > 4:
+                values += value + bytes(len(value) % 2)
+                value = struct.pack(order + "L", target)
+        table += struct.pack(order + "HHL", tag, kind, number) + value.ljust(4, b"\0")
+    return table + bytes(4) + values
