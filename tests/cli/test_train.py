@@ -20,6 +20,7 @@ from difface_diffusers import SRCNNEstimator
 from difface_diffusers.cli.main import main
 from difface_diffusers.training import clock, shipped_config
 from difface_diffusers.training.estimator import EstimatorTask
+from tests.conftest import warned_at
 
 from ..training.tiny import ESTIMATOR, PRIOR, SRCNN, changed, write_faces, write_yaml
 
@@ -203,7 +204,7 @@ def test_an_image_that_is_not_square_is_refused_or_left_out(folder, tmp_path, ca
     )
     assert not (tmp_path / "run").exists()
     config = write_yaml(tmp_path / "skip.yaml", changed(ESTIMATOR, data={"skip_broken": True}))
-    with pytest.warns(UserWarning, match="1 of 8 images cannot be used"):
+    with warned_at(__file__, "1 of 8 images cannot be used"):
         assert main(arguments("estimator", tmp_path, config)) == 0
 
 

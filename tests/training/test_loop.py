@@ -20,6 +20,7 @@ from difface_diffusers.training.loop import TrainingResult, averaged_weights, tr
 from difface_diffusers.training.prior import PriorTask
 from difface_diffusers.training.recent_steps import RecentSteps
 from difface_diffusers.training.schedule import learning_rate
+from tests.conftest import warned_at
 
 from .tiny import ESTIMATOR, PRIOR, SRCNN, SWINIR, changed, write_faces
 
@@ -516,5 +517,5 @@ def test_a_launched_process_joins_its_group_on_a_cpu_too(folder, tmp_path, monke
 def test_a_launcher_that_started_one_process_of_several_is_pointed_out(folder, tmp_path, monkeypatch):
     monkeypatch.setenv("ACCELERATE_USE_CPU", "true")
     monkeypatch.setenv("MASTER_ADDR", "127.0.0.1")
-    with pytest.warns(UserWarning, match="only with `--multi_gpu`"):
+    with warned_at(__file__, "only with `--multi_gpu`"):
         train(*prepare(folder, max_steps=1), tmp_path)
