@@ -304,23 +304,23 @@ class TestDamage:
         return call(pipe, photo, detector, generator=generator, **arguments)
 
     def test_is_filled_before_the_faces_are_restored(self, pipe, inpainter, detector, damage):
-        spoilt = picture()
-        spoilt[damage > 0] = 255
+        damaged = picture()
+        damaged[damage > 0] = 255
         filled = fill_damage(
-            inpainter, spoilt, damage, detector, generator=(generator := torch.Generator().manual_seed(0))
+            inpainter, damaged, damage, detector, generator=(generator := torch.Generator().manual_seed(0))
         )
         expected = restore_photo(pipe, filled.image, detector, generator=generator)
-        result = self.restore(pipe, spoilt, detector, damage_mask=damage, inpainter=inpainter)
+        result = self.restore(pipe, damaged, detector, damage_mask=damage, inpainter=inpainter)
         np.testing.assert_array_equal(result.image, expected.image)
         np.testing.assert_array_equal(result.crops[1], expected.crops[1])
-        assert (result.image != self.restore(pipe, spoilt, detector).image)[200:220, 240:280].all(-1).mean() > 0.9
+        assert (result.image != self.restore(pipe, damaged, detector).image)[200:220, 240:280].all(-1).mean() > 0.9
 
     def test_what_it_hides_does_not_matter(self, pipe, inpainter, detector, damage):
         images = []
         for color in (0, 255):
-            spoilt = picture()
-            spoilt[damage > 0] = color
-            images.append(self.restore(pipe, spoilt, detector, damage_mask=damage, inpainter=inpainter).image)
+            damaged = picture()
+            damaged[damage > 0] = color
+            images.append(self.restore(pipe, damaged, detector, damage_mask=damage, inpainter=inpainter).image)
         np.testing.assert_array_equal(*images)
 
     def test_of_several_photographs(self, pipe, inpainter, detector, damage):

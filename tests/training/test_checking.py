@@ -42,7 +42,7 @@ def cut(path):
     path.write_bytes(content[: len(content) * 4 // 5])
 
 
-def spoil(path):
+def scramble(path):
     path.write_bytes(b"no picture at all")
 
 
@@ -66,7 +66,7 @@ def change_mode(path):
     ("damage", "fault"),
     [
         (cut, "cannot be read as an image"),
-        (spoil, "cannot be read as an image"),
+        (scramble, "cannot be read as an image"),
         (empty, "cannot be read as an image"),
         (widen, "is 33 x 32 pixels, and not square"),
         (change_mode, "PIL mode F"),
@@ -100,7 +100,7 @@ def test_wherever_it_lies(tmp_path, kind):
 
 def test_of_many_the_first_are_named(folder):
     for path in folder.iterdir():
-        spoil(path)
+        scramble(path)
     with pytest.raises(
         ValueError, match=r"6 of 6 images cannot be used: .*a_0.*; .*a_1.*; .*b_0[^;]*; and 3 more; mend"
     ):
@@ -159,7 +159,7 @@ def test_processes_share_the_work(folder, monkeypatch):
 
 
 def test_nothing_is_begun_with_a_broken_face(folder, tmp_path):
-    spoil(folder / "c_1.png")
+    scramble(folder / "c_1.png")
     with pytest.raises(ValueError, match="1 of 6 images cannot be used"):
         train(*prepare(folder), tmp_path / "run")
     assert not (tmp_path / "run").exists()

@@ -16,7 +16,7 @@ from difface_diffusers.training.loop import train
 from tests.conftest import warned_at
 from tests.hub.hub_server import FakeHub
 
-from .test_loop import assert_same_checkpoints, prepare, signalled
+from .test_loop import assert_same_checkpoints, prepare, signaled
 from .tiny import ESTIMATOR, changed, write_faces, write_yaml
 
 
@@ -208,7 +208,7 @@ def test_a_failed_upload_is_warned_of_and_made_up_for(api, folder, tmp_path):
 
 def test_a_stopped_training_uploads_no_more(api, folder, tmp_path):
     task, dataset, config = published(folder)
-    assert not train(signalled(task, 2), dataset, config, tmp_path / "run").finished
+    assert not train(signaled(task, 2), dataset, config, tmp_path / "run").finished
     assert messages(api) == ["Step 2"]
 
 
