@@ -50,7 +50,7 @@ class AblationReport(FaceReport):
         etas: By eta.
         schedulers: By scheduler.
         estimators: By estimator, alone and through the chain.
-        severities: By how badly faces are spoilt, before and restored from `START`, and from starts of their own.
+        severities: By how badly faces are degraded, before and restored from `START`, and from starts of their own.
         degradations: By degradation, before, as estimated and restored.
     """
 
@@ -72,7 +72,7 @@ class AblationReport(FaceReport):
             *("", *table(self.schedulers), ""),
             "Which estimator, and what the chain makes of its answer:",
             *("", *table(self.estimators), ""),
-            f"How badly the faces are spoilt, and whether they start at t = {START} or each where it chooses:",
+            f"How badly the faces are degraded, and whether they start at t = {START} or each where it chooses:",
             *("", *table(self.severities), ""),
             "Degradations of which all but the first were never trained on:",
             *("", *table(self.degradations), ""),

@@ -32,7 +32,7 @@ FACES_ON_SHEET = 6
 
 
 @dataclass(frozen=True)
-class MemorisationReport(Report):
+class MemorizationReport(Report):
     """Figures of one run, as they are written to `memorization.json`.
 
     Attributes:
@@ -109,7 +109,7 @@ def as_vectors(faces: torch.Tensor) -> torch.Tensor:
 
 def report(
     pipe: DifFacePipeline, model: str, clean: torch.Tensor, training: torch.Tensor, seed: int, batch_size: int
-) -> tuple[MemorisationReport, dict[str, torch.Tensor]]:
+) -> tuple[MemorizationReport, dict[str, torch.Tensor]]:
     """Restore, sample and look for neighbors.
 
     Returns:
@@ -130,10 +130,10 @@ def report(
         if name != "clean":
             picked = identity.argsort()[:FACES_ON_SHEET]
             pictures |= {name: faces[picked], f"nearest to {name}": references.faces[index[picked]]}
-    return MemorisationReport(model, len(clean), len(training), seed, rows), pictures
+    return MemorizationReport(model, len(clean), len(training), seed, rows), pictures
 
 
-def write_report(figures: MemorisationReport, pictures: dict[str, torch.Tensor], folder: Path) -> None:
+def write_report(figures: MemorizationReport, pictures: dict[str, torch.Tensor], folder: Path) -> None:
     """Write `memorization.md`, `memorization.json` and `memorization.png`."""
     figures.write(folder, "memorization")
     image_grid(pictures).save(folder / "memorization.png")

@@ -1,4 +1,4 @@
-"""Make the examples: a small, spoilt photograph, whole and torn; an aligned, degraded face; and the face it was made from.
+"""Make the examples: a small, degraded photograph, whole and torn; an aligned, degraded face; and the face it was made from.
 
     python examples/make_astronaut.py
 

@@ -37,7 +37,7 @@ SCRATCHES = [  # of the face of 256 pixels: width and corners (x, y), pixels
 PAPER = (232, 226, 214)
 
 
-def spoil(photo: np.ndarray, recipe: DegradationRanges) -> np.ndarray:
+def shrink_and_degrade(photo: np.ndarray, recipe: DegradationRanges) -> np.ndarray:
     """Shrink `[512,512,3]`, uint8, to `[SIDE,SIDE,3]` and degrade it; float32 in [0,1]."""
     small = cv2.resize(photo, (SIDE, SIDE), interpolation=cv2.INTER_AREA)
     return degrade(small.astype(np.float32) / 255, recipe, np.random.default_rng(SEED))
@@ -67,7 +67,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     from skimage.data import astronaut
 
     output.mkdir(parents=True, exist_ok=True)
-    photographs = {"photograph": spoil(astronaut(), BLURRED), "old_print": fade(spoil(astronaut(), GRAINY))}
+    blurred, grainy = (shrink_and_degrade(astronaut(), recipe) for recipe in (BLURRED, GRAINY))
+    photographs = {"photograph": blurred, "old_print": fade(grainy)}
     pictures = {name: np.rint(picture * 255).astype(np.uint8) for name, picture in photographs.items()}
     for name, picture in (pictures | {"scratched": scratch(make_pair(astronaut())[0])}).items():
         Image.fromarray(picture).save(output / f"{name}.png", optimize=True)

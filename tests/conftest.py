@@ -1,4 +1,6 @@
+import contextlib
 import os
+import re
 
 
 os.environ["HF_HUB_OFFLINE"] = "1"  # read when huggingface_hub is imported
@@ -45,6 +47,14 @@ def tiny_estimator():
 def ddim(**changes):
     """The scheduler of the original, which clips x0."""
     return DDIMScheduler(beta_start=1e-4, beta_end=0.02, timestep_spacing="leading", **changes)
+
+
+@contextlib.contextmanager
+def warned_at(file, match, category=UserWarning):
+    """Expect a warning that points to a line of `file`."""
+    with pytest.warns(category, match=match) as caught:
+        yield
+    assert {warning.filename for warning in caught if re.search(match, str(warning.message))} == {file}
 
 
 @pytest.fixture

@@ -40,7 +40,7 @@ def quantize_graph(pipe: DifFacePipeline, folder: str | Path, faces: list[Image.
     Args:
         pipe: The pipeline whose graph it is.
         folder: Where the graph is.
-        faces: Aligned, and as spoilt as those that will be restored; a dozen will do.
+        faces: Aligned, and as degraded as those that will be restored; a dozen will do.
 
     Raises:
         FileNotFoundError: There is no graph.

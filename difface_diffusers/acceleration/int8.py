@@ -35,7 +35,7 @@ def quantize_int8(
 
     Args:
         pipe: Its networks, in float32 on the CPU, are changed; they can be neither saved nor copied from then on.
-        faces: Aligned, and as spoilt as those that will be restored; a dozen will do.
+        faces: Aligned, and as degraded as those that will be restored; a dozen will do.
         dtype: Of all else that the networks do: `torch.float32`, or `torch.bfloat16`, which halves the traffic of memory.
 
     Raises:

@@ -5,10 +5,12 @@ import csv
 import itertools
 import time
 from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..utils.atomic import check_new, whole_folder
+from ..utils.records import take
 from .files import UsageError, folder_images, refuse, save_image
 
 
@@ -30,6 +32,44 @@ blind: degradations drawn at random over the training range, or over that of --c
 Of more faces than a set has, the rest is left out; fewer are taken again from the first.
 """
 PROTOCOLS = ("celeba-test", "celeba-inpaint", "blind")
+
+
+@dataclass(frozen=True)
+class DegradeOptions:
+    """What `difface degrade` is asked.
+
+    Attributes:
+        protocol: one of `PROTOCOLS`.
+        input: folder of clean aligned faces.
+        output: folder to make.
+        size: side of the faces, pixels; `None` is that of the protocol.
+        seed: of `blind`; `None` is 0.
+        config: of an estimator's training, whose degradation `blind` takes; `None` is the whole range.
+
+    Raises:
+        UsageError: they contradict each other, one is out of range, or `output` is there already.
+    """
+
+    protocol: str
+    input: Path
+    output: Path
+    size: int | None
+    seed: int | None
+    config: str | None
+
+    def __post_init__(self) -> None:
+        if self.size is not None and self.size < 32:
+            raise UsageError(f"--size is {self.size}; it must be at least 32")
+        if self.seed is not None and self.protocol != "blind":
+            raise UsageError(f"--seed is for --protocol blind; {self.protocol} has its own")
+        if self.config is not None and self.protocol != "blind":
+            raise UsageError(f"--config is for --protocol blind; {self.protocol} has its own degradations")
+        if self.seed is not None and self.seed < 0:
+            raise UsageError(f"--seed is {self.seed}; it must be at least 0")
+        try:
+            check_new(self.output)
+        except ValueError as error:
+            raise UsageError(f"--output: {error}") from error
 
 
 def add_parser(subparsers: argparse._SubParsersAction) -> None:
@@ -59,11 +99,12 @@ def run(args: argparse.Namespace) -> int:
     """Make the set; return 0, 1 when some faces failed, 2 when it cannot be made."""
     started = time.monotonic()
     try:
-        size = _check_arguments(args)
-        files = folder_images("--input", args.input)
-        recipes = _recipes(args, size)
-        faces = files if args.protocol == "blind" else itertools.cycle(files)
-        with whole_folder(args.output) as folder:
+        options = take(DegradeOptions, vars(args))
+        size = options.size or _usual_size(options.protocol)
+        files = folder_images("--input", options.input)
+        recipes = _recipes(options, size)
+        faces = files if options.protocol == "blind" else itertools.cycle(files)
+        with whole_folder(options.output) as folder:
             results = _write_set(faces, recipes, size, folder)
     except UsageError as error:
         return refuse("degrade", error)
@@ -73,34 +114,18 @@ def run(args: argparse.Namespace) -> int:
     return conclude(results, time.monotonic() - started, "degraded", None)
 
 
-def _check_arguments(args: argparse.Namespace) -> int:
-    """Raise a `UsageError` for what cannot be; return the side of the faces."""
+def _usual_size(protocol: str) -> int:
     from ..evaluation.protocol import INPAINTING_SIZE, RESTORATION_SIZE
 
-    size = args.size
-    if size is None:
-        size = INPAINTING_SIZE if args.protocol == "celeba-inpaint" else RESTORATION_SIZE
-    if size < 32:
-        raise UsageError(f"--size is {size}; it must be at least 32")
-    if args.seed is not None and args.protocol != "blind":
-        raise UsageError(f"--seed is for --protocol blind; {args.protocol} has its own")
-    if args.config is not None and args.protocol != "blind":
-        raise UsageError(f"--config is for --protocol blind; {args.protocol} has its own degradations")
-    if args.seed is not None and args.seed < 0:
-        raise UsageError(f"--seed is {args.seed}; it must be at least 0")
-    try:
-        check_new(args.output)
-    except ValueError as error:
-        raise UsageError(f"--output: {error}") from error
-    return size
+    return INPAINTING_SIZE if protocol == "celeba-inpaint" else RESTORATION_SIZE
 
 
-def _recipes(args: argparse.Namespace, size: int) -> Iterable["Recipe"]:
+def _recipes(options: DegradeOptions, size: int) -> Iterable["Recipe"]:
     from ..degradation.test_sets import blind_set, inpainting_set, restoration_set
 
-    if args.protocol == "blind":
-        return blind_set(size, args.seed or 0, _ranges(args.config))
-    return (restoration_set if args.protocol == "celeba-test" else inpainting_set)(size)
+    if options.protocol == "blind":
+        return blind_set(size, options.seed or 0, _ranges(options.config))
+    return (restoration_set if options.protocol == "celeba-test" else inpainting_set)(size)
 
 
 def _ranges(config: str | None) -> "DegradationRanges | None":

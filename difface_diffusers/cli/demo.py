@@ -2,8 +2,36 @@
 
 import argparse
 import os
+from dataclasses import dataclass
 
-from .files import refuse
+from ..utils.records import take
+from .files import UsageError, refuse
+
+
+@dataclass(frozen=True)
+class DemoOptions:
+    """What `difface demo` is asked.
+
+    Attributes:
+        model: Hub id or folder of a pipeline; `None` is the bundled one.
+        inpaint_model: the same for holes.
+        device: `None` is the best there is.
+        host: address to listen on; `None` is this machine alone.
+        port: to listen on; `None` is the first free one from 7860.
+
+    Raises:
+        UsageError: `port` is out of range.
+    """
+
+    model: str | None
+    inpaint_model: str | None
+    device: str | None
+    host: str | None
+    port: int | None
+
+    def __post_init__(self) -> None:
+        if self.port is not None and not 0 <= self.port <= 65535:
+            raise UsageError(f"--port is {self.port}; it must be within 0 .. 65535")
 
 
 def add_parser(subparsers: argparse._SubParsersAction) -> None:
@@ -35,11 +63,13 @@ def run(args: argparse.Namespace) -> int:
     from ..utils.extras import import_extra
 
     try:
+        options = take(DemoOptions, vars(args))
         import_extra("gradio", "demo", "The demo needs")
         import_extra("spaces", "demo", "The demo needs")
         from ..demo import build_demo, launch, load_models
 
-        launch(build_demo(*load_models(args.model, args.inpaint_model, args.device)), args.host, args.port)
-    except (ImportError, OSError, ValueError, RuntimeError) as error:
+        models = load_models(options.model, options.inpaint_model, options.device)
+        launch(build_demo(*models), options.host, options.port)
+    except (UsageError, ImportError, OSError, ValueError, RuntimeError) as error:
         return refuse("demo", error)
     return 0

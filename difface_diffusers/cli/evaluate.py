@@ -6,11 +6,12 @@ import math
 import sys
 import time
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..utils.atomic import whole_file
+from ..utils.records import take
 from .files import UsageError, companions, folder_images, refuse
 
 
@@ -25,6 +26,41 @@ metrics, psnr, psnr_y, coarse_psnr, ssim, ms_ssim, lpips, gradient_ratio, identi
 and, ending in _set, with --reference-set. lpips, fid and kid need a file with their network. The mean over the images is
 printed; --output has the value of each.
 """
+
+
+@dataclass(frozen=True)
+class EvaluateOptions:
+    """What `difface evaluate` is asked.
+
+    Attributes:
+        restored: folder of restored faces.
+        reference: folder of the clean faces.
+        input: folder of the degraded faces, to be judged too.
+        reference_set: folder of any other clean faces.
+        metrics: what to take; `None` is what needs no file, and what files are given for.
+        lpips_weights: file for lpips.
+        features: file for fid and kid.
+        output: file to write all values to.
+
+    Raises:
+        UsageError: there is nothing to compare with.
+    """
+
+    restored: Path
+    reference: Path | None
+    input: Path | None
+    reference_set: Path | None
+    metrics: list[str] | None
+    lpips_weights: Path | None
+    features: Path | None
+    output: Path | None
+
+    def __post_init__(self) -> None:
+        alone = set(self.metrics or []) & {"niqe", "piqe"}
+        if self.reference is None and self.reference_set is None and not alone:
+            raise UsageError(
+                "there is nothing to compare with; give --reference or --reference-set, or --metrics niqe piqe"
+            )
 
 
 def add_parser(subparsers: argparse._SubParsersAction) -> None:
@@ -57,7 +93,8 @@ def run(args: argparse.Namespace) -> int:
     """Judge; return 0, 1 when some images failed, 2 when it cannot be done."""
     started = time.monotonic()
     try:
-        rows = _score(args)
+        options = take(EvaluateOptions, vars(args))
+        rows = _score(options)
     except (UsageError, ImportError) as error:
         return refuse("evaluate", error)
     for line in _table({name: scores.means for name, scores in rows.items()}):
@@ -67,30 +104,26 @@ def run(args: argparse.Namespace) -> int:
     print(f"judged {judged} of {judged + len(failures)} images in {time.monotonic() - started:.1f} s")
     for name, file, reason in failures:
         print(f"failed: {name} {file}: {reason}", file=sys.stderr)
-    if args.output is not None:
+    if options.output is not None:
         try:
-            _write(args, rows)
+            _write(options.output, options, rows)
         except OSError as error:
-            print(f"--output {args.output} cannot be written: {error}", file=sys.stderr)
+            print(f"--output {options.output} cannot be written: {error}", file=sys.stderr)
             return 1
     return 1 if failures else 0
 
 
-def _score(args: argparse.Namespace) -> dict[str, "FolderScores"]:
+def _score(options: EvaluateOptions) -> dict[str, "FolderScores"]:
     from ..evaluation.folders import features_of, load_metrics, score_folder
 
-    folders = {name: getattr(args, name) for name in ("reference", "reference_set", "restored", "input")}
+    folders = {name: getattr(options, name) for name in ("reference", "reference_set", "restored", "input")}
     files: dict[str, dict[str, Path]] = {}
     for name, folder in folders.items():
         if folder is not None:
             judged = name in ("restored", "input")
             files[name] = _collect(name, folder, files.get("reference", {}) if judged else None)
-    if "reference" not in files and "reference_set" not in files and not set(args.metrics or []) & {"niqe", "piqe"}:
-        raise UsageError(
-            "there is nothing to compare with; give --reference or --reference-set, or --metrics niqe piqe"
-        )
     try:
-        suite = load_metrics(_names(args), args.lpips_weights, args.features)
+        suite = load_metrics(_names(options), options.lpips_weights, options.features)
         reference_set = features_of(suite, list(files["reference_set"].values())) if "reference_set" in files else None
     except (OSError, ValueError) as error:
         raise UsageError(str(error)) from error
@@ -101,12 +134,13 @@ def _score(args: argparse.Namespace) -> dict[str, "FolderScores"]:
     }
 
 
-def _names(args: argparse.Namespace) -> list[str]:
+def _names(options: EvaluateOptions) -> list[str]:
     from ..evaluation.folders import DEFAULT_METRICS
 
-    if args.metrics is not None:
-        return args.metrics
-    return [*DEFAULT_METRICS, *(["lpips"] if args.lpips_weights else []), *(["fid", "kid"] if args.features else [])]
+    if options.metrics is not None:
+        return options.metrics
+    lpips, sets = options.lpips_weights is not None, options.features is not None
+    return [*DEFAULT_METRICS, *(["lpips"] if lpips else []), *(["fid", "kid"] if sets else [])]
 
 
 def _collect(name: str, folder: Path, references: Mapping[str, Path] | None) -> dict[str, Path]:
@@ -139,11 +173,13 @@ def _table(rows: Mapping[str, Mapping[str, float]]) -> list[str]:
     return lines
 
 
-def _write(args: argparse.Namespace, rows: Mapping[str, "FolderScores"]) -> None:
+def _write(path: Path, options: EvaluateOptions, rows: Mapping[str, "FolderScores"]) -> None:
     """Write the report; a number that JSON does not know (the PSNR of equal images) is null."""
-    folders = {name: str(value) for name, value in vars(args).items() if isinstance(value, Path) and name != "output"}
+    folders = {
+        name: str(value) for name, value in vars(options).items() if isinstance(value, Path) and name != "output"
+    }
     report = {"files": folders, **{name: asdict(scores) for name, scores in rows.items()}}
-    with whole_file(args.output) as file:
+    with whole_file(path) as file:
         file.write(json.dumps(_finite(report), indent=2).encode())
 
 

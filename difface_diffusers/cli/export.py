@@ -2,13 +2,37 @@
 
 import argparse
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from PIL import Image
 
 from ..utils.atomic import whole_folder
+from ..utils.records import take
 from .files import UsageError, collect_inputs, refuse
 from .model import read_pipeline
+
+
+@dataclass(frozen=True)
+class ExportOptions:
+    """What `difface export` is asked.
+
+    Attributes:
+        model: Hub id or folder of a pipeline; `None` is the bundled one.
+        output: folder to write.
+        int8: aligned faces for 8 bits: files, folders and glob patterns; `None` exports none.
+
+    Raises:
+        UsageError: `output` is there already.
+    """
+
+    model: str | None
+    output: Path
+    int8: list[str] | None
+
+    def __post_init__(self) -> None:
+        if self.output.exists():
+            raise UsageError(f"--output {self.output} is there already")
 
 
 def add_parser(subparsers: argparse._SubParsersAction) -> None:
@@ -38,13 +62,12 @@ def run(args: argparse.Namespace) -> int:
     from ..acceleration.calibration import quantize_graph
     from ..acceleration.runtimes import export_onnx
 
-    model = args.model or BUNDLED_MODEL
     try:
-        if args.output.exists():
-            raise UsageError(f"--output {args.output} is there already")
-        faces = read_faces(args.int8 or [])
+        options = take(ExportOptions, vars(args))
+        model = options.model or BUNDLED_MODEL
+        faces = read_faces(options.int8 or [])
         pipe = read_pipeline(model, DifFacePipeline, torch.float32)
-        with whole_folder(args.output) as folder:
+        with whole_folder(options.output) as folder:
             pipe.save_pretrained(folder)
             export_onnx(pipe, folder)
             if faces:
@@ -53,7 +76,7 @@ def run(args: argparse.Namespace) -> int:
     except (UsageError, ImportError) as error:
         return refuse("export", error)
     runtimes = "--runtime openvino, in 8 bits" if faces else "--runtime onnxruntime and --runtime openvino"
-    print(f"{args.output}: a copy of {model} with graphs for {runtimes}")
+    print(f"{options.output}: a copy of {model} with graphs for {runtimes}")
     return 0
 
 

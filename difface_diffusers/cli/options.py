@@ -1,18 +1,13 @@
 """What several commands are asked: which files, which model, how to sample. Beyond a command's door it is one of these."""
 
 import argparse
-import dataclasses
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from ..imaging.files import FORMATS
 from ..pipelines.schedulers import SCHEDULERS
 from .files import UsageError
-
-
-OptionsT = TypeVar("OptionsT")
 
 
 @dataclass(frozen=True)
@@ -234,12 +229,3 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> None:
 def number_or_auto(text: str) -> int | str:
     """Return the number that a text holds, or "auto"."""
     return text if text == "auto" else int(text)
-
-
-def take(options_class: type[OptionsT], values: Mapping[str, Any]) -> OptionsT:
-    """Build options from what argparse has read, by the names of their fields; those that are options themselves likewise."""
-    taken: dict[str, Any] = {}
-    for field in dataclasses.fields(options_class):  # ty: ignore[invalid-argument-type]  all are dataclasses
-        kind: Any = field.type
-        taken[field.name] = take(kind, values) if dataclasses.is_dataclass(kind) else values[field.name]
-    return options_class(**taken)

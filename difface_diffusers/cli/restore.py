@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..faces.selection import MIN_FACE_SIZE
+from ..utils.records import take
 from .files import MASK_HELP, UsageError, refuse
 from .jobs import Plan, run_job
 from .model import device_of, load_pipeline
-from .options import FileOptions, RestoreOptions, add_model_arguments, take
+from .options import FileOptions, RestoreOptions, add_model_arguments
 from .report import FileResult
 
 

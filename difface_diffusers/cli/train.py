@@ -4,8 +4,10 @@ import argparse
 import dataclasses
 import sys
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
+from ..utils.records import take
 from .files import refuse
 
 
@@ -13,6 +15,39 @@ DATA_HELP = (
     "clean aligned faces: a folder of images, Parquet or tar files, 'faces-{000..010}.tar', or ORG/NAME[:SPLIT] of the"
     " Hub"
 )
+
+
+@dataclass(frozen=True)
+class MonitoringOptions:
+    """What a training is asked to show of itself; `None` is up to the config. See `MonitoringConfig`."""
+
+    validation: str | None
+    tensorboard: bool | None
+    push_to_hub: str | None
+    private: bool | None
+
+
+@dataclass(frozen=True)
+class TrainOptions:
+    """What `difface train` is asked.
+
+    Attributes:
+        task: "prior", "estimator" or "student".
+        config: YAML file, or the name of a shipped one.
+        data: places of faces, see `parse_source`.
+        init_from: folder or Hub id of a pipeline or model to fine-tune; `None` is up to the config.
+        output: folder for all that is written.
+        go_on: go on in an output of other settings too.
+        monitoring: what is shown.
+    """
+
+    task: str
+    config: str
+    data: list[str]
+    init_from: str | None
+    output: str
+    go_on: bool
+    monitoring: MonitoringOptions
 
 
 def add_parser(subparsers: argparse._SubParsersAction) -> None:
@@ -63,17 +98,17 @@ def run(args: argparse.Namespace) -> int:
         "estimator": (training.EstimatorConfig, training.train_estimator),
         "student": (training.StudentConfig, training.train_student),
     }
-    config_class, train = tasks[args.task]
-    path = training.shipped_config(args.config) or args.config
+    options = take(TrainOptions, vars(args))
+    config_class, train = tasks[options.task]
+    path = training.shipped_config(options.config) or options.config
     try:
         config = training.load_config(config_class, path)
-        if args.init_from is not None:
-            config = dataclasses.replace(config, initial_weights=args.init_from)
-        options = {field.name: getattr(args, field.name) for field in dataclasses.fields(config.monitoring)}
-        given = {name: value for name, value in options.items() if value is not None}
+        if options.init_from is not None:
+            config = dataclasses.replace(config, initial_weights=options.init_from)
+        given = {name: value for name, value in vars(options.monitoring).items() if value is not None}
         config = dataclasses.replace(config, monitoring=dataclasses.replace(config.monitoring, **given))
-        data = [training.parse_source(text) for text in args.data]
-        result = train(config, data, args.output, args.go_on)
+        data = [training.parse_source(text) for text in options.data]
+        result = train(config, data, options.output, options.go_on)
     except (ValueError, OSError, ImportError) as error:
         return refuse("train", error)
     except training.TrainingError as error:

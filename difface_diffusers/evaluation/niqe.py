@@ -16,7 +16,7 @@ from .protocol import luma
 PRISTINE_MODEL = Path(__file__).parent / "niqe_model" / "pristine.npz"
 BLOCK = 96  # side, pixels; half of it at the second scale
 HALVING_MARGIN = 8  # pixels; what a bicubic that halves sees beyond the border, and more
-NEIGHBOURS = ((0, 1), (1, 0), (1, 1), (1, -1))  # rows and columns to each neighbor that a pixel is multiplied with
+NEIGHBORS = ((0, 1), (1, 0), (1, 1), (1, -1))  # rows and columns to each neighbor that a pixel is multiplied with
 SHAPES = np.arange(0.2, 10.001, 0.001)  # of the generalized Gaussians that are tried
 
 
@@ -74,7 +74,7 @@ def _features(values: np.ndarray, block: int) -> np.ndarray:
     blocks = cut_blocks(normalize_locally(values), block)
     shape, left, right = _fit(blocks)
     features = [shape, (left + right) / 2]
-    for shift in NEIGHBOURS:
+    for shift in NEIGHBORS:
         shape, left, right = _fit(blocks * np.roll(blocks, shift, axis=(1, 2)))
         features += [shape, (right - left) * gamma(2 / shape) / gamma(1 / shape), left, right]
     return np.stack(features, axis=1)

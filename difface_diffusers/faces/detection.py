@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 
 from ..utils.checks import check_number
-from ..utils.moved import warn
+from ..utils.warning import warn_user
 from .alignment import compose, estimate_similarity, invert, template, transform, warp
 
 
@@ -62,7 +62,7 @@ class Face:
     @property
     def centre(self) -> np.ndarray:
         """`center`, as it was called in the last release."""
-        warn("`Face.centre` is called `center` now; the old name goes with the next release.")
+        warn_user("`Face.centre` is called `center` now; the old name goes with the next release.", DeprecationWarning)
         return self.center
 
 

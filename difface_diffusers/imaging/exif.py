@@ -92,7 +92,7 @@ def _numbers_of(tags: Directory, order: Order, tag: int, *default: int) -> tuple
 
 def resolution_of(tags: Directory, order: Order) -> tuple[float, float]:
     """Return the pixels per inch, across and down; 0 where they are unknown."""
-    unit = {2: 1.0, 3: 2.54}.get(number_of(tags, order, Tag.ResolutionUnit, 2), 0.0)  # inch, centimetre
+    unit = {2: 1.0, 3: 2.54}.get(number_of(tags, order, Tag.ResolutionUnit, 2), 0.0)  # inch, centimeter
     (x, across), (y, down) = ((*_numbers_of(tags, order, tag, 0), 1)[:2] for tag in (Tag.XResolution, Tag.YResolution))
     return x / max(across, 1) * unit, y / max(down, 1) * unit
 

@@ -19,6 +19,8 @@ from ..pipelines.generators import check_generator_type, split_generator
 from ..pipelines.pipeline_difface_inpaint import DifFaceInpaintPipeline
 from ..pipelines.sampling import Callback
 from ..utils.checks import check_integer, check_number
+from ..utils.records import take
+from .settings import CallSettings
 
 
 PLAIN_RADIUS = 3  # of Telea's method, pixels
@@ -91,19 +93,10 @@ def fill_damage(
         ValueError: the mask cannot be used, or leaves nothing of the photograph.
     """
     # 0. Colors [H,W,3], and where they are damaged [H,W]; what the inpainter is called with
+    call = take(CallSettings, locals())
     check_number("min_face_size", min_face_size, 0)
     check_integer("batch_size", batch_size, 1, None)
     check_generator_type(generator)
-    call = {
-        "preset": preset,
-        "num_inference_steps": num_inference_steps,
-        "start_timestep": start_timestep,
-        "eta": eta,
-        "s_noise": s_noise,
-        "gamma": gamma,
-        "callback_on_step_end": callback_on_step_end,
-        "callback_on_step_end_tensor_inputs": callback_on_step_end_tensor_inputs,
-    }
     rgb, alpha = split_channels(photo)
     damage = fit_masks(damage_mask, [rgb.shape[:2]], 0.5, False, name="damage_mask")[0][0].numpy() > 0
     if damage.all():
@@ -121,7 +114,7 @@ def fill_damage(
     holes = [
         warp(damage.astype(np.float32), matrix, inpainter.model_size) > TOUCHED for matrix in aligned.photo_to_faces
     ]
-    filled = fill_faces(inpainter, aligned, holes, batch_size, generator, call)
+    filled = fill_faces(inpainter, aligned, holes, batch_size, generator, gamma, call)
     canvas = plain.copy()
     paste_faces(canvas, aligned, filled)
     return FilledPhoto(
@@ -146,12 +139,10 @@ def fill_faces(
     holes: list[np.ndarray],
     batch_size: int,
     generator: torch.Generator | None,
-    call: dict[str, Any],
+    gamma: float,
+    call: CallSettings,
 ) -> list[np.ndarray]:
-    """Return the crops, `[S,S,3]` float32 in [0,1]; what is true of their `holes`, `[S,S]`, is filled by the model.
-
-    `call` is what the inpainter is called with besides.
-    """
+    """Return the crops, `[S,S,3]` float32 in [0,1]; what is true of their `holes`, `[S,S]`, is filled by the model."""
     touched = [index for index, hole in enumerate(holes) if hole.any()]
     generators = split_generator(generator, len(touched)) if generator is not None and touched else None
     filled = list(aligned.crops)
@@ -162,7 +153,8 @@ def fill_faces(
             np.stack([holes[index] for index in batch])[..., None],
             generator=None if generators is None else generators[start : start + batch_size],
             output_type="np",
-            **call,
+            gamma=gamma,
+            **vars(call),
         )
         for index, face in zip(batch, np.asarray(answer.images), strict=True):
             filled[index] = to_gray(face) if aligned.keep_tint else face

@@ -1,7 +1,6 @@
 """Whole photographs: find the faces, restore them together, put them back unseen."""
 
 import itertools
-import warnings
 from collections.abc import Sequence
 from functools import partial
 from typing import Any, cast
@@ -12,7 +11,7 @@ import torch
 from PIL import Image
 
 from ..faces import FaceDetector, YuNetDetector
-from ..faces.compositing import GRAY_CHOICES, keeps_tint, match_color, to_gray
+from ..faces.compositing import keeps_tint, match_color, to_gray
 from ..faces.crops import AlignedFaces, align_faces, paste_faces
 from ..faces.selection import MIN_FACE_SIZE, Selection, parse_selection, select_faces
 from ..imaging.pixels import join_channels, split_channels, to_uint8
@@ -22,14 +21,13 @@ from ..pipelines.generators import check_generator_type, split_generator
 from ..pipelines.pipeline_difface import DifFacePipeline
 from ..pipelines.pipeline_difface_inpaint import DifFaceInpaintPipeline
 from ..pipelines.sampling import SAMPLING_ARGUMENTS, Callback
-from ..utils.checks import check_integer, check_number
+from ..utils.records import take
+from ..utils.warning import warn_user
 from .damage import fill_damage
 from .result import PhotoRestoration
 from .samples import closest_in_identity
+from .settings import RestorationSettings
 from .upscale import BACKGROUNDS, Upscaler
-
-
-PICK_CHOICES = (None, "identity")
 
 
 def restore_photo(
@@ -98,40 +96,18 @@ def restore_photo(
         TypeError: `photo` or `generator` is of none of the accepted types.
         ValueError: an argument is out of range; the message names it.
     """
-    several = isinstance(photo, list | tuple)
-    if several:
-        warnings.warn(
+    settings = take(RestorationSettings, locals())
+    if isinstance(photo, list | tuple):
+        warn_user(
             "`photo` is a list; `restore_photos` is for several photographs, and `restore_photo` will refuse them.",
             DeprecationWarning,
-            stacklevel=2,
         )
-    elif isinstance(damage_mask, list | tuple):
+        selections = cast(Any, faces)
+        return cast(PhotoRestoration, _restore(pipe, photo, selections, damage_mask, generator, settings))
+    if isinstance(damage_mask, list | tuple):
         raise ValueError(f"`damage_mask` is a list of {len(damage_mask)}; one photograph has one mask.")
-    restorations = restore_photos(
-        pipe,
-        cast(list, photo) if several else [photo],
-        detector=detector,
-        upscale=upscale,
-        background=background,
-        faces=cast(Any, faces) if several or isinstance(faces, str) else [faces],
-        min_face_size=min_face_size,
-        batch_size=batch_size,
-        keep_gray=keep_gray,
-        draw_box=draw_box,
-        damage_mask=damage_mask,
-        inpainter=inpainter,
-        generator=generator,
-        pick=pick,
-        num_samples=num_samples,
-        preset=preset,
-        num_inference_steps=num_inference_steps,
-        start_timestep=start_timestep,
-        eta=eta,
-        s_noise=s_noise,
-        callback_on_step_end=callback_on_step_end,
-        callback_on_step_end_tensor_inputs=callback_on_step_end_tensor_inputs,
-    )
-    return cast(PhotoRestoration, restorations) if several else restorations[0]
+    selections = faces if isinstance(faces, str) else [faces]
+    return _restore(pipe, [photo], selections, damage_mask, generator, settings)[0]
 
 
 def restore_photos(
@@ -191,49 +167,46 @@ def restore_photos(
         TypeError: a photograph or `generator` is of none of the accepted types.
         ValueError: an argument is out of range; the message names it.
     """
-    # 0. A selection of faces and a mask of damage for each photograph; what the pipeline is called with
+    return _restore(pipe, photos, faces, damage_mask, generator, take(RestorationSettings, locals()))
+
+
+def _restore(
+    pipe: DifFacePipeline,
+    photos: Sequence[Image.Image | np.ndarray],
+    faces: str | Sequence[Selection],
+    damage_mask: Any,
+    generator: torch.Generator | list[torch.Generator] | None,
+    settings: RestorationSettings,
+) -> list[PhotoRestoration]:
+    """Restore photographs; see `restore_photos`."""
+    # 0. A selection of faces and a mask of damage for each photograph
     photos = list(photos)
     selections = cast(list[Selection], [faces] * len(photos) if isinstance(faces, str) else list(faces))
     masks = list(damage_mask) if isinstance(damage_mask, list | tuple) else [damage_mask] * len(photos)
-    call: dict[str, Any] = {
-        "num_samples": num_samples,
-        "preset": preset,
-        "num_inference_steps": num_inference_steps,
-        "start_timestep": start_timestep,
-        "eta": eta,
-        "s_noise": s_noise,
-        "callback_on_step_end": callback_on_step_end,
-        "callback_on_step_end_tensor_inputs": callback_on_step_end_tensor_inputs,
-    }
 
     # 1. Check everything once
-    check_arguments(
-        pipe,
-        num_photos=len(photos),
-        upscale=upscale,
-        background=background,
-        selections=selections,
-        min_face_size=min_face_size,
-        batch_size=batch_size,
-        keep_gray=keep_gray,
-        num_masks=len(masks),
-        generator=generator,
-        pick=pick,
-        call=call,
-    )
+    check_arguments(pipe, len(photos), selections, len(masks), generator, settings)
     channels = [split_channels(picture) for picture in photos]
-    detector = YuNetDetector() if detector is None else detector
+    detector = YuNetDetector() if settings.detector is None else settings.detector
+    min_face_size, keep_gray = settings.min_face_size, settings.keep_gray
 
     # 2. Damage filled
     if any(mask is not None for mask in masks):
-        inpainter = inpainter or DifFaceInpaintPipeline.from_pretrained(BUNDLED_INPAINT_MODEL).to(pipe.device)
-        fill = partial(fill_damage, inpainter, detector=detector, min_face_size=min_face_size, batch_size=batch_size)
+        inpainter = settings.inpainter or DifFaceInpaintPipeline.from_pretrained(BUNDLED_INPAINT_MODEL).to(pipe.device)
+        fill = partial(
+            fill_damage,
+            inpainter,
+            detector=detector,
+            min_face_size=min_face_size,
+            batch_size=settings.batch_size,
+            keep_gray=keep_gray,
+        )
         noise = split_generator(generator, len(photos)) if isinstance(generator, torch.Generator) else generator
         for index, (mask, selection) in enumerate(zip(masks, selections, strict=True)):
             if mask is not None:
                 rgb, alpha = channels[index]
                 own = None if noise is None else noise[index]
-                filled = fill(rgb, mask, faces=selection, keep_gray=keep_gray, generator=own)
+                filled = fill(rgb, mask, faces=selection, generator=own)
                 channels[index] = (np.asarray(filled.image), alpha)
 
     # 3. The faces of every photograph, cut out upright
@@ -242,25 +215,26 @@ def restore_photos(
         chosen = select_faces(to_uint8(rgb), detector, selection, min_face_size)
         aligned.append(align_faces(rgb, chosen, pipe.model_size[0], keeps_tint(rgb, keep_gray)))
         if not chosen and isinstance(selection, str):
-            warnings.warn(f"no face in photograph {number} of {len(photos)}: it is only enlarged", stacklevel=2)
+            warn_user(f"no face in photograph {number} of {len(photos)}: it is only enlarged")
 
     # 4. All of them restored in batches, the samples of a face next to each other
-    answers = restore_faces(pipe, aligned, generator, batch_size, call)
+    answers = restore_faces(pipe, aligned, generator, settings)
 
     # 5. Every photograph enlarged, and the changes to its faces added
     restorations = []
     for picture, (rgb, alpha), each, (restored, estimates) in zip(photos, channels, aligned, answers, strict=True):
-        size = (round(rgb.shape[0] * upscale), round(rgb.shape[1] * upscale))
-        enlarged = enlarge(rgb, size, background)
+        size = (round(rgb.shape[0] * settings.upscale), round(rgb.shape[1] * settings.upscale))
+        enlarged = enlarge(rgb, size, settings.background)
         alpha = None if alpha is None else cv2.resize(alpha, size[::-1], interpolation=cv2.INTER_LANCZOS4)
         images = []
-        versions = [restored[sample::num_samples] for sample in range(num_samples)]
-        if pick is not None:
+        versions = [restored[sample :: settings.num_samples] for sample in range(settings.num_samples)]
+        if settings.pick is not None:
             versions = [closest_in_identity(each.crops, versions)]
         for version in versions:
             canvas = enlarged if len(versions) == 1 else enlarged.copy()
-            paste_faces(canvas, each, version, draw_box)
-            images.append(join_channels(canvas, alpha, like=picture, gray=each.keep_tint and not draw_box))
+            paste_faces(canvas, each, version, settings.draw_box)
+            gray = each.keep_tint and not settings.draw_box
+            images.append(join_channels(canvas, alpha, like=picture, gray=gray))
         restorations.append(
             PhotoRestoration(
                 images,
@@ -274,66 +248,47 @@ def restore_photos(
 
 def check_arguments(
     pipe: DifFacePipeline,
-    *,
     num_photos: int,
-    upscale: float,
-    background: str | Upscaler,
     selections: list[Selection],
-    min_face_size: float,
-    batch_size: int,
-    keep_gray: str,
     num_masks: int,
     generator: torch.Generator | list[torch.Generator] | None,
-    pick: str | None,
-    call: dict[str, Any],
+    settings: RestorationSettings,
 ) -> None:
     """Raise for whatever `restore_photos` cannot do; see there."""
     if num_photos == 0:
         raise ValueError("`photo` is an empty list; at least one photograph is needed.")
-    check_number("upscale", upscale, 1, 8)
-    if background not in BACKGROUNDS if isinstance(background, str) else not callable(background):
-        raise ValueError(f"`background` is {background!r}; it must be {', '.join(BACKGROUNDS)} or an upscaler.")
     if len(selections) != num_photos:
         raise ValueError(f"`faces` has {len(selections)} selections; {num_photos} photographs need one each.")
     for selection in selections:
         parse_selection(selection)
-    check_number("min_face_size", min_face_size, 0)
-    check_integer("batch_size", batch_size, 1, None)
-    _check_choice("keep_gray", keep_gray, GRAY_CHOICES)
-    _check_choice("pick", pick, PICK_CHOICES)
     if num_masks != num_photos:
         raise ValueError(f"`damage_mask` holds {num_masks} masks; {num_photos} photographs need one, or None, each.")
     check_generator_type(generator)
     if isinstance(generator, list) and len(generator) != num_photos:
         raise ValueError(f"`generator` is a list of {len(generator)}; {num_photos} photographs need one each.")
-    tensor_inputs = call["callback_on_step_end_tensor_inputs"]
+    call = vars(settings.call)
+    tensor_inputs = settings.call.callback_on_step_end_tensor_inputs
     pipe.check_inputs(
         num_images=1,
         sampling=pipe.with_defaults(**{name: call[name] for name in (*SAMPLING_ARGUMENTS, "preset")}),
-        num_samples=call["num_samples"],
+        num_samples=settings.num_samples,
         callback_on_step_end_tensor_inputs=["latents"] if tensor_inputs is None else tensor_inputs,
     )
-
-
-def _check_choice(name: str, value: str | None, choices: tuple[str | None, ...]) -> None:
-    if value not in choices:
-        raise ValueError(f"`{name}` is {value!r}; it must be one of {', '.join(map(str, choices))}.")
 
 
 def restore_faces(
     pipe: DifFacePipeline,
     aligned: list[AlignedFaces],
     generator: torch.Generator | list[torch.Generator] | None,
-    batch_size: int,
-    call: dict[str, Any],
+    settings: RestorationSettings,
 ) -> list[tuple[list[np.ndarray], list[np.ndarray]]]:
-    """Restore the faces of several photographs in common batches; `call` is what the pipeline is called with besides them.
+    """Restore the faces of several photographs in common batches.
 
     Returns:
         Per photograph the restored faces, in the colors of their photograph, and the estimates, `[S,S,3]` float32 in
         [0,1]; the samples of a face next to each other.
     """
-    num_samples = call["num_samples"]
+    num_samples, batch_size = settings.num_samples, settings.batch_size
     crops = [crop for each in aligned for crop in each.crops]
     generators = split_over_faces(generator, [len(each.crops) * num_samples for each in aligned])
     restored: list[np.ndarray] = []
@@ -341,7 +296,7 @@ def restore_faces(
     for start in range(0, len(crops), batch_size):
         batch = np.stack(crops[start : start + batch_size])
         noise = None if generators is None else generators[start * num_samples : (start + len(batch)) * num_samples]
-        answer = pipe(batch, generator=noise, output_type="np", **call)
+        answer = pipe(batch, generator=noise, output_type="np", num_samples=num_samples, **vars(settings.call))
         if pipe.interrupt:
             break
         restored += list(np.asarray(answer.images))

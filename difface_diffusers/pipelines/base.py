@@ -13,7 +13,7 @@ from diffusers.schedulers.scheduling_utils import SchedulerMixin
 from ..imaging.tensors import OUTPUT_TYPES, from_tensors, resize
 from ..models import DifFaceUNet2DModel, DiffusedEstimator
 from ..utils.checks import check_integer
-from ..utils.moved import warn
+from ..utils.warning import warn_user
 from .chains import Chains, Generators, Guide
 from .generators import split_generator
 from .output import DifFacePipelineOutput
@@ -81,7 +81,9 @@ class EstimateAndWalkPipeline(DiffusionPipeline):
     @property
     def fills_holes(self) -> bool:
         """`is_inpainting`, as it was called in the last release."""
-        warn("`fills_holes` is called `is_inpainting` now; the old name goes with the next release.")
+        warn_user(
+            "`fills_holes` is called `is_inpainting` now; the old name goes with the next release.", DeprecationWarning
+        )
         return self.is_inpainting
 
     @property

@@ -51,7 +51,7 @@ class DifFacePipeline(EstimateAndWalkPipeline):
         default_start_timestep: int | str = 400,
         default_eta: float = 0.5,
         default_s_noise: float = 1.0,
-        presets: dict | None = None,  # `from_pretrained` cannot check a parametrised type
+        presets: dict | None = None,  # `from_pretrained` cannot check a parametrized type
         noise_margin: float | None = None,
     ) -> None:
         defaults = {

@@ -3,7 +3,6 @@
 import hashlib
 import io
 import os
-import warnings
 from collections.abc import Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ from tqdm.auto import tqdm
 from ..imaging.exif import upright
 from ..imaging.files import reading
 from ..imaging.tensors import pil_to_tensor
+from ..utils.warning import warn_user
 from .data import FaceDataset
 from .sources import FaceSource
 
@@ -98,7 +98,7 @@ def _copies(
 
 def _warn(message: str, accelerator: Accelerator) -> None:
     if accelerator.is_main_process:
-        warnings.warn(message, stacklevel=5)  # whoever called `train`
+        warn_user(message)
 
 
 def _look_at_all(source: FaceSource, accelerator: Accelerator) -> Sequence[bytes | str]:

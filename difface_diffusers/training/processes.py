@@ -3,13 +3,13 @@
 import contextlib
 import os
 import signal
-import warnings
 from collections.abc import Generator
 
 import torch
 from accelerate import Accelerator, PartialState
 
 from ..acceleration.processor import why_slow
+from ..utils.warning import warn_user
 from .hardware import choose_precision
 
 
@@ -23,14 +23,13 @@ def join_processes(mixed_precision: str) -> Accelerator:
     device = torch.device(PartialState(cpu=several_on_cpu).device or "cpu")
     accelerator = Accelerator(cpu=several_on_cpu, mixed_precision=choose_precision(mixed_precision, device))
     if accelerator.num_processes == 1 and {"ACCELERATE_USE_CPU", "MASTER_ADDR"} <= os.environ.keys():
-        warnings.warn(
+        warn_user(
             "`accelerate launch` was asked for several processes but started one: on a CPU it starts several only with"
-            " `--multi_gpu`, which stands for several processes of any kind.",
-            stacklevel=3,
+            " `--multi_gpu`, which stands for several processes of any kind."
         )
     on_cpu_in_bf16 = mixed_precision == "bf16" and accelerator.device.type == "cpu"
     if on_cpu_in_bf16 and (reason := why_slow(torch.bfloat16)) is not None:
-        warnings.warn(f'`mixed_precision` is bf16, but {reason}: take "auto".', stacklevel=3)
+        warn_user(f'`mixed_precision` is bf16, but {reason}: take "auto".')
     return accelerator
 
 

@@ -1,7 +1,6 @@
 """Uploading what a training has reached to the Hub, in the background."""
 
 import shutil
-import warnings
 from collections.abc import Callable
 from concurrent.futures import Future
 from contextlib import AbstractContextManager
@@ -9,6 +8,7 @@ from typing import Any
 
 from huggingface_hub import HfApi
 
+from ..utils.warning import warn_user
 from .task import Task
 from .tracking import VALIDATION, Record
 
@@ -73,7 +73,7 @@ class Publisher:
         if self.upload is not None and not self.upload.done():
             return
         if error := self._error():
-            warnings.warn(f"an upload to {self.repo_id} failed, and is tried anew: {error}", stacklevel=2)
+            warn_user(f"an upload to {self.repo_id} failed, and is tried anew: {error}")
         self._write(step)
         self.upload = self.api.upload_folder(
             repo_id=self.repo_id, folder_path=self.folder, commit_message=f"Step {step}", run_as_future=True

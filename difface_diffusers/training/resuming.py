@@ -2,12 +2,12 @@
 
 import dataclasses
 import json
-import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from ..utils.atomic import whole_file
+from ..utils.warning import warn_user
 from .checking import CheckedFaces
 from .checkpoints import find_checkpoints
 from .config import TrainingConfig, read_settings, save_config
@@ -76,7 +76,7 @@ def check_output(output: Path, task: Task, run: Run, go_on: bool = False) -> Non
             " this one by `--go-on` (`go_on`)."
         )
     if before.faces != run.faces:
-        warnings.warn(f"{run.data} does not hold the faces that it held before; another order begins.", stacklevel=3)
+        warn_user(f"{run.data} does not hold the faces that it held before; another order begins.")
 
 
 def note_run(output: Path, config: TrainingConfig, run: Run) -> None:

@@ -1,13 +1,14 @@
 """Where the modules of the last release are now. For one release they can be imported from there, with a warning."""
 
 import sys
-import warnings
 from collections.abc import Sequence
 from importlib import import_module
 from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec
 from types import ModuleType
 from typing import Any
+
+from .warning import warn_user
 
 
 PACKAGE = __name__.partition(".")[0]
@@ -62,17 +63,15 @@ class MovedModules(MetaPathFinder, Loader):
     def exec_module(self, module: ModuleType) -> None:
         """Fill a module with the names of those that have taken its place."""
         places = [f"{PACKAGE}.{place}" for place in MOVED[module.__name__.removeprefix(f"{PACKAGE}.")]]
-        warn(f"{module.__name__} is {' and '.join(places)} now; the old name goes with the next release.")
+        warn_user(
+            f"{module.__name__} is {' and '.join(places)} now; the old name goes with the next release.",
+            DeprecationWarning,
+        )
         for place in reversed(places):
             vars(module).update(
                 {name: value for name, value in vars(import_module(place)).items() if name[:2] != "__"}
             )
         vars(module).update({old: vars(module)[new] for old, new in RENAMED.items() if new in vars(module)})
-
-
-def warn(message: str) -> None:
-    """Warn of a name that goes with the next release, at the line that uses it."""
-    warnings.warn(message, DeprecationWarning, stacklevel=3)  # frames of importlib are not counted
 
 
 def renamed(module: str, names: dict[str, str]) -> Any:
@@ -86,7 +85,10 @@ def renamed(module: str, names: dict[str, str]) -> Any:
     def find(name: str) -> Any:
         if name not in names:
             raise AttributeError(f"module {module!r} has no attribute {name!r}")
-        warn(f"{module}.{name} is called {names[name]} now; the old name goes with the next release.")
+        warn_user(
+            f"{module}.{name} is called {names[name]} now; the old name goes with the next release.",
+            DeprecationWarning,
+        )
         return getattr(sys.modules[module], names[name])
 
     return find

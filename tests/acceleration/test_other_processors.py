@@ -113,7 +113,7 @@ def test_openvino_answers_right_or_not_at_all(processor, tmp_path):
 
 
 @pytest.mark.slow  # the compiler takes a minute
-def test_a_shared_cache_of_compiled_code_spoils_no_picture(tmp_path):
+def test_a_shared_cache_of_compiled_code_changes_no_picture(tmp_path):
     cache = {"TORCHINDUCTOR_CACHE_DIR": str(tmp_path)}
     for processor in ({}, AVX2, {}):
         assert run(COMPILED, processor | cache)["error"] < 1e-5

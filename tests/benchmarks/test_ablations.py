@@ -26,6 +26,7 @@ def pipe(model):
 @pytest.fixture(autouse=True)
 def few_calls(monkeypatch):
     monkeypatch.setattr(ablations, "START_CALLS", 4)
+    monkeypatch.setattr(ablations, "CALLS", 4)
 
 
 @pytest.fixture

@@ -81,12 +81,12 @@ def test_opencv_fills_the_hole_alone(faces, masks, name, method):
 
 
 def test_psnr_counts_missing_pixels_alone(faces, masks):
-    spoilt = faces.clone()
-    spoilt[0, :, 8:16, 4:8] += 0.1
-    spoilt[1, :, 20:22, 20:22] -= 0.01
-    spoilt[:, :, 0] = 5.0  # known, so that it does not count
+    filled = faces.clone()
+    filled[0, :, 8:16, 4:8] += 0.1
+    filled[1, :, 20:22, 20:22] -= 0.01
+    filled[:, :, 0] = 5.0  # known, so that it does not count
     torch.testing.assert_close(
-        inpainting.psnr_of_holes(spoilt, faces, masks), torch.tensor([20.0, 40.0]).double(), rtol=0, atol=1e-3
+        inpainting.psnr_of_holes(filled, faces, masks), torch.tensor([20.0, 40.0]).double(), rtol=0, atol=1e-3
     )
 
 

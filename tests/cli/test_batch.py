@@ -1,7 +1,6 @@
 import json
 import os
 import signal
-import subprocess
 import sys
 import time
 
@@ -14,6 +13,7 @@ from difface_diffusers.evaluation import face_metrics, identity_distance
 from difface_diffusers.evaluation.protocol import read_image
 from difface_diffusers.imaging.files import read_photo, write_photo
 from difface_diffusers.imaging.metadata import Metadata, PhotoFile
+from tests import forks
 from tests.faces.test_detection import ASTRONAUT, scene, wall
 
 
@@ -161,57 +161,31 @@ def test_photographs_are_read_a_few_at_a_time(folder, tmp_path, monkeypatch):
     assert [len(group) for group in batch._read_together(files, 2, {})] == [2, 2, 1]
 
 
-FORKS = """
-import json, os, signal, sys
-from difface_diffusers.cli import main
-
-signal.signal(signal.SIGINT, signal.default_int_handler)  # background jobs of a shell ignore it
-for line in sys.stdin:
-    errors, *arguments = json.loads(line)
-    process = os.fork()
-    if not process:
-        os.dup2(os.open(errors, os.O_WRONLY | os.O_CREAT), 2)
-        os.dup2(2, 1)
-        sys.exit(main(arguments))
-    print(process, flush=True)
-    print(os.waitstatus_to_exitcode(os.waitpid(process, 0)[1]), flush=True)
-"""
-
-
-@pytest.fixture(scope="module")
-def forks():
-    """A process that has imported the package, and forks for each line of JSON: a file for errors, and arguments."""
-    command = [sys.executable, "-c", FORKS]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1) as process:
-        yield process
-
-
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
-def test_a_killed_run_leaves_whole_files_and_can_be_finished(run, photo, tmp_path, forks, number):
+def test_a_killed_run_leaves_whole_files_and_can_be_finished(run, photo, tmp_path, number):
     """The kill comes soon after the first of several photographs was written."""
     (tmp_path / "several").mkdir()
-    for index in range(8):
+    for index in range(5):
         write_photo(PhotoFile(photo, Metadata()), tmp_path / "several" / f"{index}.png")
     arguments = ["restore", str(tmp_path / "several"), "--faces", "largest", "-o", str(tmp_path / "out"),
                  "--model", str(tmp_path / "model"), "--batch-size", "1"]  # fmt: skip
-    print(json.dumps([str(tmp_path / "errors.txt"), *arguments]), file=forks.stdin)
-    process = int(forks.stdout.readline())
+    process = forks.start(forks.COMMAND, *arguments, log=tmp_path / "errors.txt")
     deadline = time.monotonic() + 60
     while not list((tmp_path / "out").glob("*.png")):
         assert time.monotonic() < deadline, (tmp_path / "errors.txt").read_text()
         time.sleep(0.002)
-    os.kill(process, number)
-    status = int(forks.stdout.readline())
+    os.kill(process.pid, number)
+    process.join(60)
     done = sorted((tmp_path / "out").glob("[0-9].png"))
-    assert 1 <= len(done) < 8
+    assert 1 <= len(done) < 5
     for file in done:
         assert read_photo(file).pixels.shape == (320, 520, 3)
     if number == signal.SIGINT:
         errors = (tmp_path / "errors.txt").read_text()
-        assert status == 130 and "what was finished is whole" in errors and "Traceback" not in errors
+        assert process.exitcode == 130 and "what was finished is whole" in errors and "Traceback" not in errors
         assert tree(tmp_path / "out") == [file.name for file in done]
     assert run(tmp_path / "several", "--faces", "largest", "--skip-existing") == 0
-    assert len(list((tmp_path / "out").glob("[0-9].png"))) == 8
+    assert len(list((tmp_path / "out").glob("[0-9].png"))) == 5
 
 
 # Samples

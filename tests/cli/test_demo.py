@@ -42,6 +42,13 @@ def test_a_model_that_cannot_be_loaded(served, option, capsys):
     assert error.splitlines()[-1].startswith("difface demo: ") and "nowhere" in error
 
 
+@pytest.mark.parametrize("port", ["-1", "65536"])
+def test_a_port_that_cannot_be(served, port, capsys):
+    assert main(["demo", "--port", port]) == 2
+    assert not served
+    assert capsys.readouterr().err == f"difface demo: --port is {port}; it must be within 0 .. 65535\n"
+
+
 def test_says_what_to_install(monkeypatch, capsys):
     monkeypatch.setitem(sys.modules, "gradio", None)
     assert main(["demo"]) == 2

@@ -1,5 +1,11 @@
+import inspect
+import pkgutil
+from argparse import Namespace
+from importlib import import_module
+
 import pytest
 
+import difface_diffusers.cli
 from difface_diffusers.cli import main, restore
 
 
@@ -26,3 +32,13 @@ def test_interruption_is_no_traceback(monkeypatch, tmp_path, capsys):
     monkeypatch.setattr(restore, "run", interrupted)
     assert main(["restore", "face.png", "-o", str(tmp_path)]) == 130
     assert "interrupted" in capsys.readouterr().err
+
+
+def test_nothing_below_the_door_of_a_command_sees_its_arguments():
+    seeing = []
+    for entry in pkgutil.iter_modules(difface_diffusers.cli.__path__):
+        if entry.name != "__main__":
+            module = import_module(f"difface_diffusers.cli.{entry.name}")
+            functions = inspect.getmembers(module, inspect.isfunction)
+            seeing += [name for name, function in functions if Namespace in inspect.get_annotations(function).values()]
+    assert len(seeing) >= 8 and set(seeing) == {"run"}

@@ -1,6 +1,4 @@
 import json
-import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -12,6 +10,7 @@ from difface_diffusers.acceleration import processor
 from difface_diffusers.cli import main
 from difface_diffusers.imaging.files import read_photo, write_photo
 from difface_diffusers.imaging.metadata import Metadata, PhotoFile
+from tests import forks
 from tests.conftest import SIZE
 
 
@@ -222,12 +221,12 @@ def test_aligned_faces_keep_metadata_alpha_and_16_bits(run, tmp_path):
 
 def test_two_processes_share_the_files(run, folder, model, tmp_path):
     (folder / "broken.png").write_bytes(b"no image")
-    launcher = [sys.executable, "-m", "accelerate.commands.accelerate_cli", "launch", "--main_process_port", "0"]
-    launcher += ["--multi_gpu", "--num_processes", "2", "-m", "difface_diffusers.cli"]  # on a CPU too
-    command = [*launcher, "restore", str(folder), "--aligned", "--model", str(model), "-o", str(tmp_path / "two")]
-    command += ["--report", str(tmp_path / "two.json"), "--batch-size", "1"]  # other batches, other rounding
-    process = subprocess.run(command, capture_output=True, text=True, timeout=240)
-    assert process.returncode == 1 and process.stdout.count("restored 3 of 4 inputs") == 1
+    launcher = ["launch", "--main_process_port", "0", "--multi_gpu", "--num_processes", "2"]  # on a CPU too
+    command = ["-m", "difface_diffusers.cli", "restore", folder, "--aligned", "--model", model, "-o", tmp_path / "two"]
+    command += ["--report", tmp_path / "two.json", "--batch-size", 1]  # other batches, other rounding
+    log = tmp_path / "log.txt"
+    assert forks.run("from accelerate.commands.accelerate_cli import main; main()", *launcher, *command, log=log) == 1
+    assert log.read_text().count("restored 3 of 4 inputs") == 1
 
     assert run(folder, "--report", tmp_path / "one.json", "--batch-size", 1, output="one") == 1
     one, two = (json.loads((tmp_path / f"{name}.json").read_text()) for name in ("one", "two"))

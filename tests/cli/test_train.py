@@ -20,6 +20,8 @@ from difface_diffusers import SRCNNEstimator
 from difface_diffusers.cli.main import main
 from difface_diffusers.training import clock, shipped_config
 from difface_diffusers.training.estimator import EstimatorTask
+from tests import forks
+from tests.conftest import warned_at
 
 from ..training.tiny import ESTIMATOR, PRIOR, SRCNN, changed, write_faces, write_yaml
 
@@ -203,7 +205,7 @@ def test_an_image_that_is_not_square_is_refused_or_left_out(folder, tmp_path, ca
     )
     assert not (tmp_path / "run").exists()
     config = write_yaml(tmp_path / "skip.yaml", changed(ESTIMATOR, data={"skip_broken": True}))
-    with pytest.warns(UserWarning, match="1 of 8 images cannot be used"):
+    with warned_at(__file__, "1 of 8 images cannot be used"):
         assert main(arguments("estimator", tmp_path, config)) == 0
 
 
@@ -305,16 +307,16 @@ def test_interrupted_before_the_first_step(folder, tmp_path, capfd, monkeypatch)
 
 def interrupt(command, output, log, number=signal.SIGINT):
     """Start a command in a process group of its own and send a signal to the group after three steps."""
-    with log.open("w") as file:
-        process = subprocess.Popen(command, stdout=file, stderr=file, env=ENVIRONMENT, start_new_session=True)
-        deadline = time.monotonic() + 120
-        lines = output / "log.jsonl"
-        while process.poll() is None and not (lines.is_file() and len(lines.read_text().splitlines()) >= 3):
-            assert time.monotonic() < deadline, log.read_text()
-            time.sleep(0.01)
-        assert process.poll() is None, log.read_text()
-        os.killpg(process.pid, number)
-        return process.wait(timeout=60)
+    process = forks.start(forks.COMMAND, *command, log=log, environment=ENVIRONMENT)
+    deadline = time.monotonic() + 120
+    lines = output / "log.jsonl"
+    while process.is_alive() and not (lines.is_file() and len(lines.read_text().splitlines()) >= 3):
+        assert time.monotonic() < deadline, log.read_text()
+        time.sleep(0.01)
+    assert process.is_alive(), log.read_text()
+    os.killpg(process.pid, number)
+    process.join(60)
+    return process.exitcode
 
 
 def test_interrupted_and_resumed(folder, tmp_path, capfd):
@@ -322,7 +324,7 @@ def test_interrupted_and_resumed(folder, tmp_path, capfd):
     config = write_yaml(tmp_path / "slow.yaml", slow)
     whole, resumed, log = tmp_path / "whole", tmp_path / "resumed", tmp_path / "log.txt"
     command = arguments("estimator", tmp_path, config, output=resumed)
-    assert interrupt([sys.executable, "-m", "difface_diffusers.cli", *command], resumed, log) == 130
+    assert interrupt(command, resumed, log) == 130
     assert "run the same command again to go on" in log.read_text()
     assert "Traceback" not in log.read_text()
     assert len(list(resumed.glob("checkpoint-*"))) == 1
@@ -341,9 +343,7 @@ def test_killed_and_resumed(folder, tmp_path, task):
     )
     whole, resumed = tmp_path / "whole", tmp_path / "resumed"
     command = arguments(task, tmp_path, config, output=resumed)
-    killed = interrupt(
-        [sys.executable, "-m", "difface_diffusers.cli", *command], resumed, tmp_path / "log.txt", signal.SIGKILL
-    )
+    killed = interrupt(command, resumed, tmp_path / "log.txt", signal.SIGKILL)
     assert killed == -signal.SIGKILL
     assert not (resumed / MODELS[task]).exists()
     assert main(command) == 0

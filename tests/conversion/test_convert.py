@@ -185,7 +185,7 @@ def test_downloads_what_is_not_given(task, prior, tmp_path, monkeypatch):
 # Refusals
 
 
-def spoilt(tmp_path, kind):
+def write_bad(tmp_path, kind):
     """Write a bad prior of the given kind."""
     path = tmp_path / "bad.pth"
     if kind == "malicious":
@@ -223,7 +223,7 @@ def spoilt(tmp_path, kind):
     ],
 )
 def test_refuses_and_leaves_nothing_behind(arguments, tmp_path, capsys, kind, message):
-    bad = spoilt(tmp_path, kind)
+    bad = write_bad(tmp_path, kind)
     before = sorted(os.listdir(tmp_path))
     arguments[arguments.index("--prior") + 1] = str(bad)
     assert main(arguments) == 1
@@ -232,7 +232,7 @@ def test_refuses_and_leaves_nothing_behind(arguments, tmp_path, capsys, kind, me
 
 
 def test_the_malicious_file_would_work_elsewhere(tmp_path):
-    path = spoilt(tmp_path, "malicious")
+    path = write_bad(tmp_path, "malicious")
     torch.load(path, weights_only=False)
     assert (tmp_path / "created").exists()
 
@@ -275,7 +275,7 @@ def test_notices_weights_that_changed_by_being_saved(task, prior, estimator, tmp
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["colorisation", "--output", "x"], "invalid choice: 'colorisation'"),
+        (["colorization", "--output", "x"], "invalid choice: 'colorization'"),
         (["restoration", "--output", "x"], "give --prior and --estimator, or --download"),
         (["restoration", "--output", "x", "--prior", "p"], "give --prior and --estimator, or --download"),
         (["restoration", "--output", "x", "--download", "--private"], "--private goes with --push-to-hub"),

@@ -1,13 +1,12 @@
 """What `from_pretrained` does with an id of the Hub, over HTTP on loopback."""
 
 import json
-import subprocess
-import sys
 
 import pytest
 import torch
 
 from difface_diffusers import DifFacePipeline
+from tests import forks
 from tests.conftest import SIZE, ddim, tiny_estimator, tiny_unet
 from tests.hub.hub_server import FakeHub
 
@@ -73,9 +72,9 @@ def visitor(hub, work):
         "right token": {"id": "org/secret", "token": "hf_right"},
         "nothing": {"id": "org/nothing"},
     }
-    answer = work / "visitor.pt"
-    command = [sys.executable, "-c", LOAD, json.dumps(calls), str(answer)]
-    subprocess.run(command, env=hub.environment(work / "visitor"), check=True)
+    answer, log = work / "visitor.pt", work / "visitor.txt"
+    status = forks.run(LOAD, json.dumps(calls), answer, log=log, environment=hub.environment(work / "visitor"))
+    assert status == 0, log.read_text()
     return torch.load(answer)
 
 

@@ -153,7 +153,7 @@ class TestMetadata:
         )
         assert set(tags_of(read_photo(tmp_path / "a.tif").metadata.exif)) == {270, 282, 283, 296}
 
-    def test_resolution_in_centimetres_or_without_a_unit(self, tmp_path):
+    def test_resolution_in_centimeters_or_without_a_unit(self, tmp_path):
         write_photo(PhotoFile(picture("gray"), Metadata(dpi=(300, 300))), tmp_path / "a.tif")
         content = (tmp_path / "a.tif").read_bytes()
         unit = struct.pack("<HHLH", 296, 3, 1, 2)

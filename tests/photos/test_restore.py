@@ -16,7 +16,7 @@ from difface_diffusers import (
 )
 from difface_diffusers.faces.alignment import align, template, transform, warp
 from difface_diffusers.photos.damage import fill_damage
-from tests.conftest import SIZE, ddim, tiny_unet
+from tests.conftest import SIZE, ddim, tiny_unet, warned_at
 from tests.faces.test_alignment import similarity
 
 
@@ -207,8 +207,10 @@ class TestFaces:
         assert len(result.restored) == 1
 
     def test_no_face_is_a_warning_and_the_enlarged_photograph(self, pipe):
-        with pytest.warns(UserWarning, match="no face in photograph 1 of 1"):
+        with warned_at(__file__, "no face in photograph 1 of 1"):
             result = restore_photo(pipe, picture(), KnownFaces())
+        with warned_at(__file__, "no face in photograph [12] of 2"):
+            restore_photos(pipe, [picture(), picture()], KnownFaces())
         assert result.image.shape == (240, 300, 3)
         assert result.faces == result.crops == result.estimates == result.restored == []
 
@@ -302,23 +304,23 @@ class TestDamage:
         return call(pipe, photo, detector, generator=generator, **arguments)
 
     def test_is_filled_before_the_faces_are_restored(self, pipe, inpainter, detector, damage):
-        spoilt = picture()
-        spoilt[damage > 0] = 255
+        damaged = picture()
+        damaged[damage > 0] = 255
         filled = fill_damage(
-            inpainter, spoilt, damage, detector, generator=(generator := torch.Generator().manual_seed(0))
+            inpainter, damaged, damage, detector, generator=(generator := torch.Generator().manual_seed(0))
         )
         expected = restore_photo(pipe, filled.image, detector, generator=generator)
-        result = self.restore(pipe, spoilt, detector, damage_mask=damage, inpainter=inpainter)
+        result = self.restore(pipe, damaged, detector, damage_mask=damage, inpainter=inpainter)
         np.testing.assert_array_equal(result.image, expected.image)
         np.testing.assert_array_equal(result.crops[1], expected.crops[1])
-        assert (result.image != self.restore(pipe, spoilt, detector).image)[200:220, 240:280].all(-1).mean() > 0.9
+        assert (result.image != self.restore(pipe, damaged, detector).image)[200:220, 240:280].all(-1).mean() > 0.9
 
     def test_what_it_hides_does_not_matter(self, pipe, inpainter, detector, damage):
         images = []
         for color in (0, 255):
-            spoilt = picture()
-            spoilt[damage > 0] = color
-            images.append(self.restore(pipe, spoilt, detector, damage_mask=damage, inpainter=inpainter).image)
+            damaged = picture()
+            damaged[damage > 0] = color
+            images.append(self.restore(pipe, damaged, detector, damage_mask=damage, inpainter=inpainter).image)
         np.testing.assert_array_equal(*images)
 
     def test_of_several_photographs(self, pipe, inpainter, detector, damage):
@@ -452,7 +454,7 @@ def test_a_list_is_still_taken_for_a_release(pipe, detector):
 
     photos = [picture(), picture(90, 160)]
     expected = restore_photos(pipe, photos, detector, generator=generators())
-    with pytest.deprecated_call(match="`restore_photos` is for several photographs"):
+    with warned_at(__file__, "`restore_photos` is for several photographs", DeprecationWarning):
         restorations = restore_photo(pipe, photos, detector, generator=generators())
     for one, other in zip(restorations, expected, strict=True):
         np.testing.assert_array_equal(one.image, other.image)
@@ -465,7 +467,7 @@ def test_numpy_numbers_are_numbers(pipe, detector):
 
 
 def test_one_pixel(pipe):
-    with pytest.warns(UserWarning, match="no face"):
+    with warned_at(__file__, "no face"):
         assert restore_photo(pipe, np.zeros((1, 1, 3), np.uint8)).image.shape == (2, 2, 3)
 
 

@@ -133,8 +133,8 @@ class TestKnownPixels:
         mask = np.asarray(Image.fromarray(mask).resize((50, 70)))
         results = []
         for color in (0, 255):
-            spoilt = np.where(mask[..., None] > 127, color, pixels).astype(np.uint8)
-            results.append(np.asarray(pipe(spoilt, mask, generator=generators(0), output_type="np").images))
+            damaged = np.where(mask[..., None] > 127, color, pixels).astype(np.uint8)
+            results.append(np.asarray(pipe(damaged, mask, generator=generators(0), output_type="np").images))
         np.testing.assert_allclose(*results, atol=1e-6)
 
     def test_guide_the_chain_all_the_way_at_a_half(self, pipe, faces, mask):

@@ -13,6 +13,7 @@ from difface_diffusers.training.checking import check_faces
 from difface_diffusers.training.config import DataConfig
 from difface_diffusers.training.data import FaceDataset
 from difface_diffusers.training.loop import train
+from tests.conftest import warned_at
 
 from .test_loop import prepare
 from .test_sources import SOURCES, caches, rows_of, write_tar  # noqa: F401  a fixture
@@ -41,7 +42,7 @@ def cut(path):
     path.write_bytes(content[: len(content) * 4 // 5])
 
 
-def spoil(path):
+def scramble(path):
     path.write_bytes(b"no picture at all")
 
 
@@ -65,7 +66,7 @@ def change_mode(path):
     ("damage", "fault"),
     [
         (cut, "cannot be read as an image"),
-        (spoil, "cannot be read as an image"),
+        (scramble, "cannot be read as an image"),
         (empty, "cannot be read as an image"),
         (widen, "is 33 x 32 pixels, and not square"),
         (change_mode, "PIL mode F"),
@@ -90,7 +91,7 @@ def test_wherever_it_lies(tmp_path, kind):
     )
     with pytest.raises(ValueError, match=message):
         check(source)
-    with pytest.warns(UserWarning, match=r"2 of 6 images cannot be used: .*; they are left out\.$"):
+    with warned_at(__file__, r"2 of 6 images cannot be used: .*; they are left out\.$"):
         faces = check(source, skip_broken=True).trained
     assert faces.groups == [[0, 1], [2, 4]]
     drawn = {faces.face(position) for position in range(20)}
@@ -99,7 +100,7 @@ def test_wherever_it_lies(tmp_path, kind):
 
 def test_of_many_the_first_are_named(folder):
     for path in folder.iterdir():
-        spoil(path)
+        scramble(path)
     with pytest.raises(
         ValueError, match=r"6 of 6 images cannot be used: .*a_0.*; .*a_1.*; .*b_0[^;]*; and 3 more; mend"
     ):
@@ -112,7 +113,7 @@ def test_what_is_left_is_the_stream_of_the_others(folder, tmp_path):
     others = write_faces(tmp_path / "others", NAMES)
     (others / "b_0.png").unlink()
     cut(folder / "b_0.png")
-    with pytest.warns(UserWarning, match="1 of 6"):
+    with warned_at(__file__, "1 of 6"):
         left = check(folder, skip_broken=True)
     expected = check(others)
     assert left.digest == expected.digest
@@ -158,7 +159,7 @@ def test_processes_share_the_work(folder, monkeypatch):
 
 
 def test_nothing_is_begun_with_a_broken_face(folder, tmp_path):
-    spoil(folder / "c_1.png")
+    scramble(folder / "c_1.png")
     with pytest.raises(ValueError, match="1 of 6 images cannot be used"):
         train(*prepare(folder), tmp_path / "run")
     assert not (tmp_path / "run").exists()
@@ -171,7 +172,7 @@ def test_faces_to_judge_by_are_looked_at_too(folder, tmp_path):
         ValueError, match=r"`monitoring\.validation` is .*held_out: 1 of 2 images cannot be used: .*v_1"
     ):
         check(folder, str(held_out))
-    with pytest.warns(UserWarning, match="1 of 2 images cannot be used"):
+    with warned_at(__file__, "1 of 2 images cannot be used"):
         assert check(folder, str(held_out), skip_broken=True).held_out.epoch_length == 1
 
 
@@ -273,10 +274,8 @@ def test_parts_of_a_dataset_on_the_hub(folder, monkeypatch):
 def test_copies_elsewhere_are_warned_of(folder, tmp_path):
     held_out = write_faces(tmp_path / "held_out", ["v.png"], seed=50)
     shutil.copy(folder / "c_1.png", held_out / "w.png")
-    with pytest.warns(
-        UserWarning, match=r"held_out: 1 of its 2 faces, such as w\.png, have copies among those that are"
-    ):
+    with warned_at(__file__, r"held_out: 1 of its 2 faces, such as w\.png, have copies among those that are"):
         assert check(folder, str(held_out)).held_out.epoch_length == 2
     tar = write_tar(tmp_path / "faces.tar", [folder / "c_1.png"])
-    with pytest.warns(UserWarning, match=r"faces\.tar: 1 of its 1 faces, such as c_1\.png, have copies"):
+    with warned_at(__file__, r"faces\.tar: 1 of its 1 faces, such as c_1\.png, have copies"):
         check(folder, str(tar))

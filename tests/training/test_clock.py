@@ -11,7 +11,7 @@ from difface_diffusers.training.estimator import EstimatorTask
 from difface_diffusers.training.loop import TrainingResult, train
 from difface_diffusers.training.schedule import learning_rate
 
-from .test_loop import assert_same_checkpoints, folders, logged, prepare, signalled
+from .test_loop import assert_same_checkpoints, folders, logged, prepare, signaled
 from .tiny import ESTIMATOR, changed, write_faces
 
 
@@ -219,7 +219,7 @@ def test_the_same_command_goes_on_with_as_much_time_again(timed, tmp_path, capsy
 
 def test_a_budget_that_was_interrupted_goes_on_running_down(timed, tmp_path):
     task, dataset, config = timed(max_seconds=300)
-    assert train(signalled(task, 12), dataset, config, tmp_path) == TrainingResult(13, False)
+    assert train(signaled(task, 12), dataset, config, tmp_path) == TrainingResult(13, False)
     assert state(tmp_path, 13)["share"] == pytest.approx((12 + 130) / (300 - 30))
     result = train(*timed(max_seconds=300), tmp_path)
     assert result == TrainingResult(13 + 25, True, out_of_time=True)

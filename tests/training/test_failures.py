@@ -98,13 +98,13 @@ def test_no_checkpoint_has_numbers_that_are_not_finite(folder, tmp_path, monkeyp
     task, dataset, config = prepare(folder, checkpoint_every=2, checkpoints_kept=1, max_steps=4)
     step = torch.optim.AdamW.step
 
-    def spoilt(self, *arguments):
+    def diverge(self, *arguments):
         step(self, *arguments)
         parameter = self.param_groups[0]["params"][0]
         if self.state[parameter]["step"] == 4:
             parameter.data.flatten()[0] = float("inf")
 
-    monkeypatch.setattr(torch.optim.AdamW, "step", spoilt)
+    monkeypatch.setattr(torch.optim.AdamW, "step", diverge)
     with pytest.raises(TrainingError, match=r"^after step 4, at the learning rate .* is not finite; .*-00000002\.$"):
         train(task, dataset, config, tmp_path / "run")
     assert folders(tmp_path / "run") == ["checkpoint-00000002", "config.yaml", "log.jsonl", "run.json"]

@@ -20,6 +20,7 @@ from difface_diffusers.training.loop import TrainingResult, averaged_weights, tr
 from difface_diffusers.training.prior import PriorTask
 from difface_diffusers.training.recent_steps import RecentSteps
 from difface_diffusers.training.schedule import learning_rate
+from tests.conftest import warned_at
 
 from .tiny import ESTIMATOR, PRIOR, SRCNN, SWINIR, changed, write_faces
 
@@ -61,7 +62,7 @@ def prepare(folder, training="srcnn", monitoring=None, **loop_settings):
     return task, FaceDataset(folder, config.data, config.loop.seed, getattr(config, "degradation", None)), config.loop
 
 
-def signalled(task, step, number=signal.SIGINT):
+def signaled(task, step, number=signal.SIGINT):
     """Let the loss of a step, counted from 0, be interrupted by a signal to this process."""
     calls, loss = [], task.loss
 
@@ -177,7 +178,7 @@ def test_an_interrupted_training_ends_like_a_whole_one(
     assert train(task, dataset, config, whole) == TrainingResult(6, True)
 
     task, dataset, config = prepare(folder, training, **settings)
-    signalled(task, 2 * gradient_accumulation_steps)
+    signaled(task, 2 * gradient_accumulation_steps)
     assert train(task, dataset, config, resumed) == TrainingResult(3, False)
     assert not (resumed / task.name).exists()
     task, dataset, config = prepare(folder, training, **settings)
@@ -240,7 +241,7 @@ def test_fewer_steps_than_were_taken_finish_at_once(folder, tmp_path):
 def test_a_signal_ends_the_step_and_writes_a_checkpoint(folder, tmp_path, number):
     before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
     task, dataset, config = prepare(folder)
-    assert train(signalled(task, 0, number), dataset, config, tmp_path) == TrainingResult(1, False)
+    assert train(signaled(task, 0, number), dataset, config, tmp_path) == TrainingResult(1, False)
     assert (tmp_path / "checkpoint-00000001").is_dir()
     assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == before
 
@@ -248,14 +249,14 @@ def test_a_signal_ends_the_step_and_writes_a_checkpoint(folder, tmp_path, number
 def test_a_second_signal_does_not_disturb_the_last_checkpoint(folder, tmp_path, monkeypatch):
     write = checkpoints.save_file
 
-    def signalled_again(tensors, path):
+    def signaled_again(tensors, path):
         os.kill(os.getpid(), signal.SIGINT)
         write(tensors, path)
 
-    monkeypatch.setattr(checkpoints, "save_file", signalled_again)
+    monkeypatch.setattr(checkpoints, "save_file", signaled_again)
     task, dataset, config = prepare(folder)
     try:
-        result = train(signalled(task, 1), dataset, config, tmp_path)
+        result = train(signaled(task, 1), dataset, config, tmp_path)
     except KeyboardInterrupt:
         pytest.fail("the second signal came through")
     assert result == TrainingResult(2, False)
@@ -350,7 +351,7 @@ def test_faces_on_the_device_resume_exactly(folder, tmp_path, training):
 
     train(*on_device(), tmp_path / "whole")
     task, dataset, config = on_device()
-    assert not train(signalled(task, 2), dataset, config, tmp_path / "parts").finished
+    assert not train(signaled(task, 2), dataset, config, tmp_path / "parts").finished
     assert train(*on_device(), tmp_path / "parts").finished
     assert_same_checkpoints(tmp_path / "whole", tmp_path / "parts", 6)
 
@@ -516,5 +517,5 @@ def test_a_launched_process_joins_its_group_on_a_cpu_too(folder, tmp_path, monke
 def test_a_launcher_that_started_one_process_of_several_is_pointed_out(folder, tmp_path, monkeypatch):
     monkeypatch.setenv("ACCELERATE_USE_CPU", "true")
     monkeypatch.setenv("MASTER_ADDR", "127.0.0.1")
-    with pytest.warns(UserWarning, match="only with `--multi_gpu`"):
+    with warned_at(__file__, "only with `--multi_gpu`"):
         train(*prepare(folder, max_steps=1), tmp_path)

@@ -8,7 +8,7 @@ from safetensors.torch import load_file
 from difface_diffusers import SRCNNEstimator
 from difface_diffusers.training.loop import TrainingResult, train
 
-from .test_loop import TRAININGS, assert_same_checkpoints, assert_same_tensors, folders, logged, prepare, signalled
+from .test_loop import TRAININGS, assert_same_checkpoints, assert_same_tensors, folders, logged, prepare, signaled
 from .tiny import write_faces
 
 
@@ -91,7 +91,7 @@ def test_resumed_validations_are_those_of_a_whole_training(folder, held_out, tmp
     whole, resumed = tmp_path / "whole", tmp_path / "resumed"
     train(*watched(folder, held_out), whole)
     task, dataset, config = watched(folder, held_out)
-    assert train(signalled(task, 2), dataset, config, resumed) == TrainingResult(3, False)
+    assert train(signaled(task, 2), dataset, config, resumed) == TrainingResult(3, False)
     (first,) = validated(resumed)
     with (resumed / "log.jsonl").open("a") as file:
         file.write(json.dumps({"step": 4, "validation.loss": 0.0}) + "\n")  # of a step that is taken again
@@ -110,6 +110,6 @@ def test_an_earlier_best_outlives_the_resumption(folder, held_out, tmp_path):
     for loss in (0.1, 0.2):
         task, dataset, config = watched(folder, held_out, validate_every=1)
         task.validate = lambda model, batch, generators, loss=loss: {"loss": torch.full((len(generators),), loss)}
-        train(signalled(task, 1), dataset, config, tmp_path / "run")
+        train(signaled(task, 1), dataset, config, tmp_path / "run")
         kept.append(best.read_bytes())
     assert kept[0] == kept[1]

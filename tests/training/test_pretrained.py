@@ -2,14 +2,13 @@
 
 import json
 import os
-import subprocess
-import sys
 
 import pytest
 import torch
 
 from difface_diffusers import DifFacePipeline, SRCNNEstimator
 from difface_diffusers.training.pretrained import load_pretrained
+from tests import forks
 from tests.conftest import ddim, tiny_estimator, tiny_unet
 from tests.hub.hub_server import FakeHub
 
@@ -35,12 +34,9 @@ BEGINNING = (
 
 
 def build(hub, home, calls, offline=False):
-    answer = home.with_suffix(".pt")
-    subprocess.run(
-        [sys.executable, "-c", LOAD, json.dumps(calls), str(answer)],
-        env=hub.environment(home) | {"HF_HUB_OFFLINE": str(int(offline))},
-        check=True,
-    )
+    answer, log = home.with_suffix(".pt"), home.with_suffix(".txt")
+    environment = hub.environment(home) | {"HF_HUB_OFFLINE": str(int(offline))}
+    assert forks.run(LOAD, json.dumps(calls), answer, log=log, environment=environment) == 0, log.read_text()
     return torch.load(answer)
 
 

@@ -13,9 +13,10 @@ from difface_diffusers import SRCNNEstimator
 from difface_diffusers.cli import main
 from difface_diffusers.training import publishing
 from difface_diffusers.training.loop import train
+from tests.conftest import warned_at
 from tests.hub.hub_server import FakeHub
 
-from .test_loop import assert_same_checkpoints, prepare, signalled
+from .test_loop import assert_same_checkpoints, prepare, signaled
 from .tiny import ESTIMATOR, changed, write_faces, write_yaml
 
 
@@ -199,7 +200,7 @@ def test_the_last_weights_wait_for_the_upload_before(api, folder, tmp_path):
 
 def test_a_failed_upload_is_warned_of_and_made_up_for(api, folder, tmp_path):
     api.errors = [ConnectionError("no network"), None]
-    with pytest.warns(UserWarning, match=rf"an upload to {REPO} failed, and is tried anew: no network"):
+    with warned_at(__file__, rf"an upload to {REPO} failed, and is tried anew: no network"):
         result = train(*published(folder), tmp_path / "run")
     assert result.unpublished is None
     assert messages(api) == ["Step 2", "Step 4", "Step 6"]
@@ -207,7 +208,7 @@ def test_a_failed_upload_is_warned_of_and_made_up_for(api, folder, tmp_path):
 
 def test_a_stopped_training_uploads_no_more(api, folder, tmp_path):
     task, dataset, config = published(folder)
-    assert not train(signalled(task, 2), dataset, config, tmp_path / "run").finished
+    assert not train(signaled(task, 2), dataset, config, tmp_path / "run").finished
     assert messages(api) == ["Step 2"]
 
 

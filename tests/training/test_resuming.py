@@ -10,6 +10,7 @@ from difface_diffusers.training.data import FaceDataset
 from difface_diffusers.training.loop import TrainingResult, train
 from difface_diffusers.training.mixture import DataSource
 from difface_diffusers.training.resuming import Run, check_output, describe_run, note_run
+from tests.conftest import warned_at
 
 from .test_loop import prepare
 from .tiny import ESTIMATOR, PRIOR, changed, write_faces
@@ -116,9 +117,7 @@ def test_the_same_faces_may_lie_elsewhere(output):
 
 
 def test_faces_that_came_or_went_are_warned_of(output):
-    with pytest.warns(
-        UserWarning, match="/data/faces does not hold the faces that it held before; another order begins"
-    ):
+    with warned_at(__file__, "/data/faces does not hold the faces that it held before; another order begins"):
         check(output, Run("/data/faces", "4567", processes=2))
 
 

@@ -9,7 +9,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from difface_diffusers.training.loop import train
 from difface_diffusers.training.tracking import Record
 
-from .test_loop import logged, prepare, signalled
+from .test_loop import logged, prepare, signaled
 from .test_monitoring import folder, held_out  # noqa: F401  fixtures
 from .tiny import face
 
@@ -95,7 +95,7 @@ def test_curves_go_on_where_the_training_does(folder, held_out, tmp_path):  # no
 
     train(*prepared(), whole)
     task, dataset, config = prepared()
-    train(signalled(task, 4), dataset, config, resumed)
+    train(signaled(task, 4), dataset, config, resumed)
     (resumed / "checkpoint-00000005").rename(resumed / "lost")  # so step 4, with its points and its sheet, comes again
     train(*prepared(), resumed)
     scalars, sheets = curves(resumed)

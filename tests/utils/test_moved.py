@@ -1,5 +1,5 @@
-import subprocess
 import sys
+import warnings
 from importlib import import_module
 
 import numpy as np
@@ -9,6 +9,7 @@ import difface_diffusers
 from difface_diffusers import DifFacePipeline, Face, evaluation
 from difface_diffusers.imaging.grids import image_grid
 from difface_diffusers.utils.moved import MOVED
+from tests.conftest import warned_at
 
 
 OLD = {  # what README and guides of the last release imported
@@ -36,26 +37,30 @@ def not_yet_imported():
 
 @pytest.mark.parametrize("name", MOVED)
 def test_modules_are_found_where_they_were(name):
-    with pytest.deprecated_call(match=f"difface_diffusers.{name} is difface_diffusers"):
+    with warned_at(__file__, f"difface_diffusers.{name} is difface_diffusers", DeprecationWarning):
         old = import_module(f"difface_diffusers.{name}")
     for attribute in OLD.get(name, []):
         assert hasattr(old, attribute)
 
 
 def test_they_are_the_same_things():
-    with pytest.deprecated_call():
+    with warned_at(__file__, "difface_diffusers.photo is", DeprecationWarning):
         from difface_diffusers.photo import restore_photo
     assert restore_photo is difface_diffusers.restore_photo
 
 
 def test_the_warning_is_at_the_line_that_imports():
     code = "import difface_diffusers\nfrom difface_diffusers.samples import heat_map\n"
-    done = subprocess.run([sys.executable, "-W", "default", "-c", code], capture_output=True, text=True, check=True)
-    assert "<string>:2: DeprecationWarning: difface_diffusers.samples is" in done.stderr
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("ignore")
+        warnings.filterwarnings("default", category=DeprecationWarning, module="__main__")  # as Python does by itself
+        exec(code, {"__name__": "__main__"})
+    (shown,) = caught
+    assert (shown.filename, shown.lineno) == ("<string>", 2) and "difface_diffusers.samples is" in str(shown.message)
 
 
 def test_a_renamed_function_is_found():
-    with pytest.deprecated_call(match=r"evaluation\.sheet is called image_grid now"):
+    with warned_at(__file__, r"evaluation\.sheet is called image_grid now", DeprecationWarning):
         assert evaluation.sheet is image_grid
     with pytest.raises(AttributeError, match="has no attribute 'nothing'"):
         evaluation.nothing  # noqa: B018
@@ -63,9 +68,9 @@ def test_a_renamed_function_is_found():
 
 def test_renamed_properties_are_found():
     face = Face((0, 0, 2, 4), np.zeros((5, 2)), 1.0)
-    with pytest.deprecated_call(match="`Face.centre` is called `center` now"):
+    with warned_at(__file__, "`Face.centre` is called `center` now", DeprecationWarning):
         assert face.centre.tolist() == face.center.tolist() == [1, 2]
-    with pytest.deprecated_call(match="`fills_holes` is called `is_inpainting` now"):
+    with warned_at(__file__, "`fills_holes` is called `is_inpainting` now", DeprecationWarning):
         assert not DifFacePipeline.fills_holes.fget(DifFacePipeline)
 
 

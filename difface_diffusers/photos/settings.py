@@ -1,0 +1,64 @@
+"""What a photograph is restored with: frozen, and handed down whole."""
+
+from dataclasses import dataclass
+
+from ..faces import FaceDetector
+from ..faces.compositing import GRAY_CHOICES
+from ..pipelines.pipeline_difface_inpaint import DifFaceInpaintPipeline
+from ..pipelines.sampling import Callback
+from ..utils.checks import check_integer, check_number
+from .upscale import BACKGROUNDS, Upscaler
+
+
+PICK_CHOICES = (None, "identity")
+
+
+@dataclass(frozen=True)
+class CallSettings:
+    """What the calls of both pipelines take by the same names; see `DifFacePipeline.__call__`."""
+
+    preset: str | None
+    num_inference_steps: int | None
+    start_timestep: int | str | None
+    eta: float | None
+    s_noise: float | None
+    callback_on_step_end: Callback | None
+    callback_on_step_end_tensor_inputs: list[str] | None
+
+
+@dataclass(frozen=True)
+class RestorationSettings:
+    """The arguments of `restore_photo` of the same names.
+
+    Raises:
+        ValueError: one is out of range, as far as that can be told without a pipeline.
+    """
+
+    detector: FaceDetector | None
+    upscale: float
+    background: str | Upscaler
+    min_face_size: float
+    batch_size: int
+    keep_gray: str
+    draw_box: bool
+    inpainter: DifFaceInpaintPipeline | None
+    pick: str | None
+    num_samples: int
+    call: CallSettings
+
+    def __post_init__(self) -> None:
+        check_number("upscale", self.upscale, 1, 8)
+        known = self.background in BACKGROUNDS if isinstance(self.background, str) else callable(self.background)
+        if not known:
+            raise ValueError(
+                f"`background` is {self.background!r}; it must be {', '.join(BACKGROUNDS)} or an upscaler."
+            )
+        check_number("min_face_size", self.min_face_size, 0)
+        check_integer("batch_size", self.batch_size, 1, None)
+        _check_choice("keep_gray", self.keep_gray, GRAY_CHOICES)
+        _check_choice("pick", self.pick, PICK_CHOICES)
+
+
+def _check_choice(name: str, value: str | None, choices: tuple[str | None, ...]) -> None:
+    if value not in choices:
+        raise ValueError(f"`{name}` is {value!r}; it must be one of {', '.join(map(str, choices))}.")
