@@ -160,7 +160,7 @@ class Variant:
         if self.int8 and self.runtime is None:
             try:
                 largest_weight()
-            except ProcessorError as error:
+            except (ImportError, ProcessorError) as error:
                 return str(error)
         return None
 

@@ -1,4 +1,7 @@
-"""The networks of a pipeline in 8 bits on a CPU: their convolutions and linear layers count in integers, by torch alone."""
+"""The networks of a pipeline in 8 bits on a CPU: their convolutions and linear layers count in integers, by torch alone.
+
+Experimental: made for the releases of torch that `int8_torch` names, whose private operators it calls.
+"""
 
 from collections.abc import Callable, Collection, Generator
 from contextlib import contextmanager
@@ -25,6 +28,8 @@ def quantize_int8(
 ) -> None:
     """Let both networks of a pipeline count in 8 bits on the CPU; compile them afterwards, or nothing is gained.
 
+    Experimental: it calls private operators of torch, and refuses releases of torch that it was not tried with.
+
         quantize_int8(pipe, faces, torch.bfloat16)
         pipe.unet.compile()
         pipe.estimator.compile()
@@ -41,6 +46,7 @@ def quantize_int8(
     Raises:
         TypeError: The pipeline fills holes.
         ValueError: The networks are elsewhere, or not in float32; no faces.
+        ImportError: It was not tried with this release of torch.
         ProcessorError: This processor would count wrong, or no faster than in float32.
     """
     if pipe.is_inpainting:
@@ -49,7 +55,7 @@ def quantize_int8(
         raise ValueError(f"`pipe` is on {pipe.device} in {pipe.dtype}; it must be on the CPU in torch.float32.")
     if not len(faces):
         raise ValueError("`faces` is empty; some faces must show the ranges.")
-    largest_weight()  # or a refusal, before anything is done
+    largest_weight()  # or a refusal of torch or of the processor, before anything is done
     # Of a SwinIR all layers: where a compiler sees one plain convolution, it lays out the maps, `[B,H,W,C]`, as if they were
     # `[B,C,H,W]`.
     lowest = 1 if isinstance(pipe.estimator, SwinIREstimator) else LOWEST_CHANNELS

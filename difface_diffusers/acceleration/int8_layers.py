@@ -1,4 +1,6 @@
-"""Layers that count in 8 bits on a CPU, with weights of as many bits as it counts right.
+"""Layers that count in 8 bits on a CPU, with weights of as many bits as it counts right. Experimental.
+
+They call private operators of torch, oneDNN's, and so serve the releases that `int8_torch` names.
 
 Without instructions for it, a processor adds two products of bytes in 16 bits, where sums over 32,767 are cut off. Weights of
 7 bits keep below that, at the price of a little precision.
@@ -11,9 +13,9 @@ from dataclasses import dataclass
 from typing import Any, SupportsIndex, cast
 
 import torch
-import torch.ao.quantization.fx._decomposed  # defines quantize_per_tensor, which a compiler fuses with what it follows
 from torch import nn
 
+from .int8_torch import require_torch
 from .processor import ProcessorError, why_bytes_are_wrong
 
 
@@ -49,10 +51,12 @@ class _Int8Layer(nn.Module):
     cannot leave it.
 
     Raises:
+        ImportError: see `require_torch`.
         ProcessorError: see `largest_weight`.
     """
 
     def __init__(self, layer: nn.Conv2d | nn.Linear, inputs: Inputs, largest: int | None = None) -> None:
+        require_torch()
         super().__init__()
         self.scale = max(inputs.highest - inputs.lowest, TINY) / LARGEST
         self.zero_point = round(-inputs.lowest / self.scale)
@@ -217,8 +221,10 @@ def largest_weight() -> int:
     """Return the largest integer that may stand for a weight on this machine: 127, or 63 where 7 bits are counted right.
 
     Raises:
+        ImportError: see `require_torch`.
         ProcessorError: neither is, or it would be no faster than float32.
     """
+    require_torch()
     if counts_exactly(WEIGHTS_OF_8_BITS):
         return WEIGHTS_OF_8_BITS
     if torch.backends.cpu.get_cpu_capability() == VECTORS_FOR_7_BITS and counts_exactly(WEIGHTS_OF_7_BITS):

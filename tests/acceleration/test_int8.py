@@ -130,6 +130,14 @@ def test_where_8_bits_are_wrong_nothing_is_changed(pipe, faces, monkeypatch):
     assert not called
 
 
+def test_with_an_untried_torch_nothing_is_changed(pipe, faces, monkeypatch):
+    monkeypatch.setattr(torch, "__version__", "2.99.0")
+    kinds = [type(module) for network in (pipe.unet, pipe.estimator) for module in network.modules()]
+    with pytest.raises(ImportError, match=r"experimental and made for torch .+ installed is torch 2\.99\.0"):
+        quantize_int8(pipe, faces)
+    assert [type(module) for network in (pipe.unet, pipe.estimator) for module in network.modules()] == kinds
+
+
 @needs_int8
 def test_what_counts_in_8_bits_is_not_saved_without_its_weights(pipe, faces, tmp_path):
     quantize_int8(pipe, faces)

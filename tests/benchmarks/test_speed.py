@@ -183,3 +183,10 @@ def test_a_processor_that_counts_bytes_wrong_has_all_but_torchs_integers(monkeyp
     refused = {name: variant.refusal(torch.device("cpu")) for name, variant in speed.VARIANTS.items()}
     expected = {name: None if right or not name.startswith("8 bits") else "wrong here" for name in refused}
     assert refused == expected
+
+
+def test_another_torch_has_all_but_torchs_integers(monkeypatch):
+    monkeypatch.setattr(torch, "__version__", "2.99.0")
+    refused = {name: variant.refusal(torch.device("cpu")) for name, variant in speed.VARIANTS.items()}
+    assert all((reason is not None) == name.startswith("8 bits") for name, reason in refused.items())
+    assert "installed is torch 2.99.0" in refused["8 bits, float32, compiled"]
