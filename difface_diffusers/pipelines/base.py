@@ -16,6 +16,7 @@ from ..utils.checks import check_integer
 from ..utils.moved import warn
 from .chains import Chains, Generators, Guide
 from .generators import split_generator
+from .guidance import predict_clean
 from .output import DifFacePipelineOutput
 from .sampling import (
     SAMPLING_ARGUMENTS,
@@ -28,7 +29,7 @@ from .sampling import (
     check_steps,
     to_saveable,
 )
-from .schedule import check_scheduler, predict_clean, wants_variance
+from .schedulers import check_scheduler, wants_variance
 
 
 class EstimateAndWalkPipeline(DiffusionPipeline):
