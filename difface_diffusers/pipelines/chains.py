@@ -54,7 +54,9 @@ class Chains:
         self._size = len(starts)
         by_start = {start: plan(scheduler, num_inference_steps, start) for start in sorted(set(starts))}
         self._chains = [
-            Chain([row for row, own in enumerate(starts) if own == start] if len(by_start) > 1 else slice(None), schedule)
+            Chain(
+                [row for row, own in enumerate(starts) if own == start] if len(by_start) > 1 else slice(None), schedule
+            )
             for start, schedule in by_start.items()
         ]
         timesteps = self._chains[0].schedule.timesteps

@@ -70,19 +70,17 @@ def plan(scheduler: SchedulerMixin, num_inference_steps: int, start_timestep: in
     return _plan_over_sigmas(scheduler, num_inference_steps, min(start_timestep, last))
 
 
-def _plan_over_alphas(
-    scheduler: SchedulerMixin, steps: int, start_timestep: int, entries_a_step: int = 1
-) -> Schedule:
+def _plan_over_alphas(scheduler: SchedulerMixin, steps: int, start_timestep: int, entries_a_step: int = 1) -> Schedule:
     """Plan the chain of a scheduler that steps over the cumulative alphas, some entries at a time, all equally far apart."""
     spacing, last = scheduler.config.timestep_spacing, scheduler.config.num_train_timesteps - 1
     count = steps * entries_a_step
-    if spacing == "leading":  # N itself stands for the state that is noised
+    if spacing == "leading" and count > 1:  # N itself stands for the state that is noised
         offset = scheduler.config.steps_offset
         kept = [min(math.ceil(step * start_timestep / count) + offset, last) for step in range(count)]
     else:
         kept = _space_evenly(spacing, count, min(start_timestep, last))
     levels = list(kept)
-    if above := isinstance(scheduler, ONE_STEP_ABOVE) and spacing == "leading":
+    if above := isinstance(scheduler, ONE_STEP_ABOVE) and spacing == "leading" and count > 1:
         levels.append(min(start_timestep + offset, last))
     own = _keep(scheduler, levels, num_train_timesteps=count, timestep_spacing="leading", steps_offset=0)
     own.set_timesteps(steps)
@@ -129,6 +127,11 @@ def _plan_over_sigmas(scheduler: SchedulerMixin, num_inference_steps: int, top: 
         timesteps = own.timesteps
     own.set_begin_index(0)
     first = timesteps[0].item()
+    if len(own.sigmas[:-1].unique()) < steps:
+        raise ValueError(
+            f"`num_inference_steps` is {num_inference_steps} and `start_timestep` {top}: {type(scheduler).__name__} has no"
+            f" {steps} distinct timesteps there. Use fewer steps."
+        )
     if round(first) < top:
         raise ValueError(
             f"`start_timestep` is {top}, but `scheduler`, with its `lambda_min_clipped`, begins at {first:g}. Start there,"

@@ -69,7 +69,7 @@ REFUSED = {  # though they have all of it
     "DPMSolverSDEScheduler": "draws its noise from a seed of its own, not from `generator`",
 }
 
-# What an option must be, and what goes wrong otherwise.
+# What an option must be, and why.
 OPTIONS: dict[str, tuple[Any, str]] = {
     "prediction_type": ("epsilon", "the prior answers epsilon"),
     "use_flow_sigmas": (False, "those are the noise levels of flow matching, which the prior does not know"),
@@ -81,6 +81,29 @@ OPTIONS: dict[str, tuple[Any, str]] = {
     "sigma_max": (None, "the chain begins at `start_timestep`"),
     "solver_p": (None, "two schedulers would have to begin together"),
 }
+
+
+# What options must not be together, with which of them it would go, and what goes wrong.
+NOTHING_LEFT = "dividing by the last noise level, 0, leaves no number"
+COMBINATIONS: tuple[tuple[type, dict[str, Any], dict[str, Any], str], ...] = (
+    *(
+        (UniPCMultistepScheduler, {"final_sigmas_type": "zero"} | option, {"final_sigmas_type": "sigma_min"}, NOTHING_LEFT)
+        for option in ({"predict_x0": False}, {"solver_type": "bh1"}, {"lower_order_final": False})
+    ),
+    *(
+        (
+            DPMSolverMultistepScheduler,
+            {"algorithm_type": algorithm, "solver_order": 3},
+            {"solver_order": 2},
+            "it adds too much noise",
+        )
+        for algorithm in ("sde-dpmsolver++", "sde-dpmsolver")
+    ),
+    *(
+        (kind, {"variance_type": "fixed_large_log"}, {"variance_type": "fixed_large"}, "it takes the root of a logarithm")
+        for kind in DDPM
+    ),
+)
 
 
 def another_scheduler(scheduler: SchedulerMixin, name: str | None) -> SchedulerMixin:
@@ -100,6 +123,9 @@ def check_scheduler(scheduler: SchedulerMixin) -> None:
     for option, (accepted, reason) in OPTIONS.items():
         if (value := scheduler.config.get(option, accepted)) != accepted:
             raise ValueError(f"`scheduler` has `{option}` {value!r}: {reason}, so it must be {accepted!r}.")
+    for kind, options, instead, reason in COMBINATIONS:
+        if isinstance(scheduler, kind) and all(scheduler.config.get(name) == value for name, value in options.items()):
+            raise ValueError(f"`scheduler` has {_listed(options)}: {reason}. It would go with {_listed(instead)}.")
 
 
 def wants_variance(scheduler: SchedulerMixin) -> bool:
@@ -120,3 +146,7 @@ def _obstacles(scheduler: SchedulerMixin) -> list[str]:
         ]
         or ["is not known to do so"]
     )
+
+
+def _listed(options: dict[str, Any]) -> str:
+    return " and ".join(f"`{name}` {value!r}" for name, value in options.items())
