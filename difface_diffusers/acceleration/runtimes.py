@@ -7,6 +7,7 @@ them. Everything round the networks, the sampling too, stays what it is.
 import copy
 import logging
 import tempfile
+import threading
 import warnings
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
@@ -187,7 +188,13 @@ def _load_openvino(graph: Path, dtype: torch.dtype) -> Run:
     model = core.read_model(graph)
     _check_weights(model, graph)
     compiled = core.compile_model(model, "CPU", settings)
-    return lambda arrays: compiled(arrays)[0].copy()  # the runtime writes its next answer over this one
+    one_at_a_time = threading.Lock()
+
+    def run(arrays: list[np.ndarray]) -> np.ndarray:
+        with one_at_a_time:
+            return compiled(arrays)[0].copy()  # the runtime writes its next answer over this one
+
+    return run
 
 
 def _check_weights(model: Any, graph: Path) -> None:

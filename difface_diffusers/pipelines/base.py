@@ -16,7 +16,9 @@ from ..utils.checks import check_integer
 from ..utils.warning import warn_user
 from .chains import Chains, Generators, Guide
 from .generators import split_generator
+from .guidance import predict_clean
 from .output import DifFacePipelineOutput
+from .runs import Runs
 from .sampling import (
     SAMPLING_ARGUMENTS,
     Callback,
@@ -28,7 +30,7 @@ from .sampling import (
     check_steps,
     to_saveable,
 )
-from .schedule import check_scheduler, predict_clean, wants_variance
+from .schedulers import check_scheduler, wants_variance
 
 
 class EstimateAndWalkPipeline(DiffusionPipeline):
@@ -69,8 +71,7 @@ class EstimateAndWalkPipeline(DiffusionPipeline):
             check_settings(f"presets[{name!r}].", **settings)
         self.register_modules(unet=unet, estimator=estimator, scheduler=scheduler)
         self.register_to_config(**{f"default_{name}": value for name, value in defaults.items()}, presets=presets)
-        self._num_timesteps = 0
-        self._interrupt = False
+        self._runs = Runs()
 
     @property
     def model_size(self) -> tuple[int, int]:
@@ -88,13 +89,24 @@ class EstimateAndWalkPipeline(DiffusionPipeline):
 
     @property
     def num_timesteps(self) -> int:
-        """Network calls of the running or the last restoration."""
-        return self._num_timesteps
+        """Network calls of the restoration that this thread is running, or of its last."""
+        return self._runs.own.num_timesteps
 
     @property
     def interrupt(self) -> bool:
-        """Whether the running restoration was told to stop; a callback does so by `pipe._interrupt = True`."""
-        return self._interrupt
+        """Whether that restoration was told to stop.
+
+        `pipe._interrupt = True` does so: from a callback its own restoration, from elsewhere all that are running.
+        """
+        return self._runs.own.interrupted
+
+    @property
+    def _interrupt(self) -> bool:
+        return self.interrupt
+
+    @_interrupt.setter
+    def _interrupt(self, interrupted: bool) -> None:
+        self._runs.interrupt(interrupted)
 
     def prepare_request(
         self,
@@ -125,7 +137,6 @@ class EstimateAndWalkPipeline(DiffusionPipeline):
         )
         if isinstance(generator, torch.Generator):
             generator = split_generator(generator, num_images * num_samples)
-        self._interrupt = False
         return Request(sampling, generator, latents, callback_on_step_end, tensor_inputs)
 
     def restore_estimates(
@@ -256,7 +267,7 @@ class EstimateAndWalkPipeline(DiffusionPipeline):
     def prepare_chains(self, starts: Sequence[int], sampling: Sampling) -> Chains:
         """Set up the chains of a batch whose rows start at `starts`."""
         chains = Chains(self.scheduler, starts, sampling.num_inference_steps, self._execution_device)
-        self._num_timesteps = len(chains.timesteps)
+        self._runs.own.num_timesteps = len(chains.timesteps)
         return chains
 
     def prepare_latents(

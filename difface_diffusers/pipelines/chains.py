@@ -1,6 +1,5 @@
 """The reverse chains of a batch: in the same network calls, each face walks back from a timestep of its own."""
 
-import copy
 import inspect
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -10,10 +9,10 @@ import torch
 from diffusers.schedulers.scheduling_utils import SchedulerMixin
 
 from ..models.estimator import diffuse
-from .schedule import Schedule, guided_step, set_timesteps
+from .guidance import guided_step
+from .schedule import Schedule, plan
+from .schedulers import TAKES_ETA
 
-
-LMS_ORDER = 4
 
 Rows = slice | list[int]
 Generators = list[torch.Generator] | None
@@ -26,12 +25,10 @@ class Chain:
 
     Attributes:
         rows: which.
-        scheduler: set to `schedule`; its state is that of these rows alone.
-        schedule: of the network calls.
+        schedule: of the network calls; the state of its scheduler is that of these rows alone.
     """
 
     rows: Rows
-    scheduler: SchedulerMixin
     schedule: Schedule
 
 
@@ -39,13 +36,13 @@ class Chains:
     """All chains of a batch `[B,3,S,S]`.
 
     Args:
-        scheduler: is itself set and run where all rows start together, and else copied for each of the starts.
+        scheduler: stays as it is: the chains have schedulers of their own, so that several calls may run at once.
         starts: N of each row.
         num_inference_steps: K, at most the lowest of `starts`.
         device: where the batch is.
 
     Attributes:
-        timesteps: of the network calls, `[calls]`, or `[calls,B]` where rows start apart.
+        timesteps: of the network calls, on the prior's own scale, `[calls]`, or `[calls,B]` where rows start apart.
 
     Raises:
         ValueError: the scheduler has no such schedule.
@@ -55,35 +52,33 @@ class Chains:
         self, scheduler: SchedulerMixin, starts: Sequence[int], num_inference_steps: int, device: torch.device | str
     ) -> None:
         self._size = len(starts)
-        first, *others = sorted(set(starts))
-        if not others:
-            chains = [(slice(None), scheduler, first)]
-        else:
-            chains = [
-                ([row for row, own in enumerate(starts) if own == start], copy.deepcopy(scheduler), start)
-                for start in (first, *others)
-            ]
+        by_start = {start: plan(scheduler, num_inference_steps, start) for start in sorted(set(starts))}
         self._chains = [
-            Chain(rows, own, set_timesteps(own, num_inference_steps, start, device)) for rows, own, start in chains
+            Chain(
+                [row for row, own in enumerate(starts) if own == start] if len(by_start) > 1 else slice(None), schedule
+            )
+            for start, schedule in by_start.items()
         ]
-        self.timesteps = self._chains[0].schedule.timesteps
-        if others:
-            by_start = dict(zip((first, *others), self._chains, strict=True))
-            self.timesteps = torch.stack([by_start[start].schedule.timesteps for start in starts], dim=1)
+        timesteps = self._chains[0].schedule.timesteps
+        if len(by_start) > 1:
+            timesteps = torch.stack([by_start[start].timesteps for start in starts], dim=1)
+        self.timesteps = timesteps.to(device)
 
     def noise(self, estimates: torch.Tensor, generator: Generators, s_noise: float) -> torch.Tensor:
         """Return x_N, float32, of estimates in [0,1]; see `diffuse`."""
 
         def noise(chain: Chain) -> torch.Tensor:
-            level, own = chain.schedule.noise_timestep, _of_rows(generator, chain.rows)
-            return diffuse(estimates[chain.rows], chain.scheduler, level, own, s_noise)
+            schedule, own = chain.schedule, _of_rows(generator, chain.rows)
+            return diffuse(estimates[chain.rows], schedule.scheduler, schedule.own_noise_timestep, own, s_noise)
 
         return self._gather(noise)
 
     def scale_model_input(self, latents: torch.Tensor, step: int) -> torch.Tensor:
         """Return x_t as the network wants to see it in its call number `step`."""
         return self._gather(
-            lambda chain: chain.scheduler.scale_model_input(latents[chain.rows], chain.schedule.timesteps[step])
+            lambda chain: chain.schedule.scheduler.scale_model_input(
+                latents[chain.rows], chain.schedule.own_timesteps[step]
+            )
         )
 
     def step(
@@ -107,9 +102,9 @@ class Chains:
         """
 
         def walk(chain: Chain) -> torch.Tensor:
-            rows, scheduler = chain.rows, chain.scheduler
-            step_kwargs = prepare_step_kwargs(scheduler, step, eta, _of_rows(generator, rows))
-            state = model_output[rows], chain.schedule.timesteps[step], latents[rows]
+            rows, scheduler = chain.rows, chain.schedule.scheduler
+            step_kwargs = prepare_step_kwargs(scheduler, eta, _of_rows(generator, rows))
+            state = model_output[rows], chain.schedule.own_timesteps[step], latents[rows]
             if guide is None:
                 return scheduler.step(*state, **step_kwargs).prev_sample
             return guided_step(scheduler, *state, lambda clean: guide(clean, rows), **step_kwargs)
@@ -127,12 +122,12 @@ class Chains:
         return batch
 
 
-def prepare_step_kwargs(scheduler: SchedulerMixin, step: int, eta: float, generator: Generators) -> dict[str, Any]:
-    """Return those of eta, the generator and LMS's order that the scheduler's `step` takes."""
-    # LMS reckons its order from the top of its list; it has seen `step` gradients of this chain so far.
-    known = {"eta": eta, "generator": generator, "order": min(step + 1, LMS_ORDER)}
-    accepted = inspect.signature(scheduler.step).parameters
-    return {name: value for name, value in known.items() if name in accepted}
+def prepare_step_kwargs(scheduler: SchedulerMixin, eta: float, generator: Generators) -> dict[str, Any]:
+    """Return those of eta and the generator that the scheduler's `step` is meant to take."""
+    arguments: dict[str, Any] = {"eta": eta} if isinstance(scheduler, TAKES_ETA) else {}
+    if "generator" in inspect.signature(scheduler.step).parameters:
+        arguments["generator"] = generator
+    return arguments
 
 
 def _of_rows(generator: Generators, rows: Rows) -> Generators:

@@ -13,6 +13,7 @@ from ..imaging.tensors import resize, to_tensors
 from ..models import DifFaceUNet2DModel, DiffusedEstimator, SRCNNEstimator, SwinIREstimator
 from .base import EstimateAndWalkPipeline
 from .output import DifFacePipelineOutput
+from .runs import as_run
 from .sampling import AUTO, Callback, Sampling
 from .schedule import timesteps_with_noise
 
@@ -71,6 +72,7 @@ class DifFacePipeline(EstimateAndWalkPipeline):
         """Whether `start_timestep` may be "auto"."""
         return self.config.get("noise_margin") is not None
 
+    @as_run
     @torch.no_grad()
     def __call__(
         self,

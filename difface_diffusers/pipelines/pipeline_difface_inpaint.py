@@ -17,6 +17,7 @@ from ..models import DifFaceUNet2DModel, LaMaEstimator
 from ..models.bundled import BUNDLED_MODEL, is_bundled_inpaint_model
 from ..utils.checks import is_number
 from .pipeline_difface import DifFacePipeline, DifFacePipelineOutput, to_sizes
+from .runs import as_run
 from .sampling import Callback
 
 
@@ -83,6 +84,7 @@ class DifFaceInpaintPipeline(DifFacePipeline):
             kwargs["unet"] = AutoModel.from_pretrained(BUNDLED_MODEL, subfolder="unet", dtype=dtype)
         return super().from_pretrained(pretrained_model_name_or_path, **kwargs)
 
+    @as_run
     @torch.no_grad()
     def __call__(  # ty: ignore[incompatible-method-override]  the mask comes second
         self,

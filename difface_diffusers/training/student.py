@@ -9,8 +9,8 @@ from PIL import Image
 from ..hub.ids import may_be_hub_id
 from ..imaging.grids import image_grid
 from ..models.unet import DifFaceUNet2DModel
+from ..pipelines.guidance import imply_clean
 from ..pipelines.pipeline_difface import DifFacePipeline
-from ..pipelines.schedule import imply_clean
 from .clock import Clock
 from .config import StudentConfig
 from .data import FaceDataset

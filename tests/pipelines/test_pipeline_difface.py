@@ -519,8 +519,9 @@ class TestErrors:
 
     def test_a_schedule_that_does_not_exist(self, pipe, faces):
         pipe.scheduler = UniPCMultistepScheduler.from_config(pipe.scheduler.config)
-        with pytest.raises(ValueError, match="no 400 distinct timesteps"):
-            pipe(faces, num_inference_steps=400, start_timestep=400)
+        with pytest.raises(ValueError, match=r"`start_timestep` is 999, where .* nothing but noise"):
+            pipe.scheduler = UniPCMultistepScheduler.from_config(pipe.scheduler.config, rescale_betas_zero_snr=True)
+            pipe(faces, start_timestep=999)
 
 
 class TestDefaults:

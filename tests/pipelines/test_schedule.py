@@ -1,3 +1,5 @@
+import copy
+
 import diffusers
 import pytest
 import torch
@@ -11,13 +13,14 @@ from diffusers import (
     UniPCMultistepScheduler,
 )
 
-from difface_diffusers.pipelines.schedule import guided_step, imply_noise, predict_clean, set_timesteps
+from difface_diffusers.pipelines.guidance import guided_step, imply_noise, predict_clean
+from difface_diffusers.pipelines.schedule import plan
 
 from ..conftest import ddim
 
 
 def schedule(scheduler, steps, start):
-    result = set_timesteps(scheduler, steps, start)
+    result = plan(scheduler, steps, start)
     return result.timesteps.tolist(), result.noise_timestep
 
 
@@ -30,7 +33,7 @@ class TestDdim:
 
     def test_few_steps(self):
         assert schedule(ddim(), 20, 400) == (list(range(380, -1, -20)), 400)
-        assert schedule(ddim(), 1, 400) == ([0], 500)
+        assert schedule(ddim(), 1, 400) == ([400], 400)
 
     def test_every_timestep(self):
         assert schedule(ddim(), 40, 40) == (list(range(39, -1, -1)), 40)
@@ -50,21 +53,23 @@ class TestOthers:
             assert noise_timestep == timesteps[0] == pytest.approx(380, abs=20)
             assert len(timesteps) == 10
 
-    def test_the_scheduler_knows_where_it_begins(self):
+    def test_the_scheduler_that_was_given_stays_as_it_is(self):
         scheduler = EulerAncestralDiscreteScheduler.from_config(ddim().config)
-        schedule(scheduler, 10, 400)
-        assert scheduler.begin_index == 15
+        before = copy.deepcopy(scheduler.__dict__)
+        planned = plan(scheduler, 10, 400).scheduler
+        assert planned is not scheduler and planned.begin_index == 0
+        assert str(before) == str(scheduler.__dict__)
 
-    @pytest.mark.parametrize("steps, calls", [(9, 9), (10, 9), (1, 1), (2, 1)])
+    @pytest.mark.parametrize("steps, calls", [(9, 9), (10, 9), (3, 3), (4, 3)])
     def test_two_calls_a_step(self, steps, calls):
         timesteps, noise_timestep = schedule(HeunDiscreteScheduler.from_config(ddim().config), steps, 400)
         assert len(timesteps) == calls
         assert timesteps[-1] == 0 and noise_timestep == timesteps[0]
         assert timesteps[1::2] == timesteps[2::2]
 
-    def test_too_many_steps(self):
-        with pytest.raises(ValueError, match=r"`num_inference_steps` is 400 .* no 400 distinct timesteps"):
-            schedule(UniPCMultistepScheduler.from_config(ddim().config), 400, 400)
+    @pytest.mark.parametrize("scheduler_class", [HeunDiscreteScheduler, EulerAncestralDiscreteScheduler])
+    def test_the_only_step_begins_at_the_start(self, scheduler_class):
+        assert schedule(scheduler_class.from_config(ddim().config), 1, 400) == ([400], 400)
 
 
 class TestSpacedOut:
@@ -73,7 +78,6 @@ class TestSpacedOut:
         scheduler = scheduler_class.from_config(ddim().config)
         assert schedule(scheduler, 6, 150) == ([150, 96, 54, 24, 6, 0], 150)
         assert schedule(scheduler, 1, 400) == ([400], 400)
-        assert scheduler.begin_index == 0
 
     def test_neighbors_do_not_fall_together(self):
         scheduler = DPMSolverMultistepScheduler.from_config(ddim().config)
@@ -98,9 +102,10 @@ class TestSpacedOut:
         )
         for scheduler_class in (DPMSolverMultistepScheduler, EulerDiscreteScheduler):
             scheduler = scheduler_class.from_config(ddim().config)
-            steps = set_timesteps(scheduler, 5, 150)
-            sample = scheduler.add_noise(clean, noise, torch.tensor([steps.noise_timestep]))
-            for timestep in steps.timesteps:
+            steps = plan(scheduler, 5, 150)
+            scheduler = steps.scheduler
+            sample = scheduler.add_noise(clean, noise, torch.tensor([steps.own_noise_timestep]))
+            for timestep in steps.own_timesteps:
                 scaled = scheduler.scale_model_input(sample, timestep)
                 sample = scheduler.step(imply_noise(scheduler, clean, timestep, scaled), timestep, sample).prev_sample
             torch.testing.assert_close(sample, clean, rtol=0, atol=1e-3)
@@ -159,7 +164,8 @@ class TestGuidance:
         steps = []
         for guided in (True, False):
             scheduler = getattr(diffusers, name).from_config(ddim().config)
-            timestep = set_timesteps(scheduler, 5, 100, "cpu").timesteps[0]
+            planned = plan(scheduler, 5, 100)
+            scheduler, timestep = planned.scheduler, planned.own_timesteps[0]
             sample = state[0] * getattr(scheduler, "init_noise_sigma", 1)
             epsilon = imply_noise(
                 scheduler, state[1].clamp(-0.9, 0.9), timestep, scheduler.scale_model_input(sample, timestep)
@@ -174,20 +180,23 @@ class TestGuidance:
         torch.testing.assert_close(*steps, rtol=0, atol=1e-4)
 
     def test_ddim_keeps_the_predicted_noise(self, state):
-        scheduler = ddim()
-        timestep = set_timesteps(scheduler, 100, 400, "cpu").timesteps[0]
+        planned = plan(ddim(), 100, 400)
+        scheduler, timestep = planned.scheduler, planned.own_timesteps[0]
         sample, target = state[0], torch.full_like(state[0], 0.25)
         epsilon = imply_noise(scheduler, state[1].clamp(-0.9, 0.9), timestep, sample)
         result = guided_step(scheduler, epsilon, timestep, sample, lambda clean: target, eta=0.0)
-        alpha = scheduler.alphas_cumprod[timestep - 4]
+        alpha = ddim().alphas_cumprod[planned.timesteps[1]]
         torch.testing.assert_close(result, alpha.sqrt() * target + (1 - alpha).sqrt() * epsilon, rtol=0, atol=1e-5)
 
     def test_the_variance_goes_along(self, state):
         scheduler = diffusers.DDPMScheduler.from_config(ddim().config, variance_type="learned_range")
-        timestep = set_timesteps(scheduler, 20, 20, "cpu").timesteps[0]
         results = []
         for value in (-1.0, 1.0):
+            planned = plan(scheduler, 20, 20)
             output = torch.cat([state[1], torch.full_like(state[1], value)], dim=1)
             noise = torch.Generator().manual_seed(0)
-            results.append(guided_step(scheduler, output, timestep, state[0], torch.zeros_like, generator=noise))
+            timestep = planned.own_timesteps[0]
+            results.append(
+                guided_step(planned.scheduler, output, timestep, state[0], torch.zeros_like, generator=noise)
+            )
         assert not torch.equal(*results)

@@ -7,7 +7,7 @@ from diffusers import DPMSolverMultistepScheduler, EulerDiscreteScheduler
 from difface_diffusers import DifFacePipeline, DifFaceUNet2DModel, SRCNNEstimator
 from difface_diffusers.cli.main import main
 from difface_diffusers.models.estimator import diffuse
-from difface_diffusers.pipelines.schedule import imply_noise
+from difface_diffusers.pipelines.guidance import imply_noise
 from difface_diffusers.training import StudentConfig, build_config, load_config, train_student
 from difface_diffusers.training.student import StudentTask
 
