@@ -87,7 +87,12 @@ OPTIONS: dict[str, tuple[Any, str]] = {
 NOTHING_LEFT = "dividing by the last noise level, 0, leaves no number"
 COMBINATIONS: tuple[tuple[type, dict[str, Any], dict[str, Any], str], ...] = (
     *(
-        (UniPCMultistepScheduler, {"final_sigmas_type": "zero"} | option, {"final_sigmas_type": "sigma_min"}, NOTHING_LEFT)
+        (
+            UniPCMultistepScheduler,
+            {"final_sigmas_type": "zero"} | option,
+            {"final_sigmas_type": "sigma_min"},
+            NOTHING_LEFT,
+        )
         for option in ({"predict_x0": False}, {"solver_type": "bh1"}, {"lower_order_final": False})
     ),
     *(
@@ -100,7 +105,12 @@ COMBINATIONS: tuple[tuple[type, dict[str, Any], dict[str, Any], str], ...] = (
         for algorithm in ("sde-dpmsolver++", "sde-dpmsolver")
     ),
     *(
-        (kind, {"variance_type": "fixed_large_log"}, {"variance_type": "fixed_large"}, "it takes the root of a logarithm")
+        (
+            kind,
+            {"variance_type": "fixed_large_log"},
+            {"variance_type": "fixed_large"},
+            "it takes the root of a logarithm",
+        )
         for kind in DDPM
     ),
 )
