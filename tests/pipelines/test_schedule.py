@@ -115,7 +115,7 @@ class TestPndm:
     def test_multistep_repeats_the_second_timestep(self):
         scheduler = PNDMScheduler.from_config(ddim().config, skip_prk_steps=True)
         assert schedule(scheduler, 5, 400) == ([300, 200, 200, 100, 0], 300)
-        assert schedule(scheduler, 1, 400)[0] == [0]
+        assert schedule(scheduler, 1, 400)[0] == [400]
 
     def test_runge_kutta_calls_four_times_in_three_steps(self):
         scheduler = PNDMScheduler.from_config(ddim().config)

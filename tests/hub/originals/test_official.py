@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from difface_diffusers.hub.originals.official import TASKS, ddim_scheduler
-from difface_diffusers.pipelines.schedule import set_timesteps
+from difface_diffusers.pipelines.schedule import plan
 from tests.hub.originals.reference import load_manifest
 
 
@@ -35,7 +35,7 @@ def test_restoration_runs_as_the_original():
     defaults = TASKS["restoration"].defaults
     steps, start = defaults["default_num_inference_steps"], defaults["default_start_timestep"]
     scheduler = ddim_scheduler()
-    schedule = set_timesteps(scheduler, steps, start, "cpu")
+    schedule = plan(scheduler, steps, start)
     assert schedule.timesteps.tolist() == list(range(396, -1, -4))
     assert schedule.noise_timestep == 400
     assert defaults["default_eta"] == 0.5
@@ -43,6 +43,6 @@ def test_restoration_runs_as_the_original():
     torch.testing.assert_close(scheduler.betas[[0, -1]], torch.tensor([1e-4, 0.02]))
     inpainting = TASKS["inpainting"].defaults
     steps, start = inpainting["default_num_inference_steps"], inpainting["default_start_timestep"]
-    assert set_timesteps(scheduler, steps, start, "cpu").timesteps.tolist() == list(range(476, -1, -4))
+    assert plan(scheduler, steps, start).timesteps.tolist() == list(range(476, -1, -4))
     assert inpainting["default_eta"] == 1.0
     assert scheduler.alphas_cumprod[400].item() == pytest.approx(0.19357201, rel=1e-5)
