@@ -54,7 +54,7 @@ def open_page(browser, site):
         page.on("console", lambda message: message.type == "error" and complaints.append(message.text))
         page.on("pageerror", lambda error: complaints.append(str(error)))
         page.on("request", complain_of)
-        page.goto(f"{site}?__theme={theme}", wait_until="networkidle")
+        page.goto(f"{site}?__theme={theme}")
         page.get_by_role("button", name="Restore the faces").wait_for()
         return page
 
