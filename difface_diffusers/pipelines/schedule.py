@@ -74,13 +74,14 @@ def _plan_over_alphas(scheduler: SchedulerMixin, steps: int, start_timestep: int
     """Plan the chain of a scheduler that steps over the cumulative alphas, some entries at a time, all equally far apart."""
     spacing, last = scheduler.config.timestep_spacing, scheduler.config.num_train_timesteps - 1
     count = steps * entries_a_step
-    if spacing == "leading" and count > 1:  # N itself stands for the state that is noised
+    leading = spacing == "leading" and count > 1  # N itself stands for the state that is noised
+    if leading:
         offset = scheduler.config.steps_offset
         kept = [min(math.ceil(step * start_timestep / count) + offset, last) for step in range(count)]
     else:
         kept = _space_evenly(spacing, count, min(start_timestep, last))
     levels = list(kept)
-    if above := isinstance(scheduler, ONE_STEP_ABOVE) and spacing == "leading" and count > 1:
+    if above := leading and isinstance(scheduler, ONE_STEP_ABOVE):
         levels.append(min(start_timestep + offset, last))
     own = _keep(scheduler, levels, num_train_timesteps=count, timestep_spacing="leading", steps_offset=0)
     own.set_timesteps(steps)

@@ -82,16 +82,14 @@ OPTIONS: dict[str, tuple[Any, str]] = {
     "solver_p": (None, "two schedulers would have to begin together"),
 }
 
-
 # What options must not be together, with which of them it would go, and what goes wrong.
-NOTHING_LEFT = "dividing by the last noise level, 0, leaves no number"
-COMBINATIONS: tuple[tuple[type, dict[str, Any], dict[str, Any], str], ...] = (
+COMBINATIONS: tuple[tuple[type | tuple[type, ...], dict[str, Any], dict[str, Any], str], ...] = (
     *(
         (
             UniPCMultistepScheduler,
             {"final_sigmas_type": "zero"} | option,
             {"final_sigmas_type": "sigma_min"},
-            NOTHING_LEFT,
+            "dividing by the last noise level, 0, leaves no number",
         )
         for option in ({"predict_x0": False}, {"solver_type": "bh1"}, {"lower_order_final": False})
     ),
@@ -104,15 +102,7 @@ COMBINATIONS: tuple[tuple[type, dict[str, Any], dict[str, Any], str], ...] = (
         )
         for algorithm in ("sde-dpmsolver++", "sde-dpmsolver")
     ),
-    *(
-        (
-            kind,
-            {"variance_type": "fixed_large_log"},
-            {"variance_type": "fixed_large"},
-            "it takes the root of a logarithm",
-        )
-        for kind in DDPM
-    ),
+    (DDPM, {"variance_type": "fixed_large_log"}, {"variance_type": "fixed_large"}, "it takes the root of a logarithm"),
 )
 
 
