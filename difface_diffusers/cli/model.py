@@ -3,7 +3,6 @@
 import sys
 from typing import TYPE_CHECKING, TypeVar
 
-from ..pipelines.schedulers import another_scheduler
 from ..utils.devices import best_device
 from .files import UsageError
 from .options import ModelOptions, SamplingOptions
@@ -39,8 +38,6 @@ def load_pipeline(
         print("no --model given: using the bundled 128-pixel model")
     dtype = getattr(torch, options.dtype)
     pipe = read_pipeline(options.model or bundled, pipeline_class, dtype)
-    if options.scheduler is not None:
-        pipe.scheduler = another_scheduler(pipe.scheduler, options.scheduler)
     try:
         pipe.to(device_of(options, processes))
     except (RuntimeError, AssertionError) as error:  # torch raises either for a device that is not there

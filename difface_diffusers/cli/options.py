@@ -54,13 +54,11 @@ class ModelOptions:
 
     Attributes:
         model: Hub id or folder of a pipeline; `None` is the bundled one.
-        scheduler: a name of `SCHEDULERS`; `None` is the model's own.
         device: `None` is the best there is.
         dtype: name of a dtype of torch.
     """
 
     model: str | None
-    scheduler: str | None
     device: str | None
     dtype: str
 
@@ -71,10 +69,11 @@ class SamplingOptions:
 
     Attributes:
         preset: name of settings that are saved with the model.
-        num_inference_steps: see `DifFacePipeline.__call__`, as are the next three.
+        num_inference_steps: see `DifFacePipeline.__call__`, as are the next four.
         start_timestep: see there.
         eta: see there.
         s_noise: see there.
+        scheduler: see there.
         num_samples: results per input.
         seed: of the noise; every file starts from it.
         batch_size: faces per batch.
@@ -88,6 +87,7 @@ class SamplingOptions:
     start_timestep: int | str | None
     eta: float | None
     s_noise: float | None
+    scheduler: str | None
     num_samples: int
     seed: int
     batch_size: int
@@ -101,7 +101,7 @@ class SamplingOptions:
 
     def of_a_call(self) -> dict[str, Any]:
         """Return those that the pipelines' calls take by the same names."""
-        names = ("preset", "num_inference_steps", "start_timestep", "eta", "s_noise")
+        names = ("preset", "num_inference_steps", "start_timestep", "eta", "s_noise", "scheduler")
         return {name: getattr(self, name) for name in names}
 
 
@@ -206,7 +206,7 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> None:
     model = parser.add_argument_group("model and sampling")
     model.add_argument("--model", help="Hub id or folder of a pipeline; the bundled one unless given")
     model.add_argument(
-        "--preset", metavar="P", help="settings of the next four that are saved with the model, by name"
+        "--preset", metavar="P", help="settings of the next five that are saved with the model, by name"
     )
     model.add_argument("--steps", dest="num_inference_steps", type=int, metavar="K", help="network calls per face")
     model.add_argument(
@@ -218,7 +218,7 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> None:
     )
     model.add_argument("--eta", type=float, metavar="E", help="share of fresh noise in each step, 0 .. 1")
     model.add_argument("--s-noise", type=float, metavar="F", help="factor on the first noise; 1.03 draws more detail")
-    model.add_argument("--scheduler", choices=SCHEDULERS, help="instead of the model's own")
+    model.add_argument("--scheduler", choices=SCHEDULERS, help="instead of the preset's or the model's own")
     model.add_argument("--samples", dest="num_samples", type=int, default=1, metavar="M", help="results per input")
     model.add_argument("--seed", type=int, default=0, metavar="S", help="of the noise; every file starts from it")
     model.add_argument("--device", metavar="D", help="cpu, cuda, cuda:1, mps; the best there is unless given")

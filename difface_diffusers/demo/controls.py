@@ -11,7 +11,6 @@ from gradio.components import Component
 
 from ..pipelines.pipeline_difface import AUTO, DifFacePipeline
 from ..pipelines.schedulers import SCHEDULERS
-from .models import pipe_of_request
 
 
 MAX_STEPS = 250
@@ -41,10 +40,6 @@ class Settings:
     scheduler: str
     seed: int
 
-    def pipe(self, pipe: DifFacePipeline) -> DifFacePipeline:
-        """Return a pipeline for one request; see `pipe_of_request`."""
-        return pipe_of_request(pipe, self.scheduler or None)
-
     @property
     def generator(self) -> torch.Generator:
         """A new source of noise."""
@@ -58,6 +53,7 @@ class Settings:
             "start_timestep": AUTO if self.start == BY_DAMAGE else int(self.start),
             "eta": self.eta,
             "s_noise": self.s_noise,
+            "scheduler": self.scheduler or None,
         }
 
 
@@ -139,12 +135,23 @@ def add_controls(pipe: DifFacePipeline) -> Controls:
         )
         randomize = gr.Checkbox(False, label="New seed for every run")
 
-    def values_of(index: int) -> tuple[float, ...]:
+    def values_of(index: int) -> tuple[float | str, ...]:
         sampling = pipe.with_defaults(list(pipe.config.presets)[index])
-        return slider_value(sampling.start_timestep), sampling.eta, sampling.s_noise, sampling.num_inference_steps
+        return (
+            slider_value(sampling.start_timestep),
+            sampling.eta,
+            sampling.s_noise,
+            sampling.num_inference_steps,
+            sampling.scheduler or "",
+        )
 
     preset.input(
-        values_of, preset, [start, eta, s_noise, steps], queue=False, show_progress="hidden", api_visibility="private"
+        values_of,
+        preset,
+        [start, eta, s_noise, steps, scheduler],
+        queue=False,
+        show_progress="hidden",
+        api_visibility="private",
     )
     return Controls(start, eta, s_noise, steps, scheduler, seed, randomize)
 

@@ -138,7 +138,7 @@ class InpaintTab(Tab):
         self, pixels: np.ndarray, mask: Image.Image, settings: Settings
     ) -> Generator[Preview | FilledPhoto, None, None]:
         """Fill a picture; see `follow`."""
-        pipe = cast(DifFaceInpaintPipeline, settings.pipe(self.pipe))
+        pipe = cast(DifFaceInpaintPipeline, self.pipe)
         yield from follow(partial(fill_damage, pipe, pixels, mask, generator=settings.generator, **settings.sampling))
 
 

@@ -1,11 +1,8 @@
-"""The two pipelines behind the demo, and a copy of one for each request."""
-
-import copy
+"""The two pipelines behind the demo."""
 
 from ..models.bundled import BUNDLED_INPAINT_MODEL, BUNDLED_MODEL
 from ..pipelines.pipeline_difface import DifFacePipeline
 from ..pipelines.pipeline_difface_inpaint import DifFaceInpaintPipeline
-from ..pipelines.schedulers import another_scheduler
 from ..utils.devices import best_device
 
 
@@ -24,20 +21,8 @@ def load_models(
         ValueError: it is no pipeline of the kind.
     """
     device = device or best_device()
-    return (
-        DifFacePipeline.from_pretrained(model or BUNDLED_MODEL).to(device),
-        DifFaceInpaintPipeline.from_pretrained(inpaint_model or BUNDLED_INPAINT_MODEL).to(device),
-    )
-
-
-def pipe_of_request(pipe: DifFacePipeline, scheduler: str | None) -> DifFacePipeline:
-    """Return a pipeline of the same networks with a scheduler and a state of its own, so that requests share neither.
-
-    Args:
-        pipe: whose networks and defaults are shared.
-        scheduler: a name of `SCHEDULERS`; the kind that `pipe` has unless given.
-    """
-    own = copy.copy(pipe)
-    own.scheduler = another_scheduler(pipe.scheduler, scheduler)
-    own.set_progress_bar_config(disable=True)
-    return own
+    restorer = DifFacePipeline.from_pretrained(model or BUNDLED_MODEL).to(device)
+    inpainter = DifFaceInpaintPipeline.from_pretrained(inpaint_model or BUNDLED_INPAINT_MODEL).to(device)
+    for pipe in (restorer, inpainter):
+        pipe.set_progress_bar_config(disable=True)  # the page shows one
+    return restorer, inpainter

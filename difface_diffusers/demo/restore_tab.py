@@ -230,7 +230,7 @@ class RestoreTab(Tab):
 
         def run(**callback: Any) -> PhotoRestoration:
             restoration = restore_photo(
-                settings.pipe(self.pipe),
+                self.pipe,
                 pixels,
                 upscale=1,
                 background="none",

@@ -55,6 +55,7 @@ def fill_damage(
     start_timestep: int | None = None,
     eta: float | None = None,
     s_noise: float | None = None,
+    scheduler: str | None = None,
     gamma: float = 0.5,
     callback_on_step_end: Callback | None = None,
     callback_on_step_end_tensor_inputs: list[str] | None = None,
@@ -81,6 +82,7 @@ def fill_damage(
         start_timestep: see there.
         eta: see there.
         s_noise: see there.
+        scheduler: see there.
         gamma: see there.
         callback_on_step_end: see there.
         callback_on_step_end_tensor_inputs: see there.

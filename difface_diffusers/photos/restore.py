@@ -51,6 +51,7 @@ def restore_photo(
     start_timestep: int | str | None = None,
     eta: float | None = None,
     s_noise: float | None = None,
+    scheduler: str | None = None,
     callback_on_step_end: Callback | None = None,
     callback_on_step_end_tensor_inputs: list[str] | None = None,
 ) -> PhotoRestoration:
@@ -86,6 +87,7 @@ def restore_photo(
         start_timestep: see there.
         eta: see there.
         s_noise: see there.
+        scheduler: see there.
         callback_on_step_end: see there. With an interrupting callback the faces that were not reached stay as they were.
         callback_on_step_end_tensor_inputs: see there.
 
@@ -131,6 +133,7 @@ def restore_photos(
     start_timestep: int | str | None = None,
     eta: float | None = None,
     s_noise: float | None = None,
+    scheduler: str | None = None,
     callback_on_step_end: Callback | None = None,
     callback_on_step_end_tensor_inputs: list[str] | None = None,
 ) -> list[PhotoRestoration]:
@@ -157,6 +160,7 @@ def restore_photos(
         start_timestep: see `restore_photo`.
         eta: see `restore_photo`.
         s_noise: see `restore_photo`.
+        scheduler: see `restore_photo`.
         callback_on_step_end: see `restore_photo`.
         callback_on_step_end_tensor_inputs: see `restore_photo`.
 

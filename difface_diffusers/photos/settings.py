@@ -22,6 +22,7 @@ class CallSettings:
     start_timestep: int | str | None
     eta: float | None
     s_noise: float | None
+    scheduler: str | None
     callback_on_step_end: Callback | None
     callback_on_step_end_tensor_inputs: list[str] | None
 

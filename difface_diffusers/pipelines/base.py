@@ -16,10 +16,10 @@ from ..utils.checks import check_integer
 from ..utils.warning import warn_user
 from .chains import Chains, Generators, Guide
 from .generators import split_generator
-from .guidance import predict_clean
 from .output import DifFacePipelineOutput
 from .runs import Runs
 from .sampling import (
+    DEFAULTS,
     SAMPLING_ARGUMENTS,
     Callback,
     Request,
@@ -30,7 +30,7 @@ from .sampling import (
     check_steps,
     to_saveable,
 )
-from .schedulers import check_scheduler, wants_variance
+from .schedulers import another_scheduler, check_scheduler, check_scheduler_name, wants_variance
 
 
 class EstimateAndWalkPipeline(DiffusionPipeline):
@@ -40,7 +40,7 @@ class EstimateAndWalkPipeline(DiffusionPipeline):
         unet: see `DifFacePipeline`, as are all.
         estimator: see there.
         scheduler: see there.
-        defaults: of the fields of `Sampling`; saved in the config as `default_...`.
+        defaults: of those fields of `Sampling` that are saved; in the config as `default_...`.
         presets: see there.
 
     Raises:
@@ -202,7 +202,7 @@ class EstimateAndWalkPipeline(DiffusionPipeline):
         if preset is not None and (not isinstance(preset, str) or preset not in presets):
             known = f"it must be one of {', '.join(presets)}" if presets else "this pipeline has none"
             raise ValueError(f"`preset` is {preset!r}; {known}.")
-        settings = {name: self.config[f"default_{name}"] for name in SAMPLING_ARGUMENTS}
+        settings = {name: self.config[f"default_{name}"] for name in DEFAULTS}
         settings |= presets[preset] if preset is not None else {}
         settings |= {name: value for name, value in arguments.items() if value is not None}
         return Sampling(**settings)
@@ -224,14 +224,15 @@ class EstimateAndWalkPipeline(DiffusionPipeline):
                 f"`estimator` is a {type(self.estimator).__name__}, which takes {'no' if self.is_inpainting else 'a'} mask;"
                 f" {type(self).__name__} needs one that {'fills holes' if self.is_inpainting else 'restores'}."
             )
-        check_scheduler(self.scheduler)
-        if wants_variance(self.scheduler) and self.unet.config.out_channels != 6:
+        scheduler = self.scheduler_of(sampling)
+        check_scheduler(scheduler)
+        if wants_variance(scheduler) and self.unet.config.out_channels != 6:
             raise ValueError(
-                f"`scheduler` wants a learned variance (`variance_type` {self.scheduler.config.variance_type!r}), but"
+                f"`scheduler` wants a learned variance (`variance_type` {scheduler.config.variance_type!r}), but"
                 f" the UNet has {self.unet.config.out_channels} output channels; 6 are needed."
             )
         check_integer("num_samples", num_samples, 1, None)
-        last = self.scheduler.config.num_train_timesteps
+        last = scheduler.config.num_train_timesteps
         check_steps(sampling, last, self.can_choose_starts, latents is not None)
         check_noise_shares(eta=sampling.eta, s_noise=sampling.s_noise)
         if output_type not in (*OUTPUT_TYPES, "latent"):
@@ -254,19 +255,28 @@ class EstimateAndWalkPipeline(DiffusionPipeline):
         return resize(guess, self.model_size).clamp(0, 1)
 
     def predict_noise(self, scaled_sample: torch.Tensor, timestep: torch.Tensor) -> torch.Tensor:
-        """Return epsilon, `[B,3,S,S]` float32, with the three channels of the variance if the scheduler wants them.
+        """Return epsilon, `[B,3,S,S]` float32, and beneath it the three channels of a prior's variance where it has them.
 
         Args:
             scaled_sample: x_t as the network sees it, `[B,3,S,S]`.
             timestep: one, or `[B]`.
         """
         timesteps = timestep.expand(len(scaled_sample))
-        model_output = self.unet(scaled_sample.to(self.unet.dtype), timesteps).sample.float()
-        return model_output if wants_variance(self.scheduler) else model_output[:, :3]
+        return self.unet(scaled_sample.to(self.unet.dtype), timesteps).sample.float()
+
+    def scheduler_of(self, sampling: Sampling) -> SchedulerMixin:
+        """Return the pipeline's scheduler, or one like it of the kind that `sampling` names.
+
+        Raises:
+            ValueError: there is no such kind.
+        """
+        check_scheduler_name("scheduler", sampling.scheduler)
+        return self.scheduler if sampling.scheduler is None else another_scheduler(self.scheduler, sampling.scheduler)
 
     def prepare_chains(self, starts: Sequence[int], sampling: Sampling) -> Chains:
         """Set up the chains of a batch whose rows start at `starts`."""
-        chains = Chains(self.scheduler, starts, sampling.num_inference_steps, self._execution_device)
+        scheduler = self.scheduler_of(sampling)
+        chains = Chains(scheduler, starts, sampling.num_inference_steps, self._execution_device)
         self._runs.own.num_timesteps = len(chains.timesteps)
         return chains
 
@@ -319,7 +329,7 @@ class EstimateAndWalkPipeline(DiffusionPipeline):
                 if callback_on_step_end is not None:
                     tensors = {"latents": latents}
                     if "pred_original_sample" in callback_on_step_end_tensor_inputs:
-                        clean = predict_clean(self.scheduler, model_output[:, :3], timestep, scaled)
+                        clean = chains.predict_clean(model_output, step, scaled)
                         tensors["pred_original_sample"] = clean if guide is None else guide(clean, slice(None))
                     wanted = {name: tensors[name] for name in callback_on_step_end_tensor_inputs}
                     latents = (callback_on_step_end(self, step, timestep, wanted) or {}).get("latents", latents)

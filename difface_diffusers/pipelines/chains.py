@@ -9,9 +9,9 @@ import torch
 from diffusers.schedulers.scheduling_utils import SchedulerMixin
 
 from ..models.estimator import diffuse
-from .guidance import guided_step
+from .guidance import guided_step, predict_clean
 from .schedule import Schedule, plan
-from .schedulers import TAKES_ETA
+from .schedulers import TAKES_ETA, wants_variance
 
 
 Rows = slice | list[int]
@@ -51,7 +51,8 @@ class Chains:
     def __init__(
         self, scheduler: SchedulerMixin, starts: Sequence[int], num_inference_steps: int, device: torch.device | str
     ) -> None:
-        self._size = len(starts)
+        self._scheduler, self._size = scheduler, len(starts)
+        self._channels = 6 if wants_variance(scheduler) else 3  # of the prior's answer, that the steps take
         by_start = {start: plan(scheduler, num_inference_steps, start) for start in sorted(set(starts))}
         self._chains = [
             Chain(
@@ -93,7 +94,7 @@ class Chains:
         """Take the step from x_t that follows the network's call number `step`.
 
         Args:
-            model_output: predicted noise `[B,3,S,S]`, or with the variance `[B,6,S,S]`.
+            model_output: predicted noise `[B,3,S,S]`, or with the variance `[B,6,S,S]`, which not every scheduler reads.
             step: from 0.
             latents: x_t.
             eta: share of fresh noise, for schedulers that take it.
@@ -104,12 +105,16 @@ class Chains:
         def walk(chain: Chain) -> torch.Tensor:
             rows, scheduler = chain.rows, chain.schedule.scheduler
             step_kwargs = prepare_step_kwargs(scheduler, eta, _of_rows(generator, rows))
-            state = model_output[rows], chain.schedule.own_timesteps[step], latents[rows]
+            state = model_output[rows][:, : self._channels], chain.schedule.own_timesteps[step], latents[rows]
             if guide is None:
                 return scheduler.step(*state, **step_kwargs).prev_sample
             return guided_step(scheduler, *state, lambda clean: guide(clean, rows), **step_kwargs)
 
         return self._gather(walk)
+
+    def predict_clean(self, model_output: torch.Tensor, step: int, scaled_sample: torch.Tensor) -> torch.Tensor:
+        """Return the clean faces that the network's answer to call number `step` implies; see `predict_clean`."""
+        return predict_clean(self._scheduler, model_output[:, :3], self.timesteps[step], scaled_sample)
 
     def _gather(self, answer: Callable[[Chain], torch.Tensor]) -> torch.Tensor:
         """Return what is answered for the rows of each chain, as one batch."""

@@ -33,13 +33,13 @@ class DifFacePipeline(EstimateAndWalkPipeline):
         default_start_timestep: see `__call__`.
         default_eta: see `__call__`.
         default_s_noise: see `__call__`.
-        presets: by name, a dictionary of those four arguments of `__call__` that go together; what it leaves out is the
-            default. Saved with the pipeline.
+        presets: by name, a dictionary of those four arguments of `__call__`, and of `scheduler`, that go together; what it
+            leaves out is the default. Saved with the pipeline.
         noise_margin: how many times as strong as the estimator's disagreement with itself the noise of x_N is where
             `start_timestep` is "auto"; `None` if that has not been measured for these networks.
 
     Raises:
-        ValueError: a default or a setting of a preset is out of range; a preset has a setting that is none of the four;
+        ValueError: a default or a setting of a preset is out of range; a preset has a setting that is none of the five;
             `noise_margin` is not above 0.
     """
 
@@ -89,6 +89,7 @@ class DifFacePipeline(EstimateAndWalkPipeline):
         callback_on_step_end_tensor_inputs: list[str] | None = None,
         s_noise: float | None = None,
         preset: str | None = None,
+        scheduler: str | None = None,
     ) -> DifFacePipelineOutput | tuple:
         """Restore aligned faces.
 
@@ -116,6 +117,9 @@ class DifFacePipeline(EstimateAndWalkPipeline):
                 detail that deterministic chains lose, and adds grain (as S_noise in Karras et al. 2022, section 4).
             preset: name of settings saved with the pipeline, one of `pipe.config.presets`; arguments that are given
                 come before it.
+            scheduler: of this call alone, like the pipeline's own in all but its kind: ddim, ddpm, dpm-multistep,
+                dpm-singlestep, unipc, euler, euler-ancestral, heun, lms, deis or pndm. `None` as above, and the pipeline's
+                own where a preset names none.
 
         Returns:
             `DifFacePipelineOutput`.
@@ -134,6 +138,7 @@ class DifFacePipeline(EstimateAndWalkPipeline):
                 start_timestep=start_timestep,
                 eta=eta,
                 s_noise=s_noise,
+                scheduler=scheduler,
             ),
             num_samples=num_samples,
             generator=generator,

@@ -105,6 +105,7 @@ class DifFaceInpaintPipeline(DifFacePipeline):
         callback_on_step_end_tensor_inputs: list[str] | None = None,
         s_noise: float | None = None,
         preset: str | None = None,
+        scheduler: str | None = None,
     ) -> DifFacePipelineOutput | tuple:
         """Fill the holes of aligned faces.
 
@@ -131,6 +132,7 @@ class DifFaceInpaintPipeline(DifFacePipeline):
             callback_on_step_end_tensor_inputs: see `DifFacePipeline`.
             s_noise: see `DifFacePipeline`.
             preset: see `DifFacePipeline`.
+            scheduler: see `DifFacePipeline`.
 
         Returns:
             `DifFacePipelineOutput`; known pixels of both `images` and `estimates` equal the input's exactly. As "latent",
@@ -151,6 +153,7 @@ class DifFaceInpaintPipeline(DifFacePipeline):
                 start_timestep=start_timestep,
                 eta=eta,
                 s_noise=s_noise,
+                scheduler=scheduler,
             ),
             num_samples=num_samples,
             generator=generator,

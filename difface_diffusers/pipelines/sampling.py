@@ -11,6 +11,7 @@ from diffusers.callbacks import MultiPipelineCallbacks, PipelineCallback
 from ..utils.checks import check_integer, is_number
 from .chains import Generators
 from .generators import check_generator_type
+from .schedulers import check_scheduler_name
 
 
 AUTO = "auto"
@@ -27,12 +28,14 @@ class Sampling:
         start_timestep: N, or "auto".
         eta: share of fresh noise in each step.
         s_noise: factor on the noise of x_N.
+        scheduler: a name of `SCHEDULERS`; `None` is the pipeline's own.
     """
 
     num_inference_steps: int
     start_timestep: int | str
     eta: float
     s_noise: float
+    scheduler: str | None = None
 
 
 @dataclass(frozen=True)
@@ -55,6 +58,7 @@ class Request:
 
 
 SAMPLING_ARGUMENTS = tuple(entry.name for entry in fields(Sampling))
+DEFAULTS = SAMPLING_ARGUMENTS[:-1]  # saved with a pipeline, as its scheduler is
 
 
 def check_noise_shares(prefix: str = "", **settings: Any) -> None:
@@ -73,6 +77,7 @@ def check_settings(prefix: str = "", **settings: Any) -> None:
     start = settings.get("start_timestep", 1)
     if start != AUTO:
         check_integer(f"{prefix}start_timestep", start, 1, None)
+    check_scheduler_name(f"{prefix}scheduler", settings.get("scheduler"))
 
 
 def to_saveable(settings: Mapping[str, Any]) -> dict[str, Any]:

@@ -106,10 +106,15 @@ COMBINATIONS: tuple[tuple[type | tuple[type, ...], dict[str, Any], dict[str, Any
 )
 
 
-def another_scheduler(scheduler: SchedulerMixin, name: str | None) -> SchedulerMixin:
-    """Return a new scheduler of the same config: of a kind in `SCHEDULERS`, or of its own kind if `name` is `None` or empty."""
-    kind = getattr(diffusers, SCHEDULERS[name]) if name else type(scheduler)
-    return kind.from_config(scheduler.config)
+def another_scheduler(scheduler: SchedulerMixin, name: str) -> SchedulerMixin:
+    """Return a new scheduler of the same config, of a kind in `SCHEDULERS`."""
+    return getattr(diffusers, SCHEDULERS[name]).from_config(scheduler.config)
+
+
+def check_scheduler_name(argument: str, name: object) -> None:
+    """Raise a `ValueError` that names the argument, unless it is `None` or one of `SCHEDULERS`."""
+    if name is not None and (not isinstance(name, str) or name not in SCHEDULERS):
+        raise ValueError(f"`{argument}` is {name!r}; it must be one of {', '.join(SCHEDULERS)}.")
 
 
 def check_scheduler(scheduler: SchedulerMixin) -> None:

@@ -13,13 +13,13 @@ def test_they_begin_at_the_defaults_of_the_model(restorer):
 
 
 def test_a_preset_moves_them(restorer):
-    presets = {"plain": {}, "fast": {"num_inference_steps": 2, "s_noise": 1.05}}
+    presets = {"plain": {}, "fast": {"num_inference_steps": 2, "s_noise": 1.05, "scheduler": "unipc"}}
     pipe = DifFacePipeline(**restorer.components, **saved_defaults(restorer) | {"presets": presets})
     with gr.Blocks() as demo:
         controls = add_controls(pipe)
     (event,) = demo.fns.values()
-    assert event.outputs == controls.settings[:4]
-    assert event.fn(0) == (200, 0.5, 1.0, 4) and event.fn(1) == (200, 0.5, 1.05, 2)
+    assert event.outputs == controls.settings[:5]
+    assert event.fn(0) == (200, 0.5, 1.0, 4, "") and event.fn(1) == (200, 0.5, 1.05, 2, "unipc")
     (preset,) = event.inputs
     assert preset.choices == [("plain: 4 steps", "plain: 4 steps"), ("fast: 2 steps", "fast: 2 steps")]
 
@@ -34,7 +34,7 @@ def test_a_model_that_tells_damage_finds_the_start_itself(restorer, faces):
     assert event.fn(0)[0] == 200 and event.fn(1)[0] == 0
     by_damage = Settings(0, 0.5, 1.0, 4, "", 0)
     assert by_damage.sampling["start_timestep"] == "auto"
-    assert len(by_damage.pipe(pipe)(faces, **by_damage.sampling).images) == 2
+    assert len(pipe(faces, **by_damage.sampling).images) == 2
     with gr.Blocks():
         assert add_controls(restorer).start.minimum == 1
 
@@ -48,11 +48,12 @@ def test_without_presets_none_are_offered(restorer):
 
 def test_what_they_say_is_what_the_pipeline_takes(restorer, faces):
     settings = Settings(300, 0.2, 1.1, 5.0, "ddpm", 7.0)
-    assert settings.sampling == {"num_inference_steps": 5, "start_timestep": 300, "eta": 0.2, "s_noise": 1.1}
+    sampling = {"num_inference_steps": 5, "start_timestep": 300, "eta": 0.2, "s_noise": 1.1, "scheduler": "ddpm"}
+    assert settings.sampling == sampling
     assert settings.generator.initial_seed() == 7
-    pipe = settings.pipe(restorer)
-    pipe(faces, **settings.sampling, generator=settings.generator)
-    assert pipe.num_timesteps == 5 and type(pipe.scheduler).__name__ == "DDPMScheduler"
+    restorer(faces, **settings.sampling, generator=settings.generator)
+    assert restorer.num_timesteps == 5
+    assert Settings(300, 0.2, 1.1, 5.0, "", 7.0).sampling["scheduler"] is None
 
 
 def test_seeds():

@@ -1,8 +1,7 @@
-import diffusers
 import pytest
 
 from difface_diffusers import BUNDLED_INPAINT_MODEL, BUNDLED_MODEL, DifFaceInpaintPipeline, DifFacePipeline
-from difface_diffusers.demo.models import load_models, pipe_of_request
+from difface_diffusers.demo.models import load_models
 
 
 def test_the_bundled_models_unless_others_are_named(restorer, tmp_path):
@@ -17,22 +16,3 @@ def test_the_bundled_models_unless_others_are_named(restorer, tmp_path):
 def test_a_model_that_is_not_there():
     with pytest.raises(OSError, match="nowhere"):
         load_models("nowhere")
-
-
-def test_a_request_shares_the_networks_and_nothing_else(restorer):
-    restorer._interrupt = False
-    before = dict(restorer.config)
-    own = pipe_of_request(restorer, "euler")
-    own._interrupt = True
-    own.scheduler.set_timesteps(7)
-    assert own.unet is restorer.unet and own.estimator is restorer.estimator
-    assert isinstance(own.scheduler, diffusers.EulerDiscreteScheduler)
-    assert isinstance(restorer.scheduler, diffusers.DDIMScheduler)
-    assert not restorer.interrupt and dict(restorer.config) == before
-    assert own.config.default_num_inference_steps == 4
-
-
-def test_the_models_own_scheduler(restorer):
-    own = pipe_of_request(restorer, None)
-    assert type(own.scheduler) is type(restorer.scheduler) and own.scheduler is not restorer.scheduler
-    assert own.scheduler.config == restorer.scheduler.config

@@ -1,4 +1,5 @@
 import inspect
+from unittest import mock
 
 import diffusers
 import numpy as np
@@ -198,12 +199,17 @@ class TestSchedulers:
 
     def test_only_learned_range_gets_six_channels(self, faces):
         pipe = DifFacePipeline(tiny_unet(out_channels=6), tiny_estimator(), ddim())
-        sample = torch.randn(2, 3, SIZE, SIZE)
-        assert pipe.predict_noise(sample, torch.tensor(5)).shape[1] == 3
-        pipe.scheduler = DDPMScheduler(variance_type="learned_range")
-        assert pipe.predict_noise(sample, torch.tensor(5)).shape[1] == 6
-        pipe.scheduler = DDIMScheduler.from_config(pipe.scheduler.config)
-        assert pipe.predict_noise(sample, torch.tensor(5)).shape[1] == 3
+        channels = []
+
+        def record(scheduler, model_output, *state, **arguments):
+            channels.append(model_output.shape[1])
+            return step(scheduler, model_output, *state, **arguments)
+
+        for scheduler in (ddim(), DDPMScheduler(variance_type="learned_range"), DDPMScheduler()):
+            pipe.scheduler, step = scheduler, type(scheduler).step
+            with mock.patch.object(type(scheduler), "step", record):
+                pipe(faces, num_inference_steps=1)
+        assert channels == [3, 6, 3]
 
     @pytest.mark.parametrize("scheduler", [EulerDiscreteScheduler, HeunDiscreteScheduler])
     def test_runs_twice_with_a_stateful_scheduler(self, pipe, faces, scheduler):
@@ -547,7 +553,7 @@ class TestDefaults:
         assert parameters == [
             "image", "num_inference_steps", "start_timestep", "eta", "num_samples", "generator", "latents",
             "output_type", "return_dict", "callback_on_step_end", "callback_on_step_end_tensor_inputs",
-            "s_noise", "preset",
+            "s_noise", "preset", "scheduler",
         ]  # fmt: skip
 
 
@@ -577,6 +583,48 @@ class TestPresets:
         arguments = {"num_inference_steps": 2, "start_timestep": 200}
         spelled_out = pipe(faces, **arguments, generator=generators(0, 1), output_type="pt").images
         torch.testing.assert_close(fast, spelled_out)
+
+    def test_may_name_a_scheduler_for_its_call_alone(self, pipe, faces):
+        presets = {"fast": {"scheduler": "dpm-multistep", "num_inference_steps": 3}, "plain": {}}
+        pipe = DifFacePipeline(**pipe.components, default_num_inference_steps=3, presets=presets)
+
+        def restore(**arguments):
+            return pipe(faces, generator=generators(0, 1), output_type="pt", **arguments).images
+
+        plain, fast, overridden = restore(), restore(preset="fast"), restore(preset="fast", scheduler="heun")
+        assert isinstance(pipe.scheduler, DDIMScheduler)
+        torch.testing.assert_close(restore(preset="plain"), plain, rtol=0, atol=0)
+        torch.testing.assert_close(restore(scheduler="dpm-multistep"), fast, rtol=0, atol=0)
+        for kind, expected in ((DPMSolverMultistepScheduler, fast), (HeunDiscreteScheduler, overridden)):
+            pipe.scheduler = kind.from_config(ddim().config)
+            torch.testing.assert_close(restore(), expected, rtol=0, atol=0)
+        torch.testing.assert_close(restore(scheduler="ddim"), plain, rtol=0, atol=0)
+
+    def test_previews_are_those_of_its_scheduler(self, pipe, faces):
+        clean = []
+
+        def callback(pipe, step, timestep, tensors):
+            clean.append(tensors["pred_original_sample"])
+            return {}
+
+        wanted = ["pred_original_sample"]
+        answer = pipe(
+            faces, scheduler="euler", output_type="latent", generator=generators(0, 1),
+            callback_on_step_end=callback, callback_on_step_end_tensor_inputs=wanted,
+        )  # fmt: skip
+        torch.testing.assert_close(clean[-1], answer.images.clamp(-1, 1), rtol=0, atol=1e-5)
+
+    @pytest.mark.parametrize("scheduler", ["DDIMScheduler", "dpm", 3, ["ddim"]])
+    def test_an_unknown_scheduler_is_refused(self, pipe, faces, scheduler):
+        with pytest.raises(ValueError, match=r"`scheduler` is .*; it must be one of ddim, ddpm, dpm-multistep,"):
+            pipe(faces, scheduler=scheduler)
+        with pytest.raises(ValueError, match=r"`presets\['fast'\].scheduler` is .*; it must be one of ddim,"):
+            DifFacePipeline(**pipe.components, presets={"fast": {"scheduler": scheduler}})
+
+    def test_a_scheduler_that_cannot_run_so_few_steps_says_so(self, faces):
+        pipe = DifFacePipeline(tiny_unet(), tiny_estimator(), ddim())
+        with pytest.raises(ValueError, match="`num_inference_steps` is 5; PNDM's Runge-Kutta"):
+            pipe(faces, scheduler="pndm", num_inference_steps=5)
 
     def test_are_saved_with_the_pipeline(self, pipe, tmp_path):
         pipe.save_pretrained(tmp_path)

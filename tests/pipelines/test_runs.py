@@ -2,29 +2,44 @@
 
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 import pytest
 import torch
-from diffusers import DDPMScheduler, DPMSolverMultistepScheduler, HeunDiscreteScheduler, PNDMScheduler
+from diffusers import DDIMScheduler, DDPMScheduler, DPMSolverMultistepScheduler, HeunDiscreteScheduler, PNDMScheduler
 
 from difface_diffusers import DifFacePipeline
+from difface_diffusers.pipelines.schedulers import SCHEDULERS
 
 from ..conftest import ddim
 
 
+THREADS, CALLS_EACH = 8, 20
 CALLS = [  # steps, start, faces, their side
-    (3, 300, 1, 32),
-    (6, 400, 2, 20),
-    (4, 150, 1, 45),
-    (5, 250, 3, 32),
+    (2, 300, 1, 32),
+    (3, 400, 2, 20),
+    (1, 150, 1, 45),
+    (2, 250, 3, 32),
 ]
 
 
-def restore(pipe, number):
+def restore(pipe, number, scheduler=None):
     steps, start, count, side = CALLS[number % len(CALLS)]
     faces = torch.rand(count, 3, side, side, generator=torch.Generator().manual_seed(number))
     noise = torch.Generator().manual_seed(number)
-    return pipe(faces, num_inference_steps=steps, start_timestep=start, generator=noise, output_type="pt").images
+    return pipe(
+        faces,
+        num_inference_steps=steps,
+        start_timestep=start,
+        generator=noise,
+        output_type="pt",
+        scheduler=scheduler,
+    ).images
+
+
+def in_threads(run, count):
+    with ThreadPoolExecutor(THREADS) as threads:
+        return list(threads.map(run, range(count)))
 
 
 @pytest.mark.parametrize(
@@ -33,10 +48,22 @@ def restore(pipe, number):
 def test_threads_get_what_calls_one_after_the_other_get(pipe, scheduler_class):
     pipe.scheduler = scheduler_class.from_config(ddim().config, skip_prk_steps=True)
     expected = [restore(pipe, number) for number in range(16)]
-    with ThreadPoolExecutor(8) as threads:
-        results = list(threads.map(lambda number: restore(pipe, number), range(16)))
-    for result, alone in zip(results, expected, strict=True):
+    for result, alone in zip(in_threads(partial(restore, pipe), 16), expected, strict=True):
         torch.testing.assert_close(result, alone, rtol=0, atol=0)
+
+
+def test_threads_may_mix_schedulers(pipe):
+    kinds = [None, *(name for name in SCHEDULERS if name != "pndm")]  # whose warm-up takes 13 steps
+
+    different = len(kinds) * len(CALLS)
+
+    def run(number):
+        return restore(pipe, number % different, kinds[number % len(kinds)])
+
+    expected = [run(number) for number in range(different)]
+    for number, result in enumerate(in_threads(run, THREADS * CALLS_EACH)):
+        torch.testing.assert_close(result, expected[number % different], rtol=0, atol=0)
+    assert isinstance(pipe.scheduler, DDIMScheduler)
 
 
 def test_a_callback_stops_its_own_call_alone(pipe, faces):
