@@ -56,18 +56,25 @@ def _text(info: "ModelInfo") -> str:
 
 def _rows(info: "ModelInfo") -> Iterator[tuple[str, str]]:
     """Yield the lines of the answer: label, empty where the line before goes on, and value."""
-    height, width = info.face_size
+    size = "unknown size" if info.face_size is None else f"{info.face_size[0]} x {info.face_size[1]} pixels"
     yield "model", info.model
     if info.revision is not None:
         yield "revision", info.revision + (", from the cache" if info.from_cache else "")
-    yield "pipeline", f"{info.pipeline}: {info.task} of faces of {height} x {width} pixels"
-    yield from _component_rows("unet", info.unet)
-    if info.patch_size > 1:
+    yield "pipeline", f"{info.pipeline}: {info.task} of faces of {size}"
+    if info.trust_remote_code:
+        yield "own code", "loads with trust_remote_code=True only, which runs"
+        for line in wrap(", ".join(info.code), VALUE_WIDTH):
+            yield "", line
+    yield from _network_rows("unet", info.unet)
+    if info.patch_size is not None and info.patch_size > 1:
         yield "", f"works on patches of {info.patch_size} x {info.patch_size} pixels"
-    yield from _component_rows("estimator", info.estimator)
-    yield "scheduler", f"{info.scheduler.class_name} ({info.scheduler.library})"
+    yield from _network_rows("estimator", info.estimator)
+    yield "scheduler", _component_row("scheduler", info.scheduler)
     for line in wrap(_settings(info.scheduler_settings), VALUE_WIDTH):
         yield "", line
+    for name, component in info.others.items():
+        yield "further part", f"{name}: {_component_row(name, component)}"
+        yield from _weights_rows(component)
     yield "defaults", _settings(info.defaults)
     for index, (name, settings) in enumerate(info.presets.items()):
         yield "" if index else "presets", f"{name}: {_settings(settings) or 'the defaults'}"
@@ -75,21 +82,45 @@ def _rows(info: "ModelInfo") -> Iterator[tuple[str, str]]:
     yield "pipeline tag", info.pipeline_tag or "unknown"
 
 
-def _component_rows(name: str, component: "ComponentInfo") -> Iterator[tuple[str, str]]:
+def _component_row(name: str, component: "ComponentInfo | None") -> str:
+    if component is None:
+        return f"none saved; from_pretrained(..., {name}=...) adds one"
     count = next((weights.num_parameters for weights in component.weights if weights.num_parameters), None)
     parameters = f", {count:,} parameters" if count else ""
-    yield name, f"{component.class_name} ({component.library}){parameters}"
+    return f"{component.class_name} ({component.library}){parameters}"
+
+
+def _network_rows(name: str, network: "ComponentInfo | None") -> Iterator[tuple[str, str]]:
+    yield name, _component_row(name, network)
+    yield from _weights_rows(network)
+    if network is not None and not network.weights:
+        yield "", f"no weights in safetensors or .bin; from_pretrained(..., {name}=...) adds them"
+
+
+def _weights_rows(component: "ComponentInfo | None") -> Iterator[tuple[str, str]]:
+    if component is None:
+        return
     for weights in component.weights:
         yield "", _weights_row(weights)
-    if not component.weights:
-        yield "", "no weights in safetensors"
+    if component.source is not None:
+        yield "", f"shared with {component.source}"
 
 
 def _weights_row(weights: "StoredWeights") -> str:
     dtype = "precision unknown" if weights.dtypes is None else ", ".join(weights.dtypes)
+    form = ".bin (pickle), " if weights.format == "bin" else ""
     files = f" in {weights.num_files} files" if weights.num_files > 1 else ""
     variant = "" if weights.variant is None else f', variant="{weights.variant}"'
-    return f"{dtype}, {weights.num_bytes / 1e6:,.1f} MB{files}{variant}"
+    return f"{form}{dtype}, {weights.num_bytes / 1e6:,.1f} MB{files}{variant}{_loading(weights)}"
+
+
+def _loading(weights: "StoredWeights") -> str:
+    """Say what hinders these weights from being loaded."""
+    if weights.loaded:
+        return ""
+    if weights.format == "bin":
+        return "; loaded with use_safetensors=False only"
+    return "; not loaded, since another network is .bin alone"
 
 
 def _settings(settings: Mapping[str, Any]) -> str:

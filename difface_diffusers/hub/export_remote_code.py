@@ -16,6 +16,7 @@ from diffusers.pipelines.pipeline_utils import DiffusionPipeline
 
 import difface_diffusers
 
+from ..models.bundled import BUNDLED_MODEL, is_bundled_inpaint_model
 from ..utils.atomic import whole_folder
 from .remote_code import self_contained
 
@@ -41,7 +42,8 @@ def export_remote_code(folder: str | Path, output: str | Path) -> Path:
     """Copy the folder of a pipeline, and put the code of the pipeline and of its components beside the weights.
 
     Everything else stays as it is but for `model_index.json`, which names the new files, and `README.md`, which gets a
-    section on how to load them. The new folder appears only when it is whole.
+    section on how to load them; the bundled inpainting model gets the prior that it shares. The new folder appears only
+    when it is whole.
 
     Args:
         folder: what `save_pretrained` of a pipeline of this package wrote, or the converter.
@@ -63,6 +65,10 @@ def export_remote_code(folder: str | Path, output: str | Path) -> Path:
     files = code_files(json.loads((folder / INDEX).read_text(encoding="utf-8")))
     with whole_folder(output) as copy:
         shutil.copytree(folder, copy, ignore=shutil.ignore_patterns(*LEFT_OUT), copy_function=shutil.copyfile)
+        if is_bundled_inpaint_model(folder):
+            shutil.copytree(
+                Path(BUNDLED_MODEL, "unet"), copy / "unet", copy_function=shutil.copyfile, dirs_exist_ok=True
+            )
         for name, text in files.items():
             (copy / name).write_text(text, encoding="utf-8")
         if (copy / "README.md").exists():

@@ -1,43 +1,25 @@
 """What a DifFace pipeline consists of, read from its texts and file headers; no weights are loaded or downloaded."""
 
-import json
-import re
-from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from huggingface_hub import (
-    HfApi,
-    get_cached_repo_tree,
-    parse_local_safetensors_file_metadata,
-    snapshot_download,
-)
-from huggingface_hub.constants import DEFAULT_ETAG_TIMEOUT
-from huggingface_hub.errors import (
-    CachedRepoTreeNotFoundError,
-    HFValidationError,
-    HTTPError,
-    IncompleteSnapshotError,
-    RepositoryNotFoundError,
-    SafetensorsParsingError,
-)
 from huggingface_hub.repocard import metadata_load
-from huggingface_hub.utils import SafetensorsFileMetadata
 from yaml import YAMLError  # a dependency of huggingface_hub
 
+from ..models.bundled import BUNDLED_MODEL, is_bundled_inpaint_model
+from .model_files import ModelFiles, folder_files, hub_files, read_json
+from .stored_weights import StoredWeights, stored_weights
 
+
+NETWORKS_AND_SCHEDULER = ("unet", "estimator", "scheduler")
 TASKS = {"DifFacePipeline": "restoration", "DifFaceInpaintPipeline": "inpainting"}
 INDEX = "model_index.json"
 CARD = "README.md"
 UNET_CONFIG = "unet/config.json"
 SCHEDULER_CONFIG = "scheduler/scheduler_config.json"
 TEXTS = [INDEX, CARD, UNET_CONFIG, SCHEDULER_CONFIG]
-WEIGHTS = re.compile(
-    r"(?P<component>\w+)/diffusion_pytorch_model(\.(?P<variant>[\w-]+?))?(-\d{5}-of-\d{5})?\.safetensors"
-)
-DTYPES = {"F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16"}  # others as in the file
 SCHEDULER_SETTINGS = (
     "num_train_timesteps",
     "beta_schedule",
@@ -51,37 +33,20 @@ SCHEDULER_SETTINGS = (
 
 
 @dataclass(frozen=True)
-class StoredWeights:
-    """One of the precisions in which a network is stored.
-
-    Attributes:
-        variant: what `from_pretrained(..., variant=...)` selects these files by; `None` for those loaded by default.
-        num_files: files the weights are split into.
-        num_bytes: of all of them together.
-        dtypes: of the tensors in them; `None` where the files are only on the Hub, which could not be asked.
-        num_parameters: numbers in the tensors; `None` as above.
-    """
-
-    variant: str | None
-    num_files: int
-    num_bytes: int
-    dtypes: tuple[str, ...] | None
-    num_parameters: int | None
-
-
-@dataclass(frozen=True)
 class ComponentInfo:
     """A component as `model_index.json` names it.
 
     Attributes:
-        library: package of the class.
+        library: package of the class, or the file of the model's own code.
         class_name: name of the class.
-        weights: what is stored, the default first; empty for a scheduler.
+        weights: what is stored, the default first; empty for a scheduler, and for a network that is saved elsewhere.
+        source: the model that the weights are stored with where it is another.
     """
 
     library: str
     class_name: str
     weights: tuple[StoredWeights, ...] = ()
+    source: str | None = None
 
 
 @dataclass(frozen=True)
@@ -94,12 +59,15 @@ class ModelInfo:
         from_cache: whether the Hub could not be asked, so that there may be a later revision.
         pipeline: name of the class.
         task: what the pipeline does.
-        face_size: height and width of the faces that it works on, pixels.
-        patch_size: side of the square patches of pixels that the prior works on, 1 for single pixels.
-        unet: the prior.
+        trust_remote_code: whether it loads with `trust_remote_code=True` only, because it carries its own code.
+        code: the files of that code.
+        face_size: height and width of the faces that it works on, pixels; `None` where no config of the prior says so.
+        patch_size: side of the square patches of pixels that the prior works on, 1 for single pixels; `None` as above.
+        unet: the prior; `None` where none was saved, so that `from_pretrained` must be given one, as in the next two.
         estimator: the estimator.
         scheduler: the scheduler.
-        scheduler_settings: its main settings.
+        others: further components, by name.
+        scheduler_settings: the main settings of the scheduler.
         defaults: what a call of the pipeline takes unless told otherwise, by argument.
         presets: the settings that a call takes together, by name.
         license: of the weights, as the model card's front matter states it; `None` where it does not, as in the next two.
@@ -112,36 +80,20 @@ class ModelInfo:
     from_cache: bool
     pipeline: str
     task: str
-    face_size: tuple[int, int]
-    patch_size: int
-    unet: ComponentInfo
-    estimator: ComponentInfo
-    scheduler: ComponentInfo
+    trust_remote_code: bool
+    code: tuple[str, ...]
+    face_size: tuple[int, int] | None
+    patch_size: int | None
+    unet: ComponentInfo | None
+    estimator: ComponentInfo | None
+    scheduler: ComponentInfo | None
+    others: dict[str, ComponentInfo | None]
     scheduler_settings: dict[str, Any]
     defaults: dict[str, Any]
     presets: dict[str, dict[str, Any]]
     license: str | None
     license_link: str | None
     pipeline_tag: str | None
-
-
-@dataclass(frozen=True)
-class ModelFiles:
-    """Where the files of a model are.
-
-    Attributes:
-        model: the folder or the Hub id.
-        folder: holds the texts, and the weights as far as they are on this machine.
-        sizes: bytes by path below `folder`, of all weights, here or on the Hub.
-        revision: see `ModelInfo`.
-        from_cache: see `ModelInfo`.
-    """
-
-    model: str
-    folder: Path
-    sizes: Mapping[str, int]
-    revision: str | None = None
-    from_cache: bool = False
 
 
 def model_info(model: str | Path) -> ModelInfo:
@@ -158,94 +110,38 @@ def model_info(model: str | Path) -> ModelInfo:
         ValueError: it holds no DifFace pipeline, or a damaged one.
         OSError: the Hub or a file cannot be read.
     """
-    files = _folder_files(Path(model)) if Path(model).is_dir() else _hub_files(str(model))
-    index = _read_json(files, INDEX)
-    pipeline = index.get("_class_name")
-    if not isinstance(pipeline, str) or pipeline not in TASKS:
-        raise ValueError(
-            f"`model` is {files.model}, whose {INDEX} names the class {pipeline!r}; it must be {' or '.join(TASKS)}."
-        )
-    unet, estimator, scheduler = (_component(files, index, name) for name in ("unet", "estimator", "scheduler"))
-    schedule = _read_json(files, SCHEDULER_CONFIG)
+    files = folder_files(Path(model)) if Path(model).is_dir() else hub_files(str(model), TEXTS)
+    index = read_json(files, INDEX)
+    pipeline = _pipeline(files, index)
+    prior = folder_files(Path(BUNDLED_MODEL)) if is_bundled_inpaint_model(files.folder) else files
+    components = _components(files, prior, index)
+    unet, estimator, scheduler = (components.pop(name) for name in NETWORKS_AND_SCHEDULER)
+    is_elsewhere = unet is not None and not unet.weights
+    unet_config = _read_config(prior, UNET_CONFIG, unet, may_be_missing=is_elsewhere)
+    schedule = _read_config(files, SCHEDULER_CONFIG, scheduler) or {}
     card = _read_card(files)
+    code = tuple(_code(files, index))
     return ModelInfo(
         model=files.model,
         revision=files.revision,
         from_cache=files.from_cache,
         pipeline=pipeline,
         task=TASKS[pipeline],
-        face_size=_face_size(files),
-        patch_size=_patch_size(files),
+        trust_remote_code=bool(code),
+        code=code,
+        face_size=None if unet_config is None else _face_size(prior, unet_config),
+        patch_size=None if unet_config is None else _patch_size(prior, unet_config),
         unet=unet,
         estimator=estimator,
         scheduler=scheduler,
+        others=components,
         scheduler_settings={name: schedule[name] for name in SCHEDULER_SETTINGS if name in schedule},
         defaults={name.removeprefix("default_"): index[name] for name in index if name.startswith("default_")},
-        presets=index.get("presets", {}),
+        presets=_presets(files, index),
         license=card.get("license_name", card.get("license")),  # the Hub's `license` is "other" where it has a name
         license_link=card.get("license_link"),
         pipeline_tag=card.get("pipeline_tag"),
     )
-
-
-def _folder_files(folder: Path) -> ModelFiles:
-    sizes = {path.relative_to(folder).as_posix(): path.stat().st_size for path in folder.glob("*/*.safetensors")}
-    return ModelFiles(str(folder), folder, sizes)
-
-
-def _hub_files(model: str) -> ModelFiles:
-    """Fetch the texts of a Hub repository, or find them in the cache, with the sizes of all its weights."""
-    failure = None
-    try:
-        failure = _ask_hub(model)
-        folder = Path(snapshot_download(model, allow_patterns=TEXTS, local_files_only=failure is not None))
-    except HFValidationError:
-        raise FileNotFoundError(f"`model` is {model!r}, which is neither a folder nor the form of a Hub id.") from None
-    except RepositoryNotFoundError as error:
-        raise FileNotFoundError(
-            f"`model` is {model!r}, which is neither a folder nor a repository of the Hub that may be read; one that is"
-            " private or gated takes a token of an account with access, from `hf auth login` or in HF_TOKEN."
-        ) from error
-    except IncompleteSnapshotError as error:  # loading a pipeline leaves the README on the Hub
-        folder = Path(error.snapshot_path)
-    except (OSError, HTTPError) as error:
-        raise OSError(
-            f"`model` is {model!r}, which is no folder and not in the cache, and the Hub does not give it:"
-            f" {_first_line(failure or error)}"
-        ) from error
-    try:
-        sizes = {file.path: file.size for file in get_cached_repo_tree(model, revision=folder.name)}
-    except CachedRepoTreeNotFoundError:  # the cache is that of an older huggingface_hub
-        sizes = _folder_files(folder).sizes
-    return ModelFiles(model, folder, sizes, revision=folder.name, from_cache=failure is not None)
-
-
-def _ask_hub(model: str) -> Exception | None:
-    """Return why the Hub cannot be asked for a repository, `None` where it has it; raise where it has not."""
-    try:
-        HfApi().model_info(model, timeout=DEFAULT_ETAG_TIMEOUT)
-    except RepositoryNotFoundError:
-        raise
-    except (OSError, HTTPError) as error:
-        return error
-    return None
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error) or type(error).__name__).splitlines()[0]
-
-
-def _read_json(files: ModelFiles, name: str) -> dict[str, Any]:
-    path = files.folder / name
-    if not path.is_file():
-        raise FileNotFoundError(f"`model` is {files.model}, which has no {name}; it must be a saved DifFace pipeline.")
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ValueError(f"{name} of {files.model} is no JSON: {error}") from error
-    if not isinstance(content, dict):
-        raise ValueError(f"{name} of {files.model} is a JSON {type(content).__name__}; it must be an object.")
-    return content
 
 
 def _read_card(files: ModelFiles) -> dict[str, str]:
@@ -261,57 +157,98 @@ def _read_card(files: ModelFiles) -> dict[str, str]:
     return {name: str(value) for name, value in card.items() if value is not None}
 
 
-def _component(files: ModelFiles, index: Mapping[str, Any], name: str) -> ComponentInfo:
-    match index.get(name):
-        case [str(library), str(class_name)]:
-            return ComponentInfo(library, class_name, _stored_weights(files, name))
+def _pipeline(files: ModelFiles, index: Mapping[str, Any]) -> str:
+    match index.get("_class_name"):
+        case str(name) if name in TASKS:
+            return name
+        case [str(module), str(name)] if name in TASKS and (f"{module}.py" in files.sizes or files.from_cache):
+            return name
         case entry:
-            raise ValueError(f"`{name}` in {INDEX} of {files.model} is {entry!r}; it must be [library, class].")
+            raise ValueError(
+                f"`model` is {files.model}, whose {INDEX} names the class {entry!r}; it must be {' or '.join(TASKS)}, or"
+                " [MODULE, one of them] with MODULE.py beside it."
+            )
 
 
-def _stored_weights(files: ModelFiles, component: str) -> tuple[StoredWeights, ...]:
-    variants: dict[str, list[str]] = {}
-    for path in sorted(files.sizes):
-        match = WEIGHTS.fullmatch(path)
-        if match and match["component"] == component:
-            variants.setdefault(match["variant"] or "", []).append(path)
-    return tuple(_describe(files, variant or None, paths) for variant, paths in sorted(variants.items()))
+def _code(files: ModelFiles, index: Mapping[str, Any]) -> Iterator[str]:
+    """Yield the paths of the code that loading the pipeline runs."""
+    for name, entry in index.items():
+        match entry:
+            case [str(module), str()] if name == "_class_name":
+                yield f"{module}.py"
+            case [str(module), str()] if f"{name}/{module}.py" in files.sizes:
+                yield f"{name}/{module}.py"
 
 
-def _describe(files: ModelFiles, variant: str | None, paths: Sequence[str]) -> StoredWeights:
-    num_bytes = sum(files.sizes[path] for path in paths)
-    if files.from_cache and not all((files.folder / path).is_file() for path in paths):
-        return StoredWeights(variant, len(paths), num_bytes, dtypes=None, num_parameters=None)
-    counts = sum((Counter(_read_header(files, path).parameter_count) for path in paths), Counter())
-    dtypes = sorted(DTYPES.get(dtype, str(dtype)) for dtype in counts)
-    return StoredWeights(variant, len(paths), num_bytes, tuple(dtypes), counts.total())
+def _components(files: ModelFiles, prior: ModelFiles, index: Mapping[str, Any]) -> dict[str, ComponentInfo | None]:
+    """Describe all components; `prior` has the weights of the UNet."""
+    saved = [name for name, entry in index.items() if _is_component(entry) and not name.startswith("_")]
+    weights = stored_weights(files, saved)
+    components = {
+        name: _component(files, name, index.get(name), weights.get(name, ()))
+        for name in dict.fromkeys([*NETWORKS_AND_SCHEDULER, *saved])
+    }
+    if prior is not files and components["unet"] is not None:
+        shared = stored_weights(prior, ["unet"])["unet"]
+        components["unet"] = replace(components["unet"], weights=shared, source=prior.model)
+    return components
 
 
-def _read_header(files: ModelFiles, path: str) -> SafetensorsFileMetadata:
-    try:
-        if (files.folder / path).is_file():
-            return parse_local_safetensors_file_metadata(files.folder / path)
-        return HfApi().parse_safetensors_file_metadata(files.model, path, revision=files.revision)
-    except (OSError, HTTPError) as error:
-        raise OSError(f"{path} of {files.model} cannot be read: {_first_line(error)}") from error
-    except (SafetensorsParsingError, AttributeError, TypeError) as error:  # the last two: JSON of another form
-        raise ValueError(f"{path} of {files.model} is no safetensors file: {error}") from error
+def _is_component(entry: object) -> bool:
+    match entry:
+        case [None, None] | [str(), str()]:
+            return True
+        case _:
+            return False
 
 
-def _face_size(files: ModelFiles) -> tuple[int, int]:
-    match _read_json(files, UNET_CONFIG).get("sample_size"):
+def _component(
+    files: ModelFiles, name: str, entry: object, weights: tuple[StoredWeights, ...]
+) -> ComponentInfo | None:
+    match entry:
+        case None | [None, None]:
+            return None
+        case [str(library), str(class_name)]:
+            return ComponentInfo(library, class_name, weights)
+        case _:
+            raise ValueError(
+                f"`{name}` in {INDEX} of {files.model} is {entry!r}; it must be [library, class], or [null, null] for none."
+            )
+
+
+def _presets(files: ModelFiles, index: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    presets = index.get("presets") or {}
+    if not isinstance(presets, dict) or not all(isinstance(settings, dict) for settings in presets.values()):
+        raise ValueError(f"`presets` in {INDEX} of {files.model} is {presets!r}; it must be settings by name.")
+    return presets
+
+
+def _read_config(
+    files: ModelFiles, path: str, component: ComponentInfo | None, may_be_missing: bool = False
+) -> dict[str, Any] | None:
+    """Return the config of a component; `None` without the component, and where it is neither here nor to be fetched."""
+    may_be_missing = may_be_missing or files.from_cache
+    if component is None or (may_be_missing and not (files.folder / path).is_file()):
+        return None
+    return read_json(files, path)
+
+
+def _face_size(files: ModelFiles, unet_config: Mapping[str, Any]) -> tuple[int, int] | None:
+    match unet_config.get("sample_size"):
+        case None:
+            return None
         case int(side):
             return side, side
         case [int(height), int(width)]:
             return height, width
         case size:
             raise ValueError(
-                f"`sample_size` in {UNET_CONFIG} of {files.model} is {size!r}; it must be an integer or two."
+                f"`sample_size` in {UNET_CONFIG} of {files.model} is {size!r}; it must be an integer, two, or null."
             )
 
 
-def _patch_size(files: ModelFiles) -> int:
-    match _read_json(files, UNET_CONFIG).get("patch_size", 1):
+def _patch_size(files: ModelFiles, unet_config: Mapping[str, Any]) -> int:
+    match unet_config.get("patch_size", 1):
         case int(size) if size >= 1:
             return size
         case size:

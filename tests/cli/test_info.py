@@ -10,8 +10,9 @@ import pytest
 import torch
 
 import difface_diffusers.hub.model_info
-from difface_diffusers import BUNDLED_MODEL, DifFacePipeline, DifFaceUNet2DModel
+from difface_diffusers import BUNDLED_INPAINT_MODEL, BUNDLED_MODEL, DifFacePipeline, DifFaceUNet2DModel
 from difface_diffusers.cli import main
+from difface_diffusers.hub.export_remote_code import export_remote_code
 from difface_diffusers.hub.model_info import model_info
 from difface_diffusers.hub.push import push_folder
 from tests.conftest import ddim, tiny_estimator, tiny_unet
@@ -69,6 +70,76 @@ def test_without_a_name_it_is_the_bundled_model(capsys):
     assert "presets       fast: num_inference_steps 3\n              balanced: the defaults\n" in output
 
 
+def test_the_bundled_inpainting_model_shares_its_prior(capsys):
+    assert main(["info", BUNDLED_INPAINT_MODEL]) == 0
+    unet = f"UNet2DModel (diffusers), 12,161,123 parameters\n{'':14}float16, 24.4 MB\n{'':14}shared with {BUNDLED_MODEL}\n"
+    assert f"inpainting of faces of 128 x 128 pixels\nunet          {unet}estimator " in capsys.readouterr().out
+
+
+def test_says_that_it_carries_its_own_code(folder, tmp_path, capsys):
+    export_remote_code(folder, tmp_path / "new")
+    assert main(["info", str(tmp_path / "new")]) == 0
+    output = capsys.readouterr().out
+    assert (
+        """
+own code      loads with trust_remote_code=True only, which runs
+              pipeline.py, estimator/modeling_srcnnestimator.py
+unet          UNet2DModel (diffusers), 45,259 parameters
+"""
+        in output
+    )
+    assert "\nestimator     SRCNNEstimator (modeling_srcnnestimator), 3,217 parameters\n" in output
+
+
+def test_says_what_is_in_bin_and_what_is_loaded(folder, pipe, capsys):
+    pipe.unet.save_pretrained(folder / "unet", safe_serialization=False)
+    for file in (folder / "estimator").glob("*.safetensors"):
+        file.rename(file.with_suffix(".bin"))
+    assert main(["info", str(folder)]) == 0
+    assert (
+        """
+unet          UNet2DModel (diffusers), 45,259 parameters
+              float32, 0.2 MB
+              .bin (pickle), precision unknown, 0.1 MB; loaded with use_safetensors=False only
+              float16, 0.1 MB, variant="fp16"
+estimator     SRCNNEstimator (difface_diffusers)
+              .bin (pickle), precision unknown, 0.0 MB
+              .bin (pickle), precision unknown, 0.0 MB, variant="fp16"
+"""
+        in capsys.readouterr().out
+    )
+
+
+def test_says_what_is_missing(folder, capsys):
+    shutil.rmtree(folder / "unet")
+    index = json.loads((folder / "model_index.json").read_text())
+    changes = {"estimator": [None, None], "scheduler": None, "judge": ["mine", "Judge"]}
+    (folder / "model_index.json").write_text(json.dumps(index | changes))
+    assert main(["info", str(folder)]) == 0
+    assert (
+        """
+pipeline      DifFacePipeline: restoration of faces of unknown size
+unet          UNet2DModel (diffusers)
+              no weights in safetensors or .bin; from_pretrained(..., unet=...) adds them
+estimator     none saved; from_pretrained(..., estimator=...) adds one
+scheduler     none saved; from_pretrained(..., scheduler=...) adds one
+further part  judge: Judge (mine)
+defaults """
+        in capsys.readouterr().out
+    )
+
+
+def test_presets_name_their_schedulers(folder, capsys):
+    index = json.loads((folder / "model_index.json").read_text())
+    presets = {"fast": {"scheduler": "dpm-multistep", "num_inference_steps": 12}, "exact": {}}
+    (folder / "model_index.json").write_text(json.dumps(index | {"presets": presets}))
+    assert main(["info", str(folder)]) == 0
+    output = capsys.readouterr().out
+    assert (
+        "presets       fast: scheduler dpm-multistep, num_inference_steps 12\n              exact: the def" in output
+    )
+
+
 def test_json(folder, capsys):
     assert main(["info", str(folder), "--json"]) == 0
     assert json.loads(capsys.readouterr().out) == json.loads(json.dumps(asdict(model_info(folder))))
@@ -91,7 +162,7 @@ def test_several_files_and_none(pipe, tmp_path, capsys):
     output = capsys.readouterr().out
     sizes = [file.stat().st_size for file in (tmp_path / "unet").glob("*.safetensors")]
     assert f"float32, {sum(sizes) / 1e6:.1f} MB in {len(sizes)} files\n" in output
-    assert "SRCNNEstimator (difface_diffusers)\n              no weights in safetensors\n" in output
+    assert "SRCNNEstimator (difface_diffusers)\n              no weights in safetensors or .bin; " in output
 
 
 def test_no_card(folder, capsys):
@@ -261,3 +332,55 @@ def test_offline_without_the_card(cache):
     (cache / "README.md").unlink()
     info = model_info("org/tiny")
     assert info.license is None and info.unet.class_name == "UNet2DModel"
+
+
+@pytest.fixture(scope="module")
+def varied(hub, tmp_path_factory):
+    """Folders by repository: with their own code, in .bin, and without the files of the prior."""
+    root = tmp_path_factory.mktemp("varied")
+    pipe = DifFacePipeline(tiny_unet(), tiny_estimator(), ddim())
+    pipe.save_pretrained(root / "whole")
+    pipe.save_pretrained(root / "bin", safe_serialization=False, max_shard_size="20KB")
+    pipe.save_pretrained(root / "bin", safe_serialization=False, variant="fp16")
+    export_remote_code(root / "bin", root / "code")
+    shutil.copytree(root / "whole", root / "elsewhere", ignore=shutil.ignore_patterns("unet"))
+    folders = {f"org/{name}": root / name for name in ("bin", "code", "elsewhere")}
+    for repo_id, folder in folders.items():
+        hub.add(folder, repo_id)
+    return folders
+
+
+@pytest.mark.parametrize("repo_id", ["org/bin", "org/code", "org/elsewhere"])
+def test_other_forms_of_a_repository(hub, varied, tmp_path, repo_id):
+    expected = as_on_the_hub(varied[repo_id], repo_id, hub.repositories[repo_id].names["main"])
+    with hub.client(tmp_path):
+        status, output, error = ask(repo_id)
+    assert (status, error) == (0, "") and json.loads(output) == expected
+    assert not hub.requested("GET", rf"{repo_id}/.*\.(bin|py)$")
+    with hub.client(tmp_path, HF_ENDPOINT="http://127.0.0.1:9"):
+        status, output, error = ask(repo_id)
+    assert (status, error) == (0, "")
+    if repo_id == "org/elsewhere":
+        expected["estimator"]["weights"][0] |= {"dtypes": None, "num_parameters": None}
+    assert json.loads(output) == expected | {"from_cache": True}
+
+
+def test_own_code_that_the_cache_does_not_know(hub, varied, tmp_path):
+    with hub.client(tmp_path / "home"):
+        ask("org/code")
+    shutil.copytree(tmp_path / "home", tmp_path / "old", symlinks=True, ignore=shutil.ignore_patterns("trees"))
+    with hub.client(tmp_path / "old", HF_ENDPOINT="http://127.0.0.1:9"):
+        info = model_info("org/code")
+    assert (info.trust_remote_code, info.code) == (True, ("pipeline.py",))
+
+
+def test_a_cache_without_the_configs(hub, varied, tmp_path):
+    """It is left by `from_pretrained` when it is given a network and a scheduler."""
+    with hub.client(tmp_path):
+        DifFacePipeline.from_pretrained("org/elsewhere", unet=tiny_unet(), scheduler=ddim())
+    for folder in tmp_path.glob("hub/models--org--elsewhere/snapshots/*/scheduler"):
+        shutil.rmtree(folder)
+    with hub.client(tmp_path, HF_ENDPOINT="http://127.0.0.1:9"):
+        info = model_info("org/elsewhere")
+    assert info.face_size is None and info.scheduler.class_name == "DDIMScheduler" and info.scheduler_settings == {}
+    assert info.estimator.weights[0].dtypes == ("float32",)

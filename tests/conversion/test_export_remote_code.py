@@ -13,7 +13,7 @@ from diffusers import PNDMScheduler
 from packaging.requirements import Requirement
 
 from conversion.export_remote_code import export_remote_code, main
-from difface_diffusers import DifFacePipeline
+from difface_diffusers import BUNDLED_INPAINT_MODEL, BUNDLED_MODEL, DifFacePipeline
 
 from ..conftest import ddim, tiny_estimator, tiny_unet
 from ..hub.hub_server import FakeHub
@@ -116,6 +116,7 @@ pipe.save_pretrained("saved")
 saved = DiffusionPipeline.from_pretrained("saved", custom_pipeline={varied!r}, trust_remote_code=True)
 result["saved"] = restore(saved)
 
+result["cast"] = DiffusionPipeline.from_pretrained({simple!r}, dtype=torch.float16, trust_remote_code=True).dtype
 result["again"] = restore(DiffusionPipeline.from_pretrained({simple!r}, trust_remote_code=True))
 half = DiffusionPipeline.from_pretrained({varied!r}, variant="fp16", dtype=torch.float16, trust_remote_code=True)
 result["half"] = half.estimator.dtype
@@ -171,6 +172,11 @@ class TestFolder:
             path = Path(name, "diffusion_pytorch_model.safetensors")
             assert not (folders["simple"] / path).samefile(exported["simple"] / path)
 
+    def test_the_bundled_inpainting_model_gets_its_prior(self, tmp_path):
+        new = contents(export_remote_code(BUNDLED_INPAINT_MODEL, tmp_path / "new"))
+        prior = {f"unet/{path}": content for path, content in contents(Path(BUNDLED_MODEL, "unet")).items()}
+        assert {path: new.get(path) for path in prior} == prior and "unet/diffusion_pytorch_model.safetensors" in prior
+
     def test_what_a_download_or_git_keeps_there_is_left_out(self, folders, tmp_path):
         shutil.copytree(folders["simple"], tmp_path / "clone")
         for name in (".git", ".cache"):
@@ -198,7 +204,7 @@ class TestElsewhere:
         assert result["classes"] == ["DifFacePipeline", "UNet2DModel", "SRCNNEstimator", "DDIMScheduler"]
 
     def test_half_precision_variant(self, result):
-        assert result["half"] == torch.float16
+        assert result["half"] == result["cast"] == torch.float16
 
     def test_diffusers_has_nothing_to_warn_of(self, result):
         assert [warning for warning in result["warnings"] if "`accelerate` was not found" not in warning] == []

@@ -1,12 +1,21 @@
 import json
+import shutil
 import struct
 import sys
+from dataclasses import replace
 
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from difface_diffusers import BUNDLED_MODEL, DifFacePipeline, DifFaceUNet2DModel
+from difface_diffusers import (
+    BUNDLED_INPAINT_MODEL,
+    BUNDLED_MODEL,
+    DifFaceInpaintPipeline,
+    DifFacePipeline,
+    DifFaceUNet2DModel,
+)
+from difface_diffusers.hub.export_remote_code import export_remote_code
 from difface_diffusers.hub.model_info import ComponentInfo, model_info
 
 from ..conftest import SIZE, tiny_estimator, tiny_unet
@@ -50,6 +59,23 @@ def test_bundled_model():
         (weights,) = getattr(info, component).weights
         assert weights.dtypes == ("float16",) and weights.variant is None
         assert weights.num_parameters == count(getattr(pipe, component))
+
+
+def test_bundled_inpainting_model():
+    info = model_info(BUNDLED_INPAINT_MODEL)
+    pipe = DifFaceInpaintPipeline.from_pretrained(BUNDLED_INPAINT_MODEL)
+    assert info.task == "inpainting" and info.face_size == pipe.model_size == (128, 128)
+    assert info.unet == replace(model_info(BUNDLED_MODEL).unet, source=BUNDLED_MODEL)
+    assert info.estimator.source is None
+    for component in ("unet", "estimator"):
+        (weights,) = getattr(info, component).weights
+        assert weights.dtypes == ("float16",) and weights.num_parameters == count(getattr(pipe, component))
+
+
+def test_a_copy_of_the_bundled_inpainting_model_has_no_prior(tmp_path):
+    shutil.copytree(BUNDLED_INPAINT_MODEL, tmp_path / "copy")
+    unet = model_info(tmp_path / "copy").unet
+    assert unet.class_name == "UNet2DModel" and unet.weights == () and unet.source is None
 
 
 def test_what_a_folder_holds(folder):
@@ -117,9 +143,77 @@ def test_the_weights_are_not_loaded(folder):
     assert after.num_bytes == header
 
 
-def test_weights_that_are_no_safetensors_do_not_count(folder):
-    (folder / "unet" / WEIGHTS).rename(folder / "unet" / "diffusion_pytorch_model.bin")
-    assert model_info(folder).unet.weights == ()
+def test_a_folder_with_its_own_code(folder, tmp_path):
+    before = model_info(folder)
+    assert (before.trust_remote_code, before.code) == (False, ())
+    new = export_remote_code(folder, tmp_path / "new")
+    for file in new.rglob("*.py"):
+        file.write_text("raise SystemExit('run')")
+    info = model_info(new)
+    assert (info.trust_remote_code, info.code) == (True, ("pipeline.py", "estimator/modeling_srcnnestimator.py"))
+    assert info.estimator == replace(before.estimator, library="modeling_srcnnestimator")
+    assert (info.pipeline, info.task, info.unet) == (before.pipeline, before.task, before.unet)
+
+
+def test_code_of_a_component_alone(folder):
+    (folder / "estimator" / "mine.py").touch()
+    (folder / "pipeline.py").touch()  # which nothing names
+    change(folder / "model_index.json", estimator=["mine", "Estimator"])
+    assert model_info(folder).code == ("estimator/mine.py",)
+
+
+@pytest.mark.parametrize("nothing", [None, [None, None], "no entry"])
+def test_components_that_were_not_saved(folder, nothing):
+    index = folder / "model_index.json"
+    for name in ("estimator", "unet", "scheduler"):
+        entries = json.loads(index.read_text()) | {name: nothing}
+        index.write_text(json.dumps({name: entry for name, entry in entries.items() if entry != "no entry"}))
+        assert getattr(model_info(folder), name) is None
+    info = model_info(folder)
+    assert (info.face_size, info.patch_size, info.scheduler_settings) == (None, None, {})
+
+
+def test_a_pipeline_saved_without_its_estimator(pipe, tmp_path):
+    DifFacePipeline(pipe.unet, None, pipe.scheduler).save_pretrained(tmp_path)
+    info = model_info(tmp_path)
+    assert info.estimator is None and info.face_size == (SIZE, SIZE)
+
+
+def test_a_prior_that_is_saved_elsewhere(folder):
+    shutil.rmtree(folder / "unet")
+    info = model_info(folder)
+    assert info.unet == ComponentInfo("diffusers", "UNet2DModel")
+    assert (info.face_size, info.patch_size) == (None, None)
+
+
+@pytest.mark.parametrize("config", [{"sample_size": None}, {}])
+def test_a_prior_of_no_size(folder, config):
+    (folder / "unet" / "config.json").write_text(json.dumps(config))
+    info = model_info(folder)
+    assert (info.face_size, info.patch_size) == (None, 1)
+
+
+def test_further_components(folder):
+    change(
+        folder / "model_index.json",
+        upscaler=["transformers", "Swin2SR"],
+        judge=[None, None],
+        _kept=["a", "b"],
+        sides=[1, 2],
+    )
+    (folder / "upscaler").mkdir()
+    shutil.copy(folder / "unet" / WEIGHTS, folder / "upscaler" / "model.safetensors")
+    info = model_info(folder)
+    assert info.others == {"judge": None, "upscaler": ComponentInfo("transformers", "Swin2SR", info.unet.weights)}
+
+
+@pytest.mark.parametrize(
+    ("saved", "presets"),
+    [({"fast": {"scheduler": "dpm-multistep", "num_inference_steps": 12}, "exact": {}}, ...), ({}, {}), (None, {})],
+)
+def test_presets(folder, saved, presets):
+    change(folder / "model_index.json", presets=saved)
+    assert model_info(folder).presets == (saved if presets is ... else presets)
 
 
 def test_task_of_the_inpainting_pipeline(folder):
@@ -165,18 +259,21 @@ def test_missing_text(folder, name):
         model_info(folder)
 
 
-@pytest.mark.parametrize("pipeline", ["DDPMPipeline", None, ["module", "DifFacePipeline"]])
+@pytest.mark.parametrize("pipeline", ["DDPMPipeline", None, ["module", "DifFacePipeline"], ["code", "DDPMPipeline"]])
 def test_another_pipeline(folder, pipeline):
+    (folder / "code.py").touch()
     change(folder / "model_index.json", _class_name=pipeline)
     with pytest.raises(ValueError, match=r"names the class .*; it must be DifFacePipeline or DifFaceInpaintPipeline"):
         model_info(folder)
 
 
 @pytest.mark.parametrize("component", ["unet", "estimator", "scheduler"])
-@pytest.mark.parametrize("entry", [None, [None, None], "UNet2DModel", ["diffusers"]])
+@pytest.mark.parametrize("entry", ["UNet2DModel", ["diffusers"], [None, "UNet2DModel"], ["diffusers", None], []])
 def test_bad_component(folder, component, entry):
     change(folder / "model_index.json", **{component: entry})
-    with pytest.raises(ValueError, match=rf"`{component}` in model_index.json of .* it must be \[library, class\]"):
+    with pytest.raises(
+        ValueError, match=rf"`{component}` in model_index.json of .* it must be \[library, class\], or"
+    ):
         model_info(folder)
 
 
@@ -186,8 +283,21 @@ def test_bad_component(folder, component, entry):
         ("model_index.json", b"{", "model_index.json of .* is no JSON"),
         ("model_index.json", b"\xff", "model_index.json of .* is no JSON"),
         ("unet/config.json", b"[]", "unet/config.json of .* is a JSON list; it must be an object"),
-        ("unet/config.json", b"{}", "`sample_size` in unet/config.json of .* is None; it must be an integer or two"),
-        ("unet/config.json", b'{"sample_size": "64"}', "`sample_size` .* is '64'"),
+        (
+            "model_index.json",
+            b'{"_class_name": "DifFacePipeline", "presets": ["fast"]}',
+            "`presets` .* settings by name",
+        ),
+        (
+            "model_index.json",
+            b'{"_class_name": "DifFacePipeline", "presets": {"a": 3}}',
+            "`presets` in model_index.json",
+        ),
+        (
+            "unet/config.json",
+            b'{"sample_size": "64"}',
+            "`sample_size` .* is '64'; it must be an integer, two, or null",
+        ),
         ("unet/config.json", b'{"sample_size": 64, "patch_size": 0}', "`patch_size` in unet/config.json of .* is 0"),
         ("unet/config.json", b'{"sample_size": 64, "patch_size": "2"}', "is '2'; it must be an integer of at least 1"),
         ("README.md", b"---\nlicense: [\n---\n", "README.md of .* begins with broken YAML"),
