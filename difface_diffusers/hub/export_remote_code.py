@@ -16,7 +16,7 @@ from diffusers.pipelines.pipeline_utils import DiffusionPipeline
 
 import difface_diffusers
 
-from ..models.bundled import BUNDLED_MODEL, is_bundled_inpaint_model
+from ..models.bundled import BUNDLED_MODEL, BundledPrior
 from ..utils.atomic import whole_folder
 from .remote_code import self_contained
 
@@ -62,19 +62,23 @@ def export_remote_code(folder: str | Path, output: str | Path) -> Path:
         raise FileNotFoundError(f"`folder` is {folder}, which has no {INDEX}; it must be the folder of a pipeline.")
     if output.resolve().is_relative_to(folder.resolve()):
         raise ValueError(f"`output` is {output}, inside of `folder`, {folder}; it must lie elsewhere.")
-    files = code_files(json.loads((folder / INDEX).read_text(encoding="utf-8")))
+    index = _read_index(folder)
+    prior = Path(BUNDLED_MODEL) if index.get("unet") == [PACKAGE, BundledPrior.__name__] else folder
+    files = code_files(index | {"unet": _read_index(prior).get("unet")})
     with whole_folder(output) as copy:
         shutil.copytree(folder, copy, ignore=shutil.ignore_patterns(*LEFT_OUT), copy_function=shutil.copyfile)
-        if is_bundled_inpaint_model(folder):
-            shutil.copytree(
-                Path(BUNDLED_MODEL, "unet"), copy / "unet", copy_function=shutil.copyfile, dirs_exist_ok=True
-            )
+        if prior != folder:
+            shutil.copytree(prior / "unet", copy / "unet", copy_function=shutil.copyfile)
         for name, text in files.items():
             (copy / name).write_text(text, encoding="utf-8")
         if (copy / "README.md").exists():
             with (copy / "README.md").open("a", encoding="utf-8") as card:
                 card.write(USAGE)
     return output
+
+
+def _read_index(folder: Path) -> dict[str, Any]:
+    return json.loads((folder / INDEX).read_text(encoding="utf-8"))
 
 
 def code_files(index: dict[str, Any]) -> dict[str, str]:

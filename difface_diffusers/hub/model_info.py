@@ -8,7 +8,7 @@ from typing import Any
 from huggingface_hub.repocard import metadata_load
 from yaml import YAMLError  # a dependency of huggingface_hub
 
-from ..models.bundled import BUNDLED_MODEL, is_bundled_inpaint_model
+from ..models.bundled import BUNDLED_MODEL, BundledPrior
 from .model_files import ModelFiles, folder_files, hub_files, read_json
 from .stored_weights import StoredWeights, stored_weights
 
@@ -113,7 +113,10 @@ def model_info(model: str | Path) -> ModelInfo:
     files = folder_files(Path(model)) if Path(model).is_dir() else hub_files(str(model), TEXTS)
     index = read_json(files, INDEX)
     pipeline = _pipeline(files, index)
-    prior = folder_files(Path(BUNDLED_MODEL)) if is_bundled_inpaint_model(files.folder) else files
+    prior = files
+    if index.get("unet") == ["difface_diffusers", BundledPrior.__name__]:
+        prior = folder_files(Path(BUNDLED_MODEL))
+        index["unet"] = read_json(prior, INDEX).get("unet")
     components = _components(files, prior, index)
     unet, estimator, scheduler = (components.pop(name) for name in NETWORKS_AND_SCHEDULER)
     is_elsewhere = unet is not None and not unet.weights

@@ -1,10 +1,15 @@
 """The contract of every diffused estimator: a degraded face in, a guess of the clean face and its noised state out."""
 
+import inspect
+from typing import Any
+
 import torch
 from diffusers.configuration_utils import ConfigMixin
 from diffusers.models.modeling_utils import ModelMixin
 from diffusers.schedulers.scheduling_utils import SchedulerMixin
 from diffusers.utils.torch_utils import randn_tensor
+
+from .wrapping import unwrap
 
 
 def diffuse(
@@ -60,6 +65,11 @@ class DiffusedEstimator(ModelMixin, ConfigMixin):
         """
         estimate = self(image) if mask is None else self(image, mask)
         return diffuse(estimate, scheduler, timestep, generator)
+
+
+def takes_mask(estimator: Any) -> bool:
+    """Whether an estimator fills holes, which it is shown by a mask."""
+    return "mask" in inspect.signature(unwrap(estimator).forward).parameters
 
 
 def check_positive(**sizes: float) -> None:

@@ -2,7 +2,7 @@
 
 import inspect
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Self
 
 import torch
 from diffusers.callbacks import MultiPipelineCallbacks, PipelineCallback
@@ -12,6 +12,8 @@ from diffusers.schedulers.scheduling_utils import SchedulerMixin
 
 from ..imaging.tensors import OUTPUT_TYPES, from_tensors, resize
 from ..models import DifFaceUNet2DModel, DiffusedEstimator
+from ..models.estimator import takes_mask
+from ..models.wrapping import unwrap
 from ..utils.checks import check_integer
 from ..utils.warning import warn_user
 from .chains import Chains, Generators, Guide
@@ -73,10 +75,44 @@ class EstimateAndWalkPipeline(DiffusionPipeline):
         self.register_to_config(**{f"default_{name}": value for name, value in defaults.items()}, presets=presets)
         self._runs = Runs()
 
+    @classmethod
+    def from_pipe(cls, pipeline: DiffusionPipeline, **kwargs: Any) -> Self:
+        """Make a pipeline of the networks of another, as diffusers does.
+
+        Between restoration and inpainting the estimator does not fit: another must be given. Neither do the defaults and
+        presets, which are those of a new pipeline then.
+
+        Args:
+            pipeline: one whose prior is of the kind that this pipeline takes.
+            **kwargs: arguments of the constructor, instead of what `pipeline` has.
+
+        Raises:
+            ValueError: `estimator` is missing.
+        """
+        shared = pipeline.components
+        priors = cls._get_signature_types()["unet"]
+        own = {"unet": shared["unet"]} if isinstance(unwrap(shared.get("unet")), priors) else {}
+        if "estimator" in shared and takes_mask(shared["estimator"]) == cls.is_inpainting:
+            own["estimator"] = shared["estimator"]
+        elif "estimator" not in kwargs:
+            raise ValueError(
+                f"`estimator` is missing: {type(pipeline).__name__} has none that"
+                f" {'fills holes' if cls.is_inpainting else 'restores'}. Use {cls.__name__}.from_pipe(pipe, estimator=...)."
+            )
+        if getattr(pipeline, "is_inpainting", None) != cls.is_inpainting:
+            parameters = inspect.signature(cls.__init__).parameters.values()
+            own |= {part.name: part.default for part in parameters if part.name.startswith(("default_", "presets"))}
+        return super().from_pipe(pipeline, **own | kwargs)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the prior is."""
+        return unwrap(self.unet).device
+
     @property
     def model_size(self) -> tuple[int, int]:
         """Height and width of the faces that the prior was trained on, pixels."""
-        size = self.unet.config.sample_size
+        size = unwrap(self.unet).config.sample_size
         return (size, size) if isinstance(size, int) else (size[0], size[1])
 
     @property
@@ -219,17 +255,17 @@ class EstimateAndWalkPipeline(DiffusionPipeline):
         callback_on_step_end_tensor_inputs: Sequence[str] = ("latents",),
     ) -> None:
         """Raise for whatever `__call__` cannot do; see there."""
-        if ("mask" in inspect.signature(self.estimator.forward).parameters) != self.is_inpainting:
+        if takes_mask(self.estimator) != self.is_inpainting:
             raise ValueError(
-                f"`estimator` is a {type(self.estimator).__name__}, which takes {'no' if self.is_inpainting else 'a'} mask;"
+                f"`estimator` is a {type(unwrap(self.estimator)).__name__}, which takes {'no' if self.is_inpainting else 'a'} mask;"
                 f" {type(self).__name__} needs one that {'fills holes' if self.is_inpainting else 'restores'}."
             )
         scheduler = self.scheduler_of(sampling)
         check_scheduler(scheduler)
-        if wants_variance(scheduler) and self.unet.config.out_channels != 6:
+        if wants_variance(scheduler) and unwrap(self.unet).config.out_channels != 6:
             raise ValueError(
                 f"`scheduler` wants a learned variance (`variance_type` {scheduler.config.variance_type!r}), but"
-                f" the UNet has {self.unet.config.out_channels} output channels; 6 are needed."
+                f" the UNet has {unwrap(self.unet).config.out_channels} output channels; 6 are needed."
             )
         check_integer("num_samples", num_samples, 1, None)
         last = scheduler.config.num_train_timesteps
@@ -251,7 +287,9 @@ class EstimateAndWalkPipeline(DiffusionPipeline):
             degraded: faces `[B,3,S,S]` in [0,1].
             conditions: what else the estimator takes, such as the mask of one that inpaints.
         """
-        guess = self.estimator(*(tensor.to(self.estimator.dtype) for tensor in (degraded, *conditions))).float()
+        guess = self.estimator(
+            *(tensor.to(unwrap(self.estimator).dtype) for tensor in (degraded, *conditions))
+        ).float()
         return resize(guess, self.model_size).clamp(0, 1)
 
     def predict_noise(self, scaled_sample: torch.Tensor, timestep: torch.Tensor) -> torch.Tensor:
@@ -262,7 +300,7 @@ class EstimateAndWalkPipeline(DiffusionPipeline):
             timestep: one, or `[B]`.
         """
         timesteps = timestep.expand(len(scaled_sample))
-        return self.unet(scaled_sample.to(self.unet.dtype), timesteps).sample.float()
+        return self.unet(scaled_sample.to(unwrap(self.unet).dtype), timesteps).sample.float()
 
     def scheduler_of(self, sampling: Sampling) -> SchedulerMixin:
         """Return the pipeline's scheduler, or one like it of the kind that `sampling` names.

@@ -45,7 +45,7 @@ class DifFacePipeline(EstimateAndWalkPipeline):
 
     def __init__(
         self,
-        unet: UNet2DModel | DifFaceUNet2DModel,  # `from_pipe` hands over what these hints name, subclasses excluded
+        unet: UNet2DModel | DifFaceUNet2DModel,
         estimator: DiffusedEstimator | SwinIREstimator | SRCNNEstimator,
         scheduler: SchedulerMixin,
         default_num_inference_steps: int = 100,

@@ -1,12 +1,9 @@
 """DifFace for holes: aligned faces and masks in, whole faces out (Yue and Loy, TPAMI 2024, section 3.4)."""
 
 from functools import partial
-from os import PathLike
-from typing import Any
 
 import numpy as np
 import torch
-from diffusers.models.auto_model import AutoModel
 from diffusers.models.unets.unet_2d import UNet2DModel
 from diffusers.schedulers.scheduling_utils import SchedulerMixin
 from PIL import Image
@@ -14,7 +11,6 @@ from PIL import Image
 from ..imaging.masks import resize_known, shrink_mask, to_masks
 from ..imaging.tensors import to_tensors
 from ..models import DifFaceUNet2DModel, LaMaEstimator
-from ..models.bundled import BUNDLED_MODEL, is_bundled_inpaint_model
 from ..utils.checks import is_number
 from .pipeline_difface import DifFacePipeline, DifFacePipelineOutput, to_sizes
 from .runs import as_run
@@ -73,16 +69,6 @@ class DifFaceInpaintPipeline(DifFacePipeline):
             default_s_noise,
             presets,
         )
-
-    @classmethod
-    def from_pretrained(cls, pretrained_model_name_or_path: str | PathLike, **kwargs: Any) -> "DifFaceInpaintPipeline":
-        """Load a pipeline as diffusers does; `BUNDLED_INPAINT_MODEL` gets the prior of `BUNDLED_MODEL`."""
-        if is_bundled_inpaint_model(pretrained_model_name_or_path) and "unet" not in kwargs:
-            dtype = kwargs.get("dtype", kwargs.get("torch_dtype"))
-            if isinstance(dtype, dict):
-                dtype = dtype.get("unet", dtype.get("default"))
-            kwargs["unet"] = AutoModel.from_pretrained(BUNDLED_MODEL, subfolder="unet", dtype=dtype)
-        return super().from_pretrained(pretrained_model_name_or_path, **kwargs)
 
     @as_run
     @torch.no_grad()
