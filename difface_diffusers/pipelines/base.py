@@ -17,6 +17,7 @@ from ..utils.warning import warn_user
 from .chains import Chains, Generators, Guide
 from .generators import split_generator
 from .guidance import predict_clean
+from .networks import check_networks, size_of_faces
 from .output import DifFacePipelineOutput
 from .runs import Runs
 from .sampling import (
@@ -76,8 +77,7 @@ class EstimateAndWalkPipeline(DiffusionPipeline):
     @property
     def model_size(self) -> tuple[int, int]:
         """Height and width of the faces that the prior was trained on, pixels."""
-        size = self.unet.config.sample_size
-        return (size, size) if isinstance(size, int) else (size[0], size[1])
+        return size_of_faces(self.unet)
 
     @property
     def fills_holes(self) -> bool:
@@ -224,6 +224,7 @@ class EstimateAndWalkPipeline(DiffusionPipeline):
                 f"`estimator` is a {type(self.estimator).__name__}, which takes {'no' if self.is_inpainting else 'a'} mask;"
                 f" {type(self).__name__} needs one that {'fills holes' if self.is_inpainting else 'restores'}."
             )
+        check_networks(self.unet, self.estimator, self.is_inpainting)
         check_scheduler(self.scheduler)
         if wants_variance(self.scheduler) and self.unet.config.out_channels != 6:
             raise ValueError(
@@ -249,9 +250,16 @@ class EstimateAndWalkPipeline(DiffusionPipeline):
         Args:
             degraded: faces `[B,3,S,S]` in [0,1].
             conditions: what else the estimator takes, such as the mask of one that inpaints.
+
+        Raises:
+            ValueError: the estimator answers something else than one RGB picture for each.
         """
-        guess = self.estimator(*(tensor.to(self.estimator.dtype) for tensor in (degraded, *conditions))).float()
-        return resize(guess, self.model_size).clamp(0, 1)
+        guess = self.estimator(*(tensor.to(self.estimator.dtype) for tensor in (degraded, *conditions)))
+        if guess.ndim != 4 or guess.shape[:2] != degraded.shape[:2]:
+            raise ValueError(
+                f"`estimator` answers with the shape {list(guess.shape)}; accepted is [{len(degraded)},3,H,W], of any size."
+            )
+        return resize(guess.float(), self.model_size).clamp(0, 1)
 
     def predict_noise(self, scaled_sample: torch.Tensor, timestep: torch.Tensor) -> torch.Tensor:
         """Return epsilon, `[B,3,S,S]` float32, with the three channels of the variance if the scheduler wants them.
