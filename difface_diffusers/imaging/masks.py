@@ -11,9 +11,8 @@ import torch
 import torch.nn.functional as F
 from PIL import Image
 
-from .exif import upright
-from .pixels import LUMA
-from .tensors import resize
+from .pixels import LUMA, channels_of, plain_array, upright_pixels
+from .tensors import channels_first, check_dense, resize
 
 
 ACCEPTED_MASKS = (
@@ -47,7 +46,7 @@ def to_masks(
         invert: white is known instead.
 
     Raises:
-        TypeError: not one of the accepted types.
+        TypeError: not one of the accepted types, a masked array, or a tensor that is not dense.
         ValueError: wrong shape or number, NaN, or values outside [0,1].
     """
     if mask_image is None:
@@ -81,11 +80,11 @@ def fit_masks(
 def _to_tensors(mask_image: Any, name: str) -> list[torch.Tensor]:
     """Convert masks in any accepted form to a list of `[1,H,W]`."""
     if isinstance(mask_image, Image.Image):
-        return [_pil_to_tensor(mask_image, name)]
+        return _pil_to_masks(mask_image, name)
     if isinstance(mask_image, np.ndarray):
-        array = mask_image[..., None] if mask_image.ndim == 2 else mask_image
-        return _check(torch.from_numpy(np.moveaxis(array, -1, -3).copy()), mask_image, name)
+        return _array_to_masks(plain_array(mask_image, name), name)
     if isinstance(mask_image, torch.Tensor):
+        check_dense(mask_image, name)
         return _check(mask_image[None] if mask_image.ndim == 2 else mask_image, mask_image, name)
     if isinstance(mask_image, Sequence) and not isinstance(mask_image, str | bytes):
         if not mask_image:
@@ -94,16 +93,23 @@ def _to_tensors(mask_image: Any, name: str) -> list[torch.Tensor]:
     raise TypeError(f"`{name}` is a {type(mask_image).__name__}; accepted is {ACCEPTED_MASKS}.")
 
 
-def _pil_to_tensor(mask: Image.Image, name: str) -> torch.Tensor:
-    mask = upright(mask)
-    if mask.mode.startswith(("I", "F")):
-        raise ValueError(f"`{name}` has the PIL mode {mask.mode}; convert it to 8 bits.")
-    if mask.has_transparency_data:
-        opaque = Image.new("RGBA", mask.size, "black")
-        opaque.alpha_composite(mask.convert("RGBA"))
-        mask = opaque
-    gray = np.asarray(mask.convert("L"))
-    return torch.from_numpy(gray.astype(np.float32) / 255)[None]
+def _pil_to_masks(mask: Image.Image, name: str) -> list[torch.Tensor]:
+    pixels = upright_pixels(mask, name)
+    channels = channels_of(pixels)
+    levels = pixels.reshape(*pixels.shape[:2], channels).astype(np.float32) / np.iinfo(pixels.dtype).max
+    colors = levels[..., : 3 if channels > 2 else 1]
+    if channels in (2, 4):
+        colors = colors * levels[..., -1:]
+    return _check(channels_first(colors), pixels, name)
+
+
+def _array_to_masks(array: np.ndarray, name: str) -> list[torch.Tensor]:
+    if array.dtype != np.uint8 and array.dtype.kind not in "bf":
+        raise ValueError(f"`{name}` is of {array.dtype}; accepted is {ACCEPTED_MASKS}.")
+    with_channels = array[..., None] if array.ndim == 2 else array
+    if with_channels.ndim not in (3, 4):
+        raise ValueError(f"`{name}` is of shape {list(array.shape)}; accepted is {ACCEPTED_MASKS}.")
+    return _check(channels_first(with_channels), array, name)
 
 
 def _check(tensor: torch.Tensor, given: np.ndarray | torch.Tensor, name: str) -> list[torch.Tensor]:
@@ -120,8 +126,8 @@ def _check(tensor: torch.Tensor, given: np.ndarray | torch.Tensor, name: str) ->
     if not (low >= 0 and high <= 1):  # false for NaN too
         raise ValueError(f"`{name}` has values from {low:.4g} to {high:.4g}; float masks must lie in [0,1].")
     if tensor.shape[-3] == 3:
-        luma = torch.tensor(LUMA)[:, None, None]  # as PIL
-        tensor = (tensor * luma).sum(dim=-3, keepdim=True)
+        luma = torch.tensor(LUMA, dtype=torch.float64)[:, None, None]  # with which white stays exactly 1
+        tensor = (tensor * luma).sum(dim=-3, keepdim=True).float()
     return list(tensor if tensor.ndim == 4 else tensor[None])
 
 

@@ -26,6 +26,11 @@ def channels_of(pixels: np.ndarray) -> int:
     return 1 if pixels.ndim == 2 else pixels.shape[2]
 
 
+def is_gray(image: Image.Image) -> bool:
+    """Whether an image is of a mode with one color channel, of any depth, with or without alpha."""
+    return Image.getmodebase(image.mode) == "L" and image.mode != "P"
+
+
 def pixels_of(image: Image.Image) -> np.ndarray:
     """Convert an image as it lies to the arrays of `PhotoFile`.
 
@@ -34,14 +39,14 @@ def pixels_of(image: Image.Image) -> np.ndarray:
     """
     image.load()
     if 0 in image.size:
-        raise ValueError("it has no pixels")
+        raise ValueError(f"it has no pixels, of size {image.size}")
     deep = image.mode.startswith("I;16") or (image.mode == "I" and image.format == "PPM")
     if image.mode in ("I", "F") and not deep:
-        raise ValueError(f"its levels have no defined range (mode {image.mode})")
+        raise ValueError(f"its levels have no defined range (mode {image.mode}); convert them to 8 or 16 bits")
     if image.mode == "CMYK":
         image = _cmyk_to_srgb(image)
     elif not deep:
-        mode = "L" if image.mode in ("1", "L", "LA", "La") else "RGB"
+        mode = "L" if is_gray(image) else "RGB"
         mode += "A" if image.has_transparency_data else ""
         image = image if image.mode == mode else image.convert(mode)
     channels = len(image.getbands())
@@ -50,6 +55,55 @@ def pixels_of(image: Image.Image) -> np.ndarray:
     for rows in strips(pixels):
         pixels[rows] = np.asarray(image.crop((0, rows.start, image.width, rows.stop)))
     return pixels
+
+
+def upright_pixels(image: Image.Image, name: str) -> np.ndarray:
+    """Convert an image of any mode but `F`, upright, to the arrays of `PhotoFile`.
+
+    Levels of mode `I`, which may be those of 8 or of 16 bits, are of 8 if all of them could be.
+
+    Args:
+        image: the image.
+        name: of the argument, for the messages.
+
+    Raises:
+        ValueError: it has no pixels, or levels that are neither of 8 nor of 16 bits.
+    """
+    is_deep = image.format == "PPM"  # which Pillow scales to 16 bits
+    try:
+        image = upright(image)
+        if image.mode != "I" or 0 in image.size:
+            return pixels_of(image)
+        levels = np.asarray(image)
+        low, high = levels.min(), levels.max()
+        if low < 0 or high > 65535:
+            raise ValueError(f"its levels, {low} .. {high}, lie outside 0 .. 65535; convert them to 8 or 16 bits")
+    except ValueError as error:
+        raise ValueError(f"`{name}` cannot be used: {error}.") from error
+    return levels.astype(np.uint16 if is_deep or high > 255 else np.uint8)
+
+
+def plain_array(array: np.ndarray, name: str) -> np.ndarray:
+    """Return an array of NumPy's own class and byte order, and its long doubles as doubles; not copied if it is such a one.
+
+    Raises:
+        TypeError: it is a masked array; the message calls it `name`.
+    """
+    if isinstance(array, np.ma.MaskedArray):
+        raise TypeError(
+            f"`{name}` is a masked array; accepted is one without a mask of its own, as `filled` returns it."
+        )
+    return np.asarray(array, np.float64 if array.dtype.char == "g" else array.dtype.newbyteorder("="))
+
+
+def split_alpha(pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
+    """Split `[H,W]`, `[H,W,2]`, `[H,W,3]` or `[H,W,4]` into RGB `[H,W,3]` and alpha, `[H,W]` or `None`."""
+    channels = channels_of(pixels)
+    alpha = pixels[..., -1] if channels in (2, 4) else None
+    if channels <= 2:
+        gray = pixels if channels == 1 else pixels[..., 0]
+        return np.repeat(gray[..., None], 3, axis=-1), alpha
+    return pixels[..., :3], alpha
 
 
 def _cmyk_to_srgb(image: Image.Image) -> Image.Image:
@@ -108,16 +162,14 @@ def split_channels(photo: Image.Image | np.ndarray) -> tuple[np.ndarray, np.ndar
             `[H,W]` gray, `[H,W,2]` gray and alpha, `[H,W,3]` RGB or `[H,W,4]` RGB and alpha. EXIF orientation is applied.
 
     Raises:
-        TypeError: neither of the two.
+        TypeError: neither of the two, or a masked array.
         ValueError: another shape or type, empty, NaN or values out of range.
     """
     if isinstance(photo, Image.Image):
-        try:
-            photo = pixels_of(upright(photo))
-        except ValueError as error:
-            raise ValueError(f"`photo` cannot be used: {error}.") from error
+        photo = upright_pixels(photo, "photo")
     elif not isinstance(photo, np.ndarray):
         raise TypeError(f"`photo` is a {type(photo).__name__}; accepted is a PIL image or a NumPy array.")
+    photo = plain_array(photo, "photo")
     if photo.ndim not in (2, 3) or photo.shape[2:] not in ((), (2,), (3,), (4,)) or photo.size == 0:
         raise ValueError(
             f"`photo` is an array of shape {list(photo.shape)}; accepted is [H,W], [H,W,2], [H,W,3] or [H,W,4]."
@@ -126,15 +178,11 @@ def split_channels(photo: Image.Image | np.ndarray) -> tuple[np.ndarray, np.ndar
         low, high = photo.min(), photo.max()
         if not (low >= 0 and high <= 1):  # false for NaN too
             raise ValueError(f"`photo` has values from {low:.4g} to {high:.4g}; floats must lie in [0,1].")
-        photo = np.rint(photo * 65535).astype(np.uint16)
+        deep = np.result_type(photo, np.float32)  # half precision ends below 65535
+        photo = np.rint(np.multiply(photo, 65535, dtype=deep)).astype(np.uint16)
     elif photo.dtype not in (np.uint8, np.uint16):
         raise ValueError(f"`photo` is an array of {photo.dtype}; accepted is uint8, uint16, or float in [0,1].")
-    channels = 1 if photo.ndim == 2 else photo.shape[2]
-    alpha = photo[..., -1] if channels in (2, 4) else None
-    if channels <= 2:
-        gray = photo if channels == 1 else photo[..., 0]
-        return np.repeat(gray[..., None], 3, axis=-1), alpha
-    return photo[..., :3], alpha
+    return split_alpha(photo)
 
 
 def join_channels(
@@ -148,11 +196,7 @@ def join_channels(
         like: what was split. A PIL image's ICC profile, EXIF (upright now) and resolution are handed on.
         gray: whether a `like` of one color channel stays so; all three channels are equal then.
     """
-    was_gray = (
-        like.mode in ("1", "L", "LA", "La", "I", "I;16")
-        if isinstance(like, Image.Image)
-        else like.shape[2:] in ((), (2,))
-    )
+    was_gray = is_gray(like) if isinstance(like, Image.Image) else like.shape[2:] in ((), (2,))
     colors = rgb[..., 0] if gray and was_gray else rgb
     pixels = colors if alpha is None else np.dstack([colors, alpha])
     if isinstance(like, np.ndarray):

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from PIL import Image
 
-from .exif import upright
+from .pixels import plain_array, split_alpha, upright_pixels
 
 
 ACCEPTED = (
@@ -25,21 +25,12 @@ def pil_to_tensor(image: Image.Image) -> torch.Tensor:
     """Convert a PIL image of any mode but `F` to `[3,H,W]`.
 
     EXIF orientation is applied, gray becomes three equal channels, 16-bit gray keeps its precision, alpha is dropped.
+
+    Raises:
+        ValueError: it has no pixels, or levels that are neither of 8 nor of 16 bits.
     """
-    if 0 in image.size:
-        raise ValueError(f"`image` has size {image.size}; both sides must be at least 1 pixel.")
-    image = upright(image)
-    if image.mode.startswith("I"):  # 16-bit gray; Pillow widens some of it to 32 bits
-        gray = np.asarray(image).astype(np.float32) / 65535
-        pixels = np.repeat(gray[..., None], 3, axis=-1)
-        if pixels.min() < 0 or pixels.max() > 1:
-            raise ValueError("`image` has integer levels outside 0 .. 65535; 8-bit and 16-bit images are accepted.")
-    elif image.mode == "F":
-        raise ValueError("`image` has the PIL mode F, whose range is undefined; convert it to 8 or 16 bits.")
-    else:
-        if "transparency" in image.info:
-            image = image.convert("RGBA")
-        pixels = np.asarray(image.convert("RGB")).astype(np.float32) / 255
+    rgb, _ = split_alpha(upright_pixels(image, "image"))
+    pixels = rgb.astype(np.float32) / np.iinfo(rgb.dtype).max
     return torch.from_numpy(np.ascontiguousarray(pixels.transpose(2, 0, 1)))
 
 
@@ -47,7 +38,7 @@ def to_tensors(image: Any) -> list[torch.Tensor]:
     """Convert whatever the pipeline accepts to a list of `[3,H,W]`, float32 in [0,1], one per picture.
 
     Raises:
-        TypeError: not one of the accepted types.
+        TypeError: not one of the accepted types, a masked array, or a tensor that is not dense.
         ValueError: wrong rank or channel count, an empty picture or list, NaN, or values outside [0,1].
     """
     if isinstance(image, Image.Image):
@@ -68,11 +59,28 @@ def _array_to_tensors(array: np.ndarray) -> list[torch.Tensor]:
         raise ValueError(f"`image` is an array of shape {list(array.shape)}; accepted is [H,W,3] or [N,H,W,3].")
     if array.dtype != np.uint8 and array.dtype.kind != "f":
         raise ValueError(f"`image` is an array of {array.dtype}; accepted is uint8, or float in [0,1].")
-    tensor = torch.from_numpy(np.ascontiguousarray(np.moveaxis(array, -1, -3)))
-    return _check_tensor(tensor)
+    return _check_tensor(channels_first(plain_array(array, "image")))
+
+
+def channels_first(array: np.ndarray) -> torch.Tensor:
+    """Copy `[...,H,W,C]`, of NumPy's own byte order, to a tensor `[...,C,H,W]`."""
+    return torch.from_numpy(np.moveaxis(array, -1, -3).copy())
+
+
+def check_dense(tensor: torch.Tensor, name: str) -> None:
+    """Raise a `TypeError` that names the argument unless a tensor has a value in memory for each of its entries."""
+    kinds = {
+        "nested": tensor.is_nested,
+        "meta": tensor.is_meta,
+        "masked": isinstance(tensor, torch.masked.MaskedTensor),
+        str(tensor.layout): tensor.layout is not torch.strided,
+    }
+    if found := [kind for kind, applies in kinds.items() if applies]:
+        raise TypeError(f"`{name}` is a {found[0]} tensor; accepted is a dense one, with all its values.")
 
 
 def _check_tensor(tensor: torch.Tensor) -> list[torch.Tensor]:
+    check_dense(tensor, "image")
     if tensor.ndim not in (3, 4) or tensor.shape[-3] != 3:
         raise ValueError(f"`image` is a tensor of shape {list(tensor.shape)}; accepted is [3,H,W] or [N,3,H,W].")
     if tensor.numel() == 0:
@@ -118,13 +126,14 @@ def check_images(batches: Mapping[str, torch.Tensor]) -> None:
         batches: The tensors to check under the names that the errors are to call them by.
 
     Raises:
-        TypeError: One is not a floating-point tensor.
+        TypeError: One is not a dense floating-point tensor.
         ValueError: Wrong rank or channel count, empty, different shapes, or values outside [0, 1] or NaN.
     """
     for name, images in batches.items():
         if not isinstance(images, torch.Tensor) or not images.is_floating_point():
             received = images.dtype if isinstance(images, torch.Tensor) else type(images).__name__
             raise TypeError(f"`{name}` must be a floating-point tensor, got {received}")
+        check_dense(images, name)
         if images.ndim != 4 or images.shape[1] != 3 or images.numel() == 0:
             raise ValueError(f"`{name}` must have the shape [B,3,H,W], not empty, got {list(images.shape)}")
         low, high = images.aminmax()

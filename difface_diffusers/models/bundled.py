@@ -5,6 +5,7 @@ from typing import Any
 
 from diffusers.models.auto_model import AutoModel
 from diffusers.models.modeling_utils import ModelMixin
+from diffusers.models.unets.unet_2d import UNet2DModel
 
 
 BUNDLED_MODEL = str(Path(__file__).parents[1] / "mini")
@@ -15,6 +16,16 @@ class BundledPrior(ModelMixin):
     """What a `model_index.json` names in the place of the prior of `BUNDLED_MODEL`, which so is stored once."""
 
     @classmethod
-    def from_pretrained(cls, *_: Any, subfolder: str | None = None, **kwargs: Any) -> ModelMixin:
+    def from_pretrained(cls, pretrained_model_name_or_path: Any, subfolder: str | None = None, **kwargs: Any) -> Any:
         """Load the prior of `BUNDLED_MODEL`, wherever it was to be loaded from."""
         return AutoModel.from_pretrained(BUNDLED_MODEL, subfolder="unet", **kwargs)
+
+    @classmethod
+    def load_config(cls, *_: Any, subfolder: str | None = None, **kwargs: Any) -> Any:
+        """Return the config of the prior of `BUNDLED_MODEL`."""
+        return UNet2DModel.load_config(BUNDLED_MODEL, subfolder="unet", **kwargs)
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any], **kwargs: Any) -> ModelMixin:
+        """Make the prior of a config, with other weights."""
+        return AutoModel.from_config(config, **kwargs)

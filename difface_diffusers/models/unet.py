@@ -144,7 +144,7 @@ class DifFaceUNet2DModel(UNet2DModel):
 
     def _check_sample(self, sample: torch.Tensor) -> None:
         channels = self.config.in_channels
-        multiple = _unit_of_sides(self.config.patch_size, len(self.config.block_out_channels))
+        multiple = unit_of_sides(self.config.patch_size, len(self.config.block_out_channels))
         if sample.ndim != 4 or sample.shape[1] != channels or any(side % multiple for side in sample.shape[2:]):
             raise ValueError(
                 f"`sample` has the shape {tuple(sample.shape)}; it must be [B,{channels},H,W] with H and W multiples of"
@@ -161,7 +161,7 @@ def _check_patches(
         raise ValueError(f"`patch_size` is {patch_size}; it must be at least 1.")
     if patch_size == 1:
         return
-    multiple = _unit_of_sides(patch_size, num_levels)
+    multiple = unit_of_sides(patch_size, num_levels)
     sides = [sample_size] if isinstance(sample_size, int) else sample_size or []
     if any(side % multiple for side in sides):
         raise ValueError(
@@ -174,6 +174,6 @@ def _check_patches(
         )
 
 
-def _unit_of_sides(patch_size: int, num_levels: int) -> int:
+def unit_of_sides(patch_size: int, num_levels: int) -> int:
     """Return what the sides of a picture must be multiples of."""
     return patch_size * 2 ** (num_levels - 1)

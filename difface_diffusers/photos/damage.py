@@ -110,12 +110,11 @@ def fill_damage(
     by_hand = not isinstance(wanted, str) and not any(isinstance(entry, int) for entry in wanted)
     detector = YuNetDetector() if detector is None else detector
     chosen = select_faces(to_uint8(plain), detector, faces if by_hand else "all", min_face_size)
-    aligned = align_faces(plain, chosen, inpainter.model_size[0], keeps_tint(plain, keep_gray))
+    side = inpainter.model_size[0]
+    aligned = align_faces(plain, chosen, side, keeps_tint(plain, keep_gray))
 
     # 2. What is damaged of the faces by the model
-    holes = [
-        warp(damage.astype(np.float32), matrix, inpainter.model_size) > TOUCHED for matrix in aligned.photo_to_faces
-    ]
+    holes = [warp(damage.astype(np.float32), matrix, (side, side)) > TOUCHED for matrix in aligned.photo_to_faces]
     filled = fill_faces(inpainter, aligned, holes, batch_size, generator, gamma, call)
     canvas = plain.copy()
     paste_faces(canvas, aligned, filled)

@@ -18,6 +18,7 @@ from ..utils.checks import check_integer
 from ..utils.warning import warn_user
 from .chains import Chains, Generators, Guide
 from .generators import split_generator
+from .networks import check_networks, size_of_faces
 from .output import DifFacePipelineOutput
 from .runs import Runs
 from .sampling import (
@@ -112,8 +113,7 @@ class EstimateAndWalkPipeline(DiffusionPipeline):
     @property
     def model_size(self) -> tuple[int, int]:
         """Height and width of the faces that the prior was trained on, pixels."""
-        size = unwrap(self.unet).config.sample_size
-        return (size, size) if isinstance(size, int) else (size[0], size[1])
+        return size_of_faces(unwrap(self.unet))
 
     @property
     def fills_holes(self) -> bool:
@@ -255,17 +255,14 @@ class EstimateAndWalkPipeline(DiffusionPipeline):
         callback_on_step_end_tensor_inputs: Sequence[str] = ("latents",),
     ) -> None:
         """Raise for whatever `__call__` cannot do; see there."""
-        if takes_mask(self.estimator) != self.is_inpainting:
-            raise ValueError(
-                f"`estimator` is a {type(unwrap(self.estimator)).__name__}, which takes {'no' if self.is_inpainting else 'a'} mask;"
-                f" {type(self).__name__} needs one that {'fills holes' if self.is_inpainting else 'restores'}."
-            )
+        unet, estimator = unwrap(self.unet), unwrap(self.estimator)
+        check_networks(unet, estimator, self.is_inpainting)
         scheduler = self.scheduler_of(sampling)
         check_scheduler(scheduler)
-        if wants_variance(scheduler) and unwrap(self.unet).config.out_channels != 6:
+        if wants_variance(scheduler) and unet.config.out_channels != 6:
             raise ValueError(
                 f"`scheduler` wants a learned variance (`variance_type` {scheduler.config.variance_type!r}), but"
-                f" the UNet has {unwrap(self.unet).config.out_channels} output channels; 6 are needed."
+                f" the UNet has {unet.config.out_channels} output channels; 6 are needed."
             )
         check_integer("num_samples", num_samples, 1, None)
         last = scheduler.config.num_train_timesteps
@@ -286,11 +283,17 @@ class EstimateAndWalkPipeline(DiffusionPipeline):
         Args:
             degraded: faces `[B,3,S,S]` in [0,1].
             conditions: what else the estimator takes, such as the mask of one that inpaints.
+
+        Raises:
+            ValueError: the estimator answers something else than one RGB picture for each.
         """
-        guess = self.estimator(
-            *(tensor.to(unwrap(self.estimator).dtype) for tensor in (degraded, *conditions))
-        ).float()
-        return resize(guess, self.model_size).clamp(0, 1)
+        dtype = unwrap(self.estimator).dtype
+        guess = self.estimator(*(tensor.to(dtype) for tensor in (degraded, *conditions)))
+        if guess.ndim != 4 or guess.shape[:2] != degraded.shape[:2]:
+            raise ValueError(
+                f"`estimator` answers with the shape {list(guess.shape)}; accepted is [{len(degraded)},3,H,W], of any size."
+            )
+        return resize(guess.float(), self.model_size).clamp(0, 1)
 
     def predict_noise(self, scaled_sample: torch.Tensor, timestep: torch.Tensor) -> torch.Tensor:
         """Return epsilon, `[B,3,S,S]` float32, and beneath it the three channels of a prior's variance where it has them.

@@ -49,7 +49,8 @@ def _alphas_cumprod_at(scheduler: SchedulerMixin, timestep: torch.Tensor, device
     if timestep.is_floating_point():
         below = timestep.long()
         above = (below + 1).clamp(max=len(alphas_cumprod) - 1)
-        alphas_cumprod = alphas_cumprod[below].logit().lerp(alphas_cumprod[above].logit(), timestep - below).sigmoid()
+        share = (timestep - below).to(alphas_cumprod.dtype)  # some schedulers compute timesteps in double precision
+        alphas_cumprod = alphas_cumprod[below].logit().lerp(alphas_cumprod[above].logit(), share).sigmoid()
     else:
         alphas_cumprod = alphas_cumprod[timestep]
     return alphas_cumprod.view(-1, 1, 1, 1)

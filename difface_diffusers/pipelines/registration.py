@@ -1,5 +1,7 @@
 """Tells diffusers of the classes of this package, so that its own loaders find them by the names in a `model_index.json`."""
 
+from typing import Any
+
 import diffusers
 from diffusers.pipelines.auto_pipeline import AUTO_IMAGE2IMAGE_PIPELINES_MAPPING, AUTO_INPAINT_PIPELINES_MAPPING
 from diffusers.pipelines.pipeline_loading_utils import LOADABLE_CLASSES
@@ -8,10 +10,15 @@ from .pipeline_difface import DifFacePipeline
 from .pipeline_difface_inpaint import DifFaceInpaintPipeline
 
 
+TASKS: tuple[tuple[dict[str, Any], type], ...] = (
+    (AUTO_IMAGE2IMAGE_PIPELINES_MAPPING, DifFacePipeline),
+    (AUTO_INPAINT_PIPELINES_MAPPING, DifFaceInpaintPipeline),
+)
+
+
 def register() -> None:
-    """Let `DiffusionPipeline.from_pretrained`, `AutoPipelineForImage2Image` and `AutoPipelineForInpainting` load pipelines."""
+    """Let `DiffusionPipeline`, `AutoPipelineForImage2Image` and `AutoPipelineForInpainting` load the pipelines."""
     LOADABLE_CLASSES["difface_diffusers"] = {"ModelMixin": ["save_pretrained", "from_pretrained"]}
-    for pipeline in (DifFacePipeline, DifFaceInpaintPipeline):
+    for pipelines, pipeline in TASKS:
         setattr(diffusers, pipeline.__name__, pipeline)
-    AUTO_IMAGE2IMAGE_PIPELINES_MAPPING["difface"] = DifFacePipeline
-    AUTO_INPAINT_PIPELINES_MAPPING["difface"] = DifFaceInpaintPipeline
+        pipelines["difface"] = pipeline

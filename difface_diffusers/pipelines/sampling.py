@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from diffusers.callbacks import MultiPipelineCallbacks, PipelineCallback
 
+from ..imaging.tensors import check_dense
 from ..utils.checks import check_integer, is_number
 from .chains import Generators
 from .generators import check_generator_type
@@ -128,7 +129,8 @@ def check_noise(
         raise ValueError("`latents` and `generator` were both given; a ready x_N leaves nothing to draw. Give one.")
     if not isinstance(latents, torch.Tensor):
         raise TypeError(f"`latents` is a {type(latents).__name__}; it must be a tensor.")
+    check_dense(latents, "latents")
     if list(latents.shape) != list(shape) or not latents.is_floating_point():
         raise ValueError(f"`latents` is {latents.dtype} {list(latents.shape)}; it must be float {list(shape)}.")
-    if not latents.isfinite().all():
+    if not latents.float().isfinite().all():
         raise ValueError("`latents` has NaN or infinite values; all must be finite.")

@@ -4,8 +4,9 @@ import json
 
 import pytest
 import torch
+from diffusers import AutoModel
 
-from difface_diffusers import DifFacePipeline
+from difface_diffusers import DifFacePipeline, SRCNNEstimator
 from tests import forks
 from tests.conftest import SIZE, ddim, tiny_estimator, tiny_unet
 from tests.hub.hub_server import FakeHub
@@ -13,13 +14,13 @@ from tests.hub.hub_server import FakeHub
 
 LOAD = """
 import json, sys, torch
-from difface_diffusers import DifFacePipeline
+import diffusers, difface_diffusers
 
 outcomes = {}
 for name, arguments in json.loads(sys.argv[1]).items():
-    repo_id = arguments.pop("id")
+    repo_id, loader = arguments.pop("id"), getattr(diffusers, arguments.pop("loader", "DifFacePipeline"))
     try:
-        pipe = DifFacePipeline.from_pretrained(repo_id, **arguments)
+        pipe = loader.from_pretrained(repo_id, **arguments)
     except (OSError, ValueError) as error:
         outcomes[name] = f"{type(error).__name__}: {error}"
         continue
@@ -71,6 +72,8 @@ def visitor(hub, work):
         "wrong token": {"id": "org/secret", "token": "hf_wrong"},
         "right token": {"id": "org/secret", "token": "hf_right"},
         "nothing": {"id": "org/nothing"},
+        "by diffusers": {"id": "org/difface", "loader": "DiffusionPipeline"},
+        "by its task": {"id": "org/difface", "loader": "AutoPipelineForImage2Image"},
     }
     answer, log = work / "visitor.pt", work / "visitor.txt"
     status = forks.run(LOAD, json.dumps(calls), answer, log=log, environment=hub.environment(work / "visitor"))
@@ -81,6 +84,18 @@ def visitor(hub, work):
 def test_an_id_needs_nothing_but_the_package(visitor, work):
     assert torch.equal(visitor["default"]["images"], restored(DifFacePipeline.from_pretrained(work / "new")))
     assert visitor["default"]["classes"] == ["UNet2DModel", "SRCNNEstimator", "DDIMScheduler"]
+
+
+@pytest.mark.parametrize("name", ["by diffusers", "by its task"])
+def test_diffusers_own_loaders_find_it(visitor, name):
+    assert torch.equal(visitor[name]["images"], visitor["default"]["images"])
+    assert visitor[name]["classes"] == visitor["default"]["classes"]
+
+
+def test_a_component_alone(hub, work):
+    with hub.client(work / "part", "hf_right"):
+        estimator = AutoModel.from_pretrained("org/secret", subfolder="estimator", variant="fp16", dtype=torch.float16)
+    assert type(estimator) is SRCNNEstimator and estimator.dtype is torch.float16
 
 
 def test_a_revision_is_an_older_commit(visitor, work):

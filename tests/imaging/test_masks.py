@@ -5,6 +5,8 @@ from PIL import Image
 
 from difface_diffusers.imaging.masks import black_pixels, fit_masks, resize_known, shrink_mask, to_masks
 
+from .test_tensors import NOT_DENSE, UNUSUAL_ARRAYS
+
 
 HEIGHT, WIDTH = 6, 9
 
@@ -51,6 +53,33 @@ def test_every_form_means_the_same(picture, mask, form):
     (result,) = to_masks(forms(mask)[form], [picture], 0.5, False)
     assert result.dtype is torch.float32
     torch.testing.assert_close(result, torch.from_numpy(mask / 255).float()[None])
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("form", UNUSUAL_ARRAYS)
+@pytest.mark.parametrize("channels", [(), (1,), (3,)])
+def test_unusual_arrays(picture, mask, form, channels):
+    pixels = np.broadcast_to(mask.reshape(HEIGHT, WIDTH, *(1 for _ in channels)), (HEIGHT, WIDTH, *channels))
+    (result,) = to_masks(UNUSUAL_ARRAYS[form](pixels), [picture], None, False)
+    assert torch.equal(result, torch.from_numpy(mask / 255).float()[None])
+
+
+@pytest.mark.parametrize("mode", ["I", "I;16", "I;16B", "La", "PA", "HSV", "CMYK"])
+def test_any_mode_of_pillow(picture, mask, mode):
+    if mode[0] == "I":
+        data = (mask.astype(int) * (1 if mode == "I" else 257)).astype(
+            {"I": "<i4", "I;16": "<u2", "I;16B": ">u2"}[mode]
+        )
+        image = Image.frombytes(mode, (WIDTH, HEIGHT), data.tobytes())
+    else:
+        image = Image.fromarray(mask).convert({"La": "LA", "PA": "P"}.get(mode, "RGB")).convert(mode)
+    (result,) = to_masks(image, [picture], None, False)
+    torch.testing.assert_close(result, torch.from_numpy(mask / 255).float()[None])
+
+
+def test_white_is_missing_at_any_threshold(picture):
+    for white in (np.ones((HEIGHT, WIDTH, 3), np.float32), Image.new("RGB", (WIDTH, HEIGHT), "white")):
+        assert to_masks(white, [picture], 1.0, False)[0].all()
 
 
 def test_one_mask_serves_all_pictures_or_each_has_its_own(picture, mask):
@@ -101,17 +130,33 @@ def test_exactly_black_pixels_are_missing_unless_a_mask_is_given(picture):
         ([], ValueError, "`mask_image` is an empty list"),
         (np.zeros((2, 3, 4, 5, 6)), ValueError, r"`mask_image` is of shape \[2, 3, 4, 5, 6\]"),
         (np.zeros((6, 9, 2)), ValueError, r"`mask_image` is of shape \[6, 9, 2\]"),
+        (np.zeros(9), ValueError, r"`mask_image` is of shape \[9\]"),
+        (np.array(1.0), ValueError, r"`mask_image` is of shape \[\]"),
+        (torch.zeros(9), ValueError, r"`mask_image` is of shape \[9\]"),
+        (np.zeros((6, 9), object), ValueError, "`mask_image` is of object"),
+        (np.zeros((6, 9), ">u2"), ValueError, "`mask_image` is of uint16"),
+        (np.zeros((6, 9), np.complex64), ValueError, "`mask_image` is of complex64"),
+        (np.ma.masked_array(np.zeros((6, 9)), True), TypeError, "`mask_image` is a masked array"),
+        (Image.new("I", (9, 6), 70000), ValueError, "`mask_image` cannot be used: its levels, 70000"),
+        (Image.new("L", (0, 6)), ValueError, "`mask_image` cannot be used: it has no pixels"),
         (np.zeros((0, 9)), ValueError, r"`mask_image` is of shape \[0, 9\]"),
         (np.full((6, 9), np.nan), ValueError, r"`mask_image` has values from nan to nan; .* \[0,1\]"),
         (np.full((6, 9), 1.5), ValueError, "`mask_image` has values from 1.5 to 1.5"),
         (np.zeros((6, 9), np.int64), ValueError, "`mask_image` is of int64"),
         (np.zeros((3, 6, 9, 1)), ValueError, "`mask_image` holds 3 masks; it must hold 1 or one per image, 2"),
-        (Image.new("F", (9, 6)), ValueError, "`mask_image` has the PIL mode F"),
+        (Image.new("F", (9, 6)), ValueError, r"`mask_image` cannot be used: .* \(mode F\)"),
     ],
 )
 def test_refuses(picture, mask_image, error, message):
     with pytest.raises(error, match=message):
         to_masks(mask_image, 2 * [picture], 0.5, False)
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("kind", NOT_DENSE)
+def test_tensors_that_are_not_dense(picture, kind):
+    with pytest.raises(TypeError, match=rf"`mask_image` is a {kind} tensor; accepted is a dense one"):
+        to_masks(NOT_DENSE[kind](torch.rand(2, 1, HEIGHT, WIDTH)), 2 * [picture], 0.5, False)
 
 
 def test_messages_name_the_argument_of_the_caller():

@@ -3,7 +3,35 @@ import pytest
 import torch
 from PIL import Image
 
-from difface_diffusers.imaging.tensors import from_tensors, pil_to_tensor, resize, to_tensors
+from difface_diffusers.imaging.tensors import check_images, from_tensors, pil_to_tensor, resize, to_tensors
+
+
+UNUSUAL_ARRAYS = {
+    "big-endian float": lambda array: (array / 255).astype(">f4"),
+    "big-endian double": lambda array: (array / 255).astype(">f8"),
+    "half": lambda array: (array / 255).astype(np.float16),
+    "long double": lambda array: array.astype(np.longdouble) / 255,
+    "read-only": lambda array: read_only(array),
+    "read-only float": lambda array: read_only((array / 255).astype(np.float32)),
+    "read-only, channels first in memory": lambda array: np.moveaxis(
+        read_only(np.moveaxis((array / 255).astype(np.float32), -1, 0).copy()), 0, -1
+    ),
+    "negative strides": lambda array: array[::-1, ::-1].copy()[::-1, ::-1],
+    "every second row": lambda array: array.repeat(2, axis=0)[::2],
+}
+NOT_DENSE = {
+    "torch.sparse_coo": lambda tensor: tensor.to_sparse(),
+    "torch.sparse_csr": lambda tensor: tensor.to_sparse_csr(),
+    "meta": lambda tensor: tensor.to("meta"),
+    "nested": lambda tensor: torch.nested.as_nested_tensor(list(tensor)),
+    "masked": lambda tensor: torch.masked.masked_tensor(tensor, tensor > 0),
+}
+
+
+def read_only(array):
+    array = array.copy()
+    array.flags.writeable = False
+    return array
 
 
 @pytest.fixture
@@ -18,15 +46,39 @@ class TestPil:
         assert tensor.dtype == torch.float32 and tensor.shape == (3, 4, 6)
         np.testing.assert_array_equal(tensor.permute(1, 2, 0).numpy(), pixels.astype(np.float32) / 255)
 
-    @pytest.mark.parametrize("mode", ["L", "1", "LA", "P", "RGBA", "CMYK", "YCbCr"])
+    @pytest.mark.parametrize("mode", ["L", "1", "LA", "P", "RGBA", "CMYK", "YCbCr", "RGBa", "RGBX", "HSV"])
     def test_other_modes_look_the_same(self, pixels, mode):
         source = Image.fromarray(pixels).convert("L") if mode in ("L", "1", "LA") else Image.fromarray(pixels)
         picture = source.convert(mode, palette=Image.Palette.ADAPTIVE) if mode == "P" else source.convert(mode)
         expected = picture.convert("RGB")
         difference = pil_to_tensor(picture) - pil_to_tensor(expected)
         assert difference.abs().max() == 0
-        if mode not in ("1", "P", "YCbCr"):
+        if mode not in ("1", "P", "YCbCr", "HSV"):
             np.testing.assert_array_equal(np.asarray(expected), np.asarray(source.convert("RGB")))
+
+    def test_premultiplied_gray(self):
+        tensor = pil_to_tensor(
+            Image.merge("LA", [Image.new("L", (2, 1), 102), Image.new("L", (2, 1), 51)]).convert("La")
+        )
+        torch.testing.assert_close(tensor, torch.full((3, 1, 2), 0.4), rtol=0, atol=1.5 / 51)
+
+    def test_lab(self):
+        torch.testing.assert_close(
+            pil_to_tensor(Image.new("LAB", (2, 1), (255, 128, 128))), torch.ones(3, 1, 2), rtol=0, atol=0.01
+        )
+
+    @pytest.mark.parametrize("brightest", [255, 256, 65535])
+    def test_integers_are_of_8_bits_if_they_fit(self, brightest):
+        levels = np.array([[0, 100, brightest]], np.int32)
+        expected = torch.tensor(levels / (255 if brightest == 255 else 65535)).float().expand(3, 1, 3)
+        torch.testing.assert_close(pil_to_tensor(Image.fromarray(levels)), expected)
+
+    @pytest.mark.parametrize("mode", ["I;16", "I;16L", "I;16B"])
+    def test_sixteen_bits_of_any_byte_order(self, mode):
+        levels = np.array([[1, 256, 65535]])
+        data = levels.astype(">u2" if mode == "I;16B" else "<u2").tobytes()
+        tensor = pil_to_tensor(Image.frombytes(mode, (3, 1), data))
+        np.testing.assert_allclose(tensor.numpy(), np.stack([levels / 65535] * 3), atol=1e-7)
 
     def test_transparent_palette(self, pixels):
         picture = Image.fromarray(pixels).convert("P", palette=Image.Palette.ADAPTIVE)
@@ -68,6 +120,38 @@ class TestToTensors:
             torch.testing.assert_close(result, tensor)
         assert len(to_tensors([pixels, np.stack([pixels] * 2), tensor])) == 4
 
+    @pytest.mark.filterwarnings("error")
+    @pytest.mark.parametrize("form", UNUSUAL_ARRAYS)
+    def test_unusual_arrays(self, pixels, form):
+        array = UNUSUAL_ARRAYS[form](pixels)
+        before = array.copy()
+        (result,) = to_tensors(array)
+        expected = torch.from_numpy(pixels.transpose(2, 0, 1).astype(np.float32) / 255)
+        torch.testing.assert_close(result, expected, rtol=0, atol=1e-3 if form == "half" else 1e-7)
+        result.zero_()
+        np.testing.assert_array_equal(array, before)
+
+    def test_unusual_tensors(self):
+        tensor = torch.rand(3, 4, 6)
+        for form in (tensor.clone().requires_grad_(), torch._neg_view(-tensor), tensor.mT.contiguous().mT):
+            (result,) = to_tensors(form)
+            assert torch.equal(result, tensor) and not result.requires_grad
+        (result,) = to_tensors(tensor[:, :1].expand(3, 4, 6))
+        assert torch.equal(result, tensor[:, :1].repeat(1, 4, 1))
+
+    @pytest.mark.filterwarnings("ignore")
+    @pytest.mark.parametrize("kind", NOT_DENSE)
+    def test_tensors_that_are_not_dense(self, kind):
+        tensor = NOT_DENSE[kind](torch.rand(2, 3, 4, 6))
+        with pytest.raises(TypeError, match=rf"`image` is a {kind} tensor; accepted is a dense one"):
+            to_tensors(tensor)
+        with pytest.raises(TypeError, match=rf"`reference` is a {kind} tensor; accepted is a dense one"):
+            check_images({"reference": tensor})
+
+    def test_masked_arrays(self, pixels):
+        with pytest.raises(TypeError, match="`image` is a masked array; accepted is one without"):
+            to_tensors(np.ma.masked_array(pixels, pixels > 20))
+
     def test_half_precision(self):
         (result,) = to_tensors(torch.full((3, 2, 2), 0.5, dtype=torch.bfloat16))
         assert result.dtype == torch.float32
@@ -78,6 +162,10 @@ class TestToTensors:
             (np.zeros((4, 4), np.uint8), r"array of shape \[4, 4\]; accepted is \[H,W,3\]"),
             (np.zeros((3, 4, 4), np.uint8), r"array of shape \[3, 4, 4\]"),
             (np.zeros((4, 4, 3), np.int32), "array of int32; accepted is uint8, or float"),
+            (np.zeros((4, 4, 3), object), "array of object"),
+            (np.zeros((4, 4, 3), bool), "array of bool"),
+            (np.zeros((4, 4, 3), ">u2"), "array of >u2"),
+            (np.zeros((4, 4, 3), np.complex64), "array of complex64"),
             (np.zeros((0, 4, 3), np.uint8), "empty"),
             (torch.zeros(4, 4, 3), r"tensor of shape \[4, 4, 3\]; accepted is \[3,H,W\]"),
             (torch.zeros(1, 1, 4, 4), r"tensor of shape \[1, 1, 4, 4\]"),

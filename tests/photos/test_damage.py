@@ -50,6 +50,22 @@ class TestWhatIsFilled:
         in_face = np.s_[45:55, 95:105]
         assert (filled[in_face] != plain[in_face])[damage[in_face] > 0].mean() > 0.5
 
+    def test_a_model_of_faces_that_are_not_square_sees_the_same_damage(self, inpainter, detector, damage, monkeypatch):
+        seen = []
+        call = DifFaceInpaintPipeline.__call__
+
+        def record(self, image, mask_image, **arguments):
+            seen.append((image, mask_image))
+            return call(self, image, mask_image, **arguments)
+
+        monkeypatch.setattr(DifFaceInpaintPipeline, "__call__", record)
+        for size in (SIZE, (SIZE, 2 * SIZE)):
+            inpainter.unet.register_to_config(sample_size=size)
+            fill(inpainter, detector, picture(), damage)
+        (square, mask), (same, same_mask) = seen
+        np.testing.assert_array_equal(same, square)
+        np.testing.assert_array_equal(same_mask, mask)
+
     def test_the_model_sees_the_damage_of_the_upright_face(self, inpainter, detector, damage, monkeypatch):
         seen = []
         call = DifFaceInpaintPipeline.__call__

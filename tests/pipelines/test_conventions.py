@@ -2,6 +2,7 @@
 
 import inspect
 import json
+from functools import partial
 
 import diffusers
 import pytest
@@ -9,7 +10,15 @@ import torch
 from accelerate.hooks import AlignDevicesHook, CpuOffload
 from diffusers import DDIMPipeline, DDPMPipeline, UNet2DModel
 
-from difface_diffusers import DifFacePipeline, DifFaceUNet2DModel, SwinIREstimator
+from difface_diffusers import (
+    DifFaceInpaintPipeline,
+    DifFacePipeline,
+    DifFaceUNet2DModel,
+    LaMaEstimator,
+    SRCNNEstimator,
+    SwinIREstimator,
+)
+from difface_diffusers.pipelines.sampling import Sampling
 
 from ..conftest import SIZE, ddim, tiny_estimator, tiny_unet
 
@@ -254,6 +263,42 @@ class TestComponents:
         assert back.unet is pipe.unet and back.estimator is pipe.estimator
         assert run(back, face, num_inference_steps=2).isfinite().all()
 
+    def test_from_pipe_takes_a_prior_and_an_estimator_of_any_class(self, face):
+        class OwnPrior(DifFaceUNet2DModel):
+            pass
+
+        class OwnEstimator(SRCNNEstimator):
+            pass
+
+        pipe = DifFacePipeline(tiny_unet(cls=OwnPrior), OwnEstimator(num_channels=4, depth=1), ddim())
+        twin = DifFacePipeline.from_pipe(pipe)
+        assert twin.unet is pipe.unet and twin.estimator is pipe.estimator
+
+    def test_from_pipe_between_restoration_and_inpainting(self, pipe, face):
+        settings = {"default_start_timestep": "auto", "noise_margin": 3.0, "presets": {"fast": {"eta": 1.0}}}
+        restorer = DifFacePipeline(**pipe.components, **settings)
+        lama = LaMaEstimator(base_channels=8, num_downsamples=1, num_blocks=1).eval()
+        inpainter = DifFaceInpaintPipeline.from_pipe(restorer, estimator=lama)
+        assert inpainter.unet is restorer.unet and inpainter.scheduler is restorer.scheduler
+        assert inpainter.with_defaults() == DifFaceInpaintPipeline(pipe.unet, lama, pipe.scheduler).with_defaults()
+        assert not inpainter.config.presets
+        inpainter.set_progress_bar_config(disable=True)
+        mask = torch.zeros(1, SIZE, SIZE)
+        mask[:, 8:16] = 1
+        assert inpainter(face, mask, num_inference_steps=2, output_type="pt").images.isfinite().all()
+
+        back = DifFacePipeline.from_pipe(inpainter, estimator=restorer.estimator, default_num_inference_steps=2)
+        assert back.unet is restorer.unet and back.can_choose_starts
+        assert back.with_defaults() == Sampling(2, 400, 0.5, 1.0)
+
+    @pytest.mark.parametrize("kind", [DifFacePipeline, DifFaceInpaintPipeline])
+    def test_from_pipe_says_what_is_missing(self, pipe, kind):
+        other = pipe if kind is DifFaceInpaintPipeline else DDIMPipeline(pipe.unet, pipe.scheduler)
+        with pytest.raises(
+            ValueError, match=rf"`estimator` is missing: .* Use {kind.__name__}.from_pipe\(pipe, estimator="
+        ):
+            kind.from_pipe(other)
+
     def test_none_is_optional(self):
         assert DifFacePipeline._optional_components == []
 
@@ -285,6 +330,38 @@ class TestComponents:
         results = [run(pipe, face, num_inference_steps=13) for _ in range(2)]
         assert results[0].shape == face.shape and results[0].isfinite().all()
         assert_same(*results)
+
+
+class TestWrappedNetworks:
+    @pytest.fixture(params=["compile", "DataParallel"])
+    def wrap(self, request):
+        return {"compile": partial(torch.compile, backend="eager"), "DataParallel": torch.nn.DataParallel}[
+            request.param
+        ]
+
+    @pytest.mark.parametrize("names", [["unet"], ["estimator"], ["unet", "estimator"]])
+    def test_answer_alike(self, pipe, face, wrap, names):
+        expected = run(pipe, face)
+        for name in names:
+            setattr(pipe, name, wrap(getattr(pipe, name)))
+        assert_same(run(pipe, face), expected)
+        assert pipe.device == torch.device("cpu") and pipe.model_size == (SIZE, SIZE)
+
+    def test_an_inpainting_estimator_is_known_by_its_mask(self, pipe, face, wrap):
+        lama = LaMaEstimator(base_channels=8, num_downsamples=1, num_blocks=1).eval()
+        inpainter = DifFaceInpaintPipeline(pipe.unet, wrap(lama), pipe.scheduler, default_num_inference_steps=2)
+        inpainter.set_progress_bar_config(disable=True)
+        assert inpainter(face, torch.ones(1, SIZE, SIZE), output_type="pt").images.isfinite().all()
+        with pytest.raises(ValueError, match="`estimator` is a SRCNNEstimator, which takes no mask"):
+            DifFaceInpaintPipeline(pipe.unet, wrap(tiny_estimator()), pipe.scheduler)(face, torch.ones(1, SIZE, SIZE))
+
+    @pytest.mark.parametrize("name", ["unet", "estimator"])
+    def test_a_compiled_one_is_shared_and_saved_as_it_was(self, pipe, face, name, tmp_path):
+        expected = run(pipe, face)
+        setattr(pipe, name, torch.compile(getattr(pipe, name), backend="eager"))
+        assert_same(run(DifFacePipeline.from_pipe(pipe), face), expected)
+        pipe.save_pretrained(tmp_path)
+        assert_same(run(DifFacePipeline.from_pretrained(tmp_path), face), expected)
 
 
 class TestMemory:

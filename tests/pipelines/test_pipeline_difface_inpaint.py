@@ -1,4 +1,5 @@
 import inspect
+import shutil
 from pathlib import Path
 
 import diffusers
@@ -10,13 +11,13 @@ from PIL import Image
 from conversion import convert_prior
 from difface_diffusers import (
     BUNDLED_INPAINT_MODEL,
+    BUNDLED_MODEL,
     DifFaceInpaintPipeline,
     DifFacePipeline,
     DifFaceUNet2DModel,
     LaMaEstimator,
 )
-from difface_diffusers.models import DiffusedEstimator
-from difface_diffusers.pipelines import pipeline_difface_inpaint
+from difface_diffusers.models import DiffusedEstimator, bundled
 from difface_diffusers.pipelines.pipeline_difface_inpaint import pull_to_known
 
 from ..conftest import SIZE, ddim, tiny_estimator, tiny_unet
@@ -258,22 +259,24 @@ class TestCall:
     def test_the_bundled_one_gets_the_bundled_prior_whatever_its_class(self, tmp_path, monkeypatch):
         unet = tiny_unet(cls=DifFaceUNet2DModel, patch_size=2)
         DifFacePipeline(unet, tiny_estimator(), ddim()).save_pretrained(tmp_path)
-        monkeypatch.setattr(pipeline_difface_inpaint, "BUNDLED_MODEL", str(tmp_path))
+        monkeypatch.setattr(bundled, "BUNDLED_MODEL", str(tmp_path))
         loaded = DifFaceInpaintPipeline.from_pretrained(BUNDLED_INPAINT_MODEL).unet
         assert type(loaded) is DifFaceUNet2DModel and loaded.config.patch_size == 2
         assert torch.equal(loaded.conv_in.weight, unet.conv_in.weight)
         half = DifFaceInpaintPipeline.from_pretrained(BUNDLED_INPAINT_MODEL, dtype=torch.float16)
         assert half.unet.dtype is torch.float16
 
-    def test_the_bundled_model_is_found_however_its_path_is_written(self, tmp_path, monkeypatch):
+    def test_the_bundled_model_has_its_prior_wherever_it_lies(self, tmp_path, monkeypatch):
         monkeypatch.chdir(Path(BUNDLED_INPAINT_MODEL).parent)
         (tmp_path / "link").symlink_to(BUNDLED_INPAINT_MODEL)
+        shutil.copytree(BUNDLED_INPAINT_MODEL, tmp_path / "copy")
         for path in (
             "mini_inpaint",
             "./mini_inpaint/",
             Path("mini_inpaint"),
             f"{BUNDLED_INPAINT_MODEL}/",
             tmp_path / "link",
+            tmp_path / "copy",
         ):
             assert DifFaceInpaintPipeline.from_pretrained(path).unet is not None
 
@@ -283,6 +286,11 @@ class TestCall:
         assert (loaded.unet.dtype, loaded.estimator.dtype) == (torch.float16, torch.float32)
         loaded = DifFaceInpaintPipeline.from_pretrained(BUNDLED_INPAINT_MODEL, dtype={"default": torch.bfloat16})
         assert loaded.unet.dtype is loaded.estimator.dtype is torch.bfloat16
+
+    def test_the_bundled_prior_may_be_placed_by_a_device_map(self):
+        placed = DifFaceInpaintPipeline.from_pretrained(BUNDLED_INPAINT_MODEL, device_map="balanced").unet
+        prior = diffusers.UNet2DModel.from_pretrained(BUNDLED_MODEL, subfolder="unet")
+        assert torch.equal(placed.conv_in.weight, prior.conv_in.weight)
 
     @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
     def test_half_precision(self, pipe, faces, mask, dtype):

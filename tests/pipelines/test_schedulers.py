@@ -11,9 +11,9 @@ import torch
 from diffusers import UNet2DModel
 from diffusers.models.unets.unet_2d import UNet2DOutput
 
-from difface_diffusers import DifFacePipeline
+from difface_diffusers import DifFaceInpaintPipeline, DifFacePipeline
 from difface_diffusers.models import DiffusedEstimator
-from difface_diffusers.pipelines.chains import Chains
+from difface_diffusers.pipelines.chains import Chains, prepare_step_kwargs
 from difface_diffusers.pipelines.schedulers import check_scheduler
 
 from ..conftest import SIZE
@@ -318,6 +318,14 @@ def test_only_ddim_gets_an_eta(restore, name, monkeypatch):
     assert all(("eta" in options) == (name in ("DDIMScheduler", "DDIMParallelScheduler")) for options in given)
 
 
+def test_an_eta_of_another_meaning_is_left_alone():
+    kinds = [getattr(diffusers, name) for name in exported()]
+    taking = [kind for kind in kinds if "step" in vars(kind) and "eta" in inspect.signature(kind.step).parameters]
+    given = {kind.__name__ for kind in taking if "eta" in prepare_step_kwargs(object.__new__(kind), 0.5, None)}
+    assert diffusers.TCDScheduler in taking
+    assert given == {"DDIMScheduler", "DDIMParallelScheduler"}
+
+
 def test_the_docs_say_what_becomes_of_each():
     text = (Path(__file__).parents[2] / "docs/schedulers.md").read_text()
     rows = {line.split("`")[1]: line.split("|")[2].strip() for line in text.splitlines() if line.startswith("| `")}
@@ -325,17 +333,52 @@ def test_the_docs_say_what_becomes_of_each():
     assert all((verdict == "refused") == (name not in (*ODE, *SDE)) for name, verdict in rows.items())
 
 
-@pytest.mark.parametrize("name", ["DPMSolverMultistepScheduler", "DDIMScheduler"])
-def test_the_preview_knows_timesteps_between_two(restore, name):
-    """The clean faces that a callback sees are those that the exact noise implies."""
-    scheduler = make(name, **({"use_exponential_sigmas": True} if accepts(name, "use_exponential_sigmas") else {}))
-    pipe = gaussian_pipeline(scheduler)
+FRACTIONAL = [
+    (name, {levels: True} if levels else {})
+    for name, levels in (
+        ("EulerDiscreteScheduler", "use_karras_sigmas"),
+        ("EulerDiscreteScheduler", "use_exponential_sigmas"),
+        ("HeunDiscreteScheduler", "use_beta_sigmas"),
+        ("LMSDiscreteScheduler", "use_karras_sigmas"),
+        ("KDPM2DiscreteScheduler", None),
+        ("KDPM2AncestralDiscreteScheduler", "use_exponential_sigmas"),
+    )
+]
+
+
+@pytest.mark.parametrize(("name", "options"), [*FRACTIONAL, ("DDIMScheduler", {})], ids=str)
+def test_the_preview_is_what_the_exact_noise_implies(restore, name, options):
+    """Between two timesteps too: the mean of the clean faces that the network's input may come from."""
+    pipe, seen, timesteps = gaussian_pipeline(make(name, **options)), [], []
+    pipe.unet.register_forward_pre_hook(lambda module, inputs: seen.append(inputs))
 
     def callback(pipe, step, timestep, tensors):
-        alphas = alphas_at(timestep.double())
-        expected = SPREAD * (alphas * SPREAD**2 / (alphas * SPREAD**2 + 1 - alphas)).sqrt()
-        assert tensors["pred_original_sample"].std().item() == pytest.approx(expected.item(), rel=0.08)
+        scaled, timestep = seen[-1]
+        alphas = alphas_at(timestep.double()).view(-1, 1, 1, 1)
+        expected = alphas.sqrt() * SPREAD**2 * scaled / (alphas * SPREAD**2 + 1 - alphas)
+        torch.testing.assert_close(tensors["pred_original_sample"], expected.clamp(-1, 1).float(), rtol=0, atol=1e-4)
+        timesteps.append(float(timestep[0]))
         return {}
 
-    pipe(restore.clean / 2 + 0.5, num_inference_steps=30, start_timestep=300, eta=0.0, callback_on_step_end=callback,
+    pipe(restore.clean / 2 + 0.5, num_inference_steps=31, start_timestep=300, eta=0.0, callback_on_step_end=callback,
          callback_on_step_end_tensor_inputs=["pred_original_sample"])  # fmt: skip
+    assert len(timesteps) == 31 and any(timestep % 1 for timestep in timesteps) == ("DDIM" not in name)
+
+
+class EchoHoles(Echo):
+    def forward(self, image, mask):
+        return image
+
+
+@pytest.mark.parametrize(("name", "options"), FRACTIONAL, ids=str)
+def test_the_guide_knows_timesteps_between_two(restore, name, options):
+    scheduler = make(name, **options)
+    pipe = DifFaceInpaintPipeline(gaussian_pipeline(scheduler).unet, EchoHoles(), scheduler)
+    pipe.set_progress_bar_config(disable=True)
+    mask = torch.zeros(SIZE, SIZE)
+    mask[4:20, 10:30] = 1
+    generators = [torch.Generator().manual_seed(seed) for seed in (0, 1)]
+    answer = pipe(restore.clean / 2 + 0.5, mask, num_inference_steps=30, start_timestep=300, generator=generators,
+                  output_type="latent").images  # fmt: skip
+    torch.testing.assert_close(answer[..., mask == 0], restore.clean[..., mask == 0], rtol=0, atol=2e-3)
+    assert (answer[..., mask == 1].std() / SPREAD).item() == pytest.approx(1, abs=0.2)

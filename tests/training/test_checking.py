@@ -69,7 +69,7 @@ def change_mode(path):
         (scramble, "cannot be read as an image"),
         (empty, "cannot be read as an image"),
         (widen, "is 33 x 32 pixels, and not square"),
-        (change_mode, "PIL mode F"),
+        (change_mode, "mode F"),
     ],
 )
 def test_an_image_that_cannot_be_used_is_named(folder, name, damage, fault):
