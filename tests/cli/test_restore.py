@@ -100,6 +100,18 @@ def test_a_preset_of_the_model(run, folder, tmp_path, pipe, capsys):
     assert "`preset` is 'slow'; it must be one of fast" in capsys.readouterr().err
 
 
+def test_a_scheduler_that_is_given_comes_before_that_of_the_preset(run, folder, tmp_path, pipe):
+    presets = {"fast": {"scheduler": "dpm-multistep", "num_inference_steps": 2}}
+    DifFacePipeline(**pipe.components, presets=presets).save_pretrained(tmp_path / "model")
+    for output, options, scheduler in (("preset", [], "dpm-multistep"), ("given", ["--scheduler", "euler"], "euler")):
+        assert run(folder / "a.png", "--preset", "fast", *options, output=output) == 0
+        expected = pipe(
+            Image.open(folder / "a.png"), num_inference_steps=2, scheduler=scheduler,
+            generator=torch.Generator().manual_seed(0),
+        ).images[0]  # fmt: skip
+        np.testing.assert_array_equal(read(tmp_path / output / "a.png"), np.asarray(expected))
+
+
 def test_a_file_comes_out_the_same_whatever_is_restored_with_it(run, folder, tmp_path):
     run(folder, "--batch-size", 2, "--samples", 2, output="all")
     run(folder / "b.png", "--samples", 2, output="alone")
