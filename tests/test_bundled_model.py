@@ -7,6 +7,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from benchmarks import chains
 from benchmarks.inpainting import PLAIN_FILLS, psnr_of_holes
 from difface_diffusers import BUNDLED_INPAINT_MODEL, BUNDLED_MODEL, DifFaceInpaintPipeline, DifFacePipeline
 from difface_diffusers.evaluation import gradient_ratio, identity_distance, psnr
@@ -100,3 +101,16 @@ def test_the_inpainting_model_draws_what_opencv_cannot():
     plain = [fill(damaged[0], mask[0])[None] for fill in PLAIN_FILLS.values()]
     best, *others = (psnr_of_holes(picture, clean, mask).item() for picture in (filled, *plain))
     assert best > max(others) + 1
+
+
+@pytest.mark.slow
+def test_every_scheduler_ends_where_the_fine_chain_does():
+    pipe = DifFacePipeline.from_pretrained(BUNDLED_MODEL)
+    clean = resize(pil_to_tensor(load_image(EXAMPLES / "astronaut_clean.png"))[None], pipe.model_size).clamp(0, 1)
+    names = list(chains.SCHEDULERS)
+    figures = chains.report(pipe, BUNDLED_MODEL, clean, 0, 1, start=200, schedulers=names, calls=(5, 41))
+    for name, row in figures.rows.items():
+        if chains.SCHEDULERS[name]:  # nothing but its own noise keeps it away
+            assert row[41] > figures.fine_ddpm - 1.5, (name, row, figures.fine_ddpm)
+        else:
+            assert row[41] > 30 and row[41] > row[5], (name, row)

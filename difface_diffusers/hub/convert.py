@@ -67,7 +67,7 @@ def convert_pipeline(
         "unet": convert_component(task.prior, prior),
         "estimator": convert_component(task.estimator, estimator),
     }
-    pipe = task.pipeline_class(**components, scheduler=ddim_scheduler(), **task.defaults)
+    pipe = task.pipeline_class(**components, scheduler=ddim_scheduler(), **task.defaults, presets=task.presets)
     with whole_folder(output) as folder:
         save_and_check(pipe, folder)
         if variant is not None:
