@@ -18,6 +18,7 @@ from difface_diffusers import (
 )
 from difface_diffusers.hub import convert
 from difface_diffusers.hub.originals.official import TASKS
+from difface_diffusers.pipelines.sampling import Sampling
 from tests.hub.originals.reference import estimator_case, image, load_golden, load_manifest, prior_case, weights
 
 
@@ -88,6 +89,13 @@ def test_a_converted_pipeline_answers_like_the_original(arguments, tmp_path, cap
     assert type(pipe.unet) is DifFaceUNet2DModel and type(pipe.estimator) is SwinIREstimator
     assert (pipe.config.default_num_inference_steps, pipe.config.default_start_timestep) == (100, 400)
     assert pipe.config.default_eta == 0.5
+    original = pipe.with_defaults("original")
+    assert dataclasses.replace(original, scheduler=None) == pipe.with_defaults() and original.scheduler == "ddim"
+    fast = pipe.with_defaults("fast")
+    assert fast.num_inference_steps < 10 and fast.scheduler == "dpm-multistep" and fast.start_timestep == 400
+    pipe.set_progress_bar_config(disable=True)
+    pipe(image[:1], preset="fast", start_timestep=8)
+    assert pipe.num_timesteps == fast.num_inference_steps
     assert pipe.scheduler.config.timestep_spacing == "leading"
 
 
@@ -106,6 +114,7 @@ def test_inpainting_is_converted_too(tmp_path, monkeypatch):
     pipe = DifFaceInpaintPipeline.from_pretrained(tmp_path / "out")
     assert type(pipe.estimator) is LaMaEstimator
     assert (pipe.config.default_num_inference_steps, pipe.config.default_start_timestep) == (120, 480)
+    assert pipe.with_defaults("original") == Sampling(120, 480, 1.0, 1.0, "ddim")
     assert "pipe(image, mask_image)" in (tmp_path / "out" / "README.md").read_text()
     golden, _ = load_golden("lama_tiny")
     source = image("lama_tiny", (2, 4, 64, 64))

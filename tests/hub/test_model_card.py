@@ -36,6 +36,9 @@ def test_says_what_a_reader_must_know(card):
         "| `num_inference_steps` | 100 |",
         "| `start_timestep` | 400 |",
         "| `eta` | 0.5 |",
+        'pipe(image, preset="balanced")',
+        "| `balanced` | 20 | ",
+        "not on these weights",
     ):
         assert text in card.text
 
