@@ -24,8 +24,9 @@ from .reports import FaceReport, circumstances
 
 
 START = 400
-CALLS = (6, 8, 12, 20, 50)
+CALLS = (6, 8, 12, 20, 40)
 PLAIN = {"clip_sample": False, "skip_prk_steps": True}  # for the schedulers that have such options
+OWN = {"SASolverScheduler": {"algorithm_type": "data_prediction"}}  # it knows no other scheduler's
 SCHEDULERS = {
     "DDIMScheduler": False,  # whether it draws noise
     "DEISMultistepScheduler": False,
@@ -109,7 +110,8 @@ def plain_scheduler(name: str, config: dict[str, Any]) -> Any:
     """Return a scheduler of a config that neither clips the faces nor warms up."""
     kind = getattr(diffusers, name)
     known = kind._get_init_keys(kind)
-    return kind.from_config(config, **{option: value for option, value in PLAIN.items() if option in known})
+    plain = {option: value for option, value in PLAIN.items() if option in known}
+    return kind.from_config(config, **plain | OWN.get(name, {}))
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -1,9 +1,16 @@
 """How fast a pipeline is, by precision, memory layout, compiler and runtime: its networks and whole restorations.
 
-    python -m benchmarks.speed --output FOLDER [--model FOLDER | --official] [--variants NAME ...] [--batch-size 4]
+    python -m benchmarks.speed --output FOLDER [--model FOLDER | --official] [--variants NAME ...] [--batch-size 4 ...]
+        [--steps K ...]
 
 Every variant runs in this process on the same random faces, after a warm-up, and its answers are compared with those of
-eager float32. Written to OUTPUT: `speed.md`, `speed.json`. Needs the extra `runtimes` for the variants of that kind.
+eager float32. Written to OUTPUT: `speed.md`, `speed.json`; of several batch sizes each to a folder of its own, OUTPUT/SIZE.
+Needs the extra `runtimes` for the variants of that kind.
+
+How long a GPU idles between launches, and what share of its peak it reaches, for one face and for sixteen, 2 and 6 calls:
+
+    python -m benchmarks.speed --output FOLDER --official --device cuda --batch-size 1 16 --steps 2 6 \
+        --variants "float16, channels_last, compiled" "float16, channels_last, compiled whole"
 """
 
 import argparse
@@ -13,6 +20,7 @@ import tempfile
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -66,18 +74,18 @@ class SpeedRow:
     Attributes:
         estimator: One call.
         prior: One call.
-        restoration: One call of the whole pipeline.
+        restoration: One call of the whole pipeline, by the number of calls of the prior.
         peak_share: What the prior's floating-point operations come to, as a share of the measured rate of a matrix product in
             the variant's precision.
-        memory: Most that the restorations held beyond what was there before, bytes; `None` where it is not known.
+        memory: Most that the longest restoration held beyond what was there before, bytes; `None` where it is not known.
         prior_error: Root mean square of the difference from float32's answer, as a share of that answer's standard
             deviation.
-        picture_error: Mean absolute difference of the restored pictures from float32's, values from 0 to 1.
+        picture_error: Mean absolute difference of its pictures from float32's, values from 0 to 1.
     """
 
     estimator: Timing
     prior: Timing
-    restoration: Timing
+    restoration: dict[int, Timing]
     peak_share: float
     memory: int | None
     prior_error: float
@@ -94,7 +102,7 @@ class SpeedReport(Report):
         threads: Of torch.
         batch_size: Faces at once.
         size: Their side, pixels.
-        settings: Steps, start, eta and noise factor of the restorations.
+        settings: Start, eta and noise factor of the restorations, and the steps where none are asked for.
         operations: Floating-point operations of one call of the prior.
         rows: By variant.
     """
@@ -110,24 +118,25 @@ class SpeedReport(Report):
 
     def markdown(self) -> str:
         """Return the table and the line that says what it was measured on."""
-        lines = [
-            "| variant | estimator (s) | prior, one call (s) | of float32 | of the peak | restoration (s) | memory (MB) "
-            "| prior's error | picture's error |",
-            "| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |",
-        ]
         first = next(iter(self.rows.values()))
+        restorations = " | ".join(f"restoration, {calls} calls (s)" for calls in first.restoration)
+        lines = [
+            f"| variant | estimator (s) | prior, one call (s) | of float32 | of the peak | {restorations} | memory (MB) "
+            "| prior's error | picture's error |",
+            f"| --- |{' ---: |' * (7 + len(first.restoration))}",
+        ]
         for name, row in self.rows.items():
             ratio = row.prior.median / first.prior.median
+            restorations = " | ".join(f"{timing}" for timing in row.restoration.values())
             memory = "" if row.memory is None else round(row.memory / 1e6)
             lines.append(
-                f"| {name} | {row.estimator} | {row.prior} | {ratio:.2f} | {row.peak_share:.0%} | {row.restoration} "
+                f"| {name} | {row.estimator} | {row.prior} | {ratio:.2f} | {row.peak_share:.0%} | {restorations} "
                 f"| {memory} | {row.prior_error:.2g} | {row.picture_error:.2g} |"
             )
-        settings = f"{self.settings['default_num_inference_steps']} calls from {name_start(self.settings)}"
         note = (
-            f"{self.batch_size} faces of {self.size} x {self.size} pixels at once, {settings}; {self.device}, "
-            f"{self.threads} threads; {self.operations / 1e9:.0f} GFLOP a call of the prior. Seconds for all the faces "
-            f"together: median of {REPEATS} runs (fastest to slowest)."
+            f"{self.batch_size} faces of {self.size} x {self.size} pixels at once, from {name_start(self.settings)}; "
+            f"{self.device}, {self.threads} threads; {self.operations / 1e9:.0f} GFLOP a call of the prior. Seconds for all "
+            f"the faces together: median of {REPEATS} runs (fastest to slowest)."
         )
         return "\n".join([*lines, "", note, ""])
 
@@ -139,7 +148,9 @@ class Variant:
     Attributes:
         dtype: Of the weights and the arithmetic.
         channels_last: Whether the weights are laid out with their channels innermost, as for the compiler they always are.
-        compiled: Whether `torch.compile` takes the networks, laid out by `to_channels_last`.
+        compiled: Whether `torch.compile` takes the networks, laid out by `to_channels_last`; a GPU runs the prior as CUDA
+            graphs.
+        whole: Whether a compiled estimator, too, is taken as a whole, and run as CUDA graphs, not block by block.
         runtime: Of `use_runtime`.
         int8: Whether the runtime's prior is one of `quantize_graph`, or without an runtime both networks are those of
             `quantize_int8`, calibrated on the faces that are restored.
@@ -149,6 +160,7 @@ class Variant:
     dtype: torch.dtype = torch.float32
     channels_last: bool = False
     compiled: bool = False
+    whole: bool = False
     runtime: str | None = None
     int8: bool = False
     memory_kept: bool = False
@@ -175,6 +187,8 @@ VARIANTS = {
     "bfloat16, channels_last": Variant(torch.bfloat16, channels_last=True),
     "bfloat16, channels_last, compiled": Variant(torch.bfloat16, channels_last=True, compiled=True),
     "float16, channels_last, compiled": Variant(torch.float16, channels_last=True, compiled=True),
+    "bfloat16, channels_last, compiled whole": Variant(torch.bfloat16, channels_last=True, compiled=True, whole=True),
+    "float16, channels_last, compiled whole": Variant(torch.float16, channels_last=True, compiled=True, whole=True),
     "8 bits, float32, compiled": Variant(channels_last=True, compiled=True, int8=True),
     "8 bits, bfloat16, compiled": Variant(torch.bfloat16, channels_last=True, compiled=True, int8=True),
     "8 bits, bfloat16, compiled, memory kept": Variant(
@@ -222,12 +236,20 @@ def prepare(pipe: DifFacePipeline, variant: Variant, folder: Path, faces: torch.
         elif variant.channels_last:
             network.to(memory_format=torch.channels_last)
     if variant.compiled:
-        pipe.unet.compile(mode="reduce-overhead")  # as CUDA graphs on a GPU
-        if pipe.estimator._repeated_blocks and not variant.int8:  # in 8 bits they are others
-            pipe.estimator.compile_repeated_blocks()
-        else:
-            pipe.estimator.compile()
+        compile_networks(pipe, variant)
     return pipe
+
+
+def compile_networks(pipe: DifFacePipeline, variant: Variant) -> None:
+    """Let `torch.compile` take the networks, when they are called, for the size of that batch alone."""
+    torch.compiler.reset()  # or it would compile for any size, having seen another
+    pipe.unet.compile(mode="reduce-overhead")  # as CUDA graphs on a GPU
+    if variant.whole:
+        pipe.estimator.compile(mode="reduce-overhead")
+    elif pipe.estimator._repeated_blocks and not variant.int8:  # in 8 bits they are others
+        pipe.estimator.compile_repeated_blocks()
+    else:
+        pipe.estimator.compile()
 
 
 def time_runs(run: Callable[[], Any], device: torch.device) -> Timing:
@@ -285,31 +307,37 @@ def _peak_of_process() -> int:
 
 @torch.no_grad()
 def measure_variant(
-    pipe: DifFacePipeline, variant: Variant, faces: torch.Tensor, operations: int, expected: Answers | None
+    pipe: DifFacePipeline,
+    variant: Variant,
+    faces: torch.Tensor,
+    steps: Sequence[int],
+    operations: int,
+    expected: Answers | None,
 ) -> tuple[SpeedRow, Answers]:
     """Measure a prepared pipeline, and compare its answers with the expected ones, or else with themselves."""
     pipe.set_progress_bar_config(disable=True)
     device = pipe.device
-    inputs, timestep = faces.to(device, pipe.unet.dtype), torch.tensor(10, device=device)
+    inputs, timesteps = faces.to(device, pipe.unet.dtype), torch.tensor(10, device=device).expand(len(faces))
 
     def call_estimator() -> torch.Tensor:
         return pipe.estimator(inputs)
 
     def call_prior() -> torch.Tensor:
-        return pipe.unet(inputs, timestep).sample
+        return pipe.unet(inputs, timesteps).sample
 
-    def restore() -> torch.Tensor:
-        return cast(Any, pipe(faces, generator=torch.Generator().manual_seed(0), output_type="pt")).images
+    def restore(calls: int) -> torch.Tensor:
+        generator = torch.Generator(device).manual_seed(0)  # there, so that no noise is waited for
+        return cast(Any, pipe(faces, calls, generator=generator, output_type="pt")).images
 
-    epsilon, picture = answers = call_prior().float().cpu(), restore().float().cpu()
+    epsilon, picture = answers = call_prior().float().cpu(), restore(max(steps)).float().cpu()
     expected_epsilon, expected_picture = answers if expected is None else expected
     prior_time = time_runs(call_prior, device)
     row = SpeedRow(
         estimator=time_runs(call_estimator, device),
         prior=prior_time,
-        restoration=time_runs(restore, device),
+        restoration={calls: time_runs(partial(restore, calls), device) for calls in steps},
         peak_share=operations / prior_time.median / measure_peak(variant.dtype, device),
-        memory=None if variant.memory_kept else measure_memory(restore, device),
+        memory=None if variant.memory_kept else measure_memory(partial(restore, max(steps)), device),
         prior_error=((epsilon - expected_epsilon).square().mean().sqrt() / expected_epsilon.std()).item(),
         picture_error=(picture - expected_picture).abs().mean().item(),
     )
@@ -317,19 +345,34 @@ def measure_variant(
 
 
 def report(
-    pipe: DifFacePipeline, model: str, names: Sequence[str], batch_size: int, device: torch.device
+    pipe: DifFacePipeline,
+    model: str,
+    names: Sequence[str],
+    batch_size: int,
+    device: torch.device,
+    steps: Sequence[int] | None = None,
 ) -> SpeedReport:
-    """Measure the named variants; the baseline is always among them, first."""
+    """Measure the named variants; the baseline is always among them, first.
+
+    Args:
+        pipe: Moved to `device`.
+        model: What it is to be called.
+        names: Of `VARIANTS`.
+        batch_size: Faces at once.
+        device: To measure on.
+        steps: Of the restorations; the pipeline's default if there are none.
+    """
     pipe.to(device)
     faces = torch.rand(batch_size, 3, *pipe.model_size, generator=torch.Generator().manual_seed(0))
     operations = count_operations(pipe, faces.to(device))
+    steps = steps or [pipe.config.default_num_inference_steps]
     rows, expected = {}, None
     with tempfile.TemporaryDirectory() as folder:
         for name in [BASELINE, *(name for name in names if name != BASELINE)]:
             variant = VARIANTS[name]
             keep_freed_memory(variant.memory_kept)
             runner = prepare(pipe, variant, Path(folder), faces)
-            rows[name], answers = measure_variant(runner, variant, faces, operations, expected)
+            rows[name], answers = measure_variant(runner, variant, faces, steps, operations, expected)
             expected = expected or answers
     return SpeedReport(
         model=model,
@@ -354,13 +397,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     which.add_argument("--official", action="store_true", help="the official 512-pixel networks with random weights")
     parser.add_argument("--output", type=Path, required=True, help="folder to write to")
     parser.add_argument("--variants", nargs="+", choices=VARIANTS, help="default: all that run on the device")
-    parser.add_argument("--batch-size", type=int, default=4, help="faces at once (default: 4)")
+    parser.add_argument("--batch-size", type=int, nargs="+", default=[4], help="faces at once (default: 4)")
     parser.add_argument("--device", default="cpu", help="cpu or cuda (default: cpu)")
-    for option, name in (("--steps", "num_inference_steps"), ("--start", "start_timestep")):
-        parser.add_argument(option, type=int, dest=name, help="instead of the pipeline's default")
+    parser.add_argument("--steps", type=int, nargs="+", help="calls of the prior (default: the pipeline's)")
+    parser.add_argument("--start", type=int, help="instead of the pipeline's default")
     args = parser.parse_args(argv)
-    if args.batch_size < 1:
-        parser.error(f"--batch-size must be at least 1, got {args.batch_size}")
+    for option, values in (("--batch-size", args.batch_size), ("--steps", args.steps or [1])):
+        if min(values) < 1:
+            parser.error(f"{option} must be at least 1, got {min(values)}")
     device = torch.device(args.device)
     refused = {name: reason for name, variant in VARIANTS.items() if (reason := variant.refusal(device)) is not None}
     variants = args.variants or [name for name in VARIANTS if name not in refused]
@@ -369,12 +413,13 @@ def main(argv: Sequence[str] | None = None) -> int:
             parser.error(f"--variants {name}: {refused[name]}")
 
     pipe = official_pipeline() if args.official else DifFacePipeline.from_pretrained(args.model)
-    given = {f"default_{name}": getattr(args, name) for name in ("num_inference_steps", "start_timestep")}
-    pipe.register_to_config(**{name: value for name, value in given.items() if value is not None})
+    if args.start is not None:
+        pipe.register_to_config(default_start_timestep=args.start)
     model = "official architecture, random weights" if args.official else str(args.model)
-    figures = report(pipe, model, variants, args.batch_size, device)
-    figures.write(args.output, "speed")
-    print(figures.markdown())
+    for batch_size in args.batch_size:
+        figures = report(pipe, model, variants, batch_size, device, args.steps)
+        figures.write(args.output if len(args.batch_size) == 1 else args.output / str(batch_size), "speed")
+        print(figures.markdown())
     return 0
 
 

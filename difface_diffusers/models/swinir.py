@@ -309,7 +309,8 @@ class SwinIREstimator(DiffusedEstimator):
         if image.ndim != 4 or image.shape[1] != channels:
             raise ValueError(f"`image` has shape {list(image.shape)}; it must be [B,{channels},H,W].")
         height, width = image.shape[-2:]
-        mean = image.new_tensor(RGB_MEAN if channels == 3 else (0.0,) * channels).view(-1, 1, 1)
+        means = RGB_MEAN if channels == 3 else (0.0,) * channels
+        mean = torch.cat([image.new_full((1, 1, 1), value) for value in means])  # filled there: a GPU waits for a copy
 
         # 1. Shallow features of the folded image: [B, embed_dim, h, w], sides multiples of the window.
         padded = (pad_to_multiple(image, scale * window) - mean) * img_range

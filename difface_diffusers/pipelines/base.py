@@ -189,7 +189,7 @@ class EstimateAndWalkPipeline(DiffusionPipeline):
         Returns:
             x_0, float32 `[B,3,S,S]` in about [-1,1].
         """
-        chains = self.prepare_chains(starts, request.sampling)
+        chains = self.prepare_chains(starts, request.sampling, estimates.device)
         latents = self.prepare_latents(estimates, chains, request.sampling, request.generator, request.latents)
         return self.denoise(
             latents,
@@ -295,15 +295,17 @@ class EstimateAndWalkPipeline(DiffusionPipeline):
             )
         return resize(guess.float(), self.model_size).clamp(0, 1)
 
-    def predict_noise(self, scaled_sample: torch.Tensor, timestep: torch.Tensor) -> torch.Tensor:
+    def predict_noise(self, scaled_sample: torch.Tensor, timestep: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
         """Return epsilon, `[B,3,S,S]` float32, and beneath it the three channels of a prior's variance where it has them.
 
         Args:
             scaled_sample: x_t as the network sees it, `[B,3,S,S]`.
             timestep: one, or `[B]`.
+            dtype: the prior's; asking a large network for it takes milliseconds, so that is not done in every step.
         """
         timesteps = timestep.expand(len(scaled_sample))
-        return self.unet(scaled_sample.to(unwrap(self.unet).dtype), timesteps).sample.float()
+        answer = self.unet(scaled_sample.to(dtype), timesteps).sample
+        return answer.to(torch.float32, copy=True)  # schedulers keep it, and a CUDA graph writes its next one over it
 
     def scheduler_of(self, sampling: Sampling) -> SchedulerMixin:
         """Return the pipeline's scheduler, or one like it of the kind that `sampling` names.
@@ -314,10 +316,10 @@ class EstimateAndWalkPipeline(DiffusionPipeline):
         check_scheduler_name("scheduler", sampling.scheduler)
         return self.scheduler if sampling.scheduler is None else another_scheduler(self.scheduler, sampling.scheduler)
 
-    def prepare_chains(self, starts: Sequence[int], sampling: Sampling) -> Chains:
-        """Set up the chains of a batch whose rows start at `starts`."""
+    def prepare_chains(self, starts: Sequence[int], sampling: Sampling, device: torch.device) -> Chains:
+        """Set up the chains of a batch on `device` whose rows start at `starts`."""
         scheduler = self.scheduler_of(sampling)
-        chains = Chains(scheduler, starts, sampling.num_inference_steps, self._execution_device)
+        chains = Chains(scheduler, starts, sampling.num_inference_steps, device)
         self._runs.own.num_timesteps = len(chains.timesteps)
         return chains
 
@@ -359,12 +361,13 @@ class EstimateAndWalkPipeline(DiffusionPipeline):
         Returns:
             x_0, float32 `[B,3,S,S]` in about [-1,1]; an earlier state if the chains were interrupted.
         """
+        dtype = unwrap(self.unet).dtype
         with self.progress_bar(total=len(chains.timesteps)) as progress_bar:
             for step, timestep in enumerate(chains.timesteps):
                 if self.interrupt:
                     break
                 scaled = chains.scale_model_input(latents, step)
-                model_output = self.predict_noise(scaled, timestep)
+                model_output = self.predict_noise(scaled, timestep, dtype)
                 latents = chains.step(model_output, step, latents, eta, generator, guide)
 
                 if callback_on_step_end is not None:

@@ -14,7 +14,7 @@ from .schedule import Schedule, plan
 from .schedulers import TAKES_ETA, wants_variance
 
 
-Rows = slice | list[int]
+Rows = slice | torch.Tensor
 Generators = list[torch.Generator] | None
 Guide = Callable[[torch.Tensor, Rows], torch.Tensor]  # the clean faces predicted for some rows, to better ones
 
@@ -24,10 +24,13 @@ class Chain:
     """Rows of a batch that start together.
 
     Attributes:
-        rows: which.
+        members: numbers of the rows.
+        rows: what a batch is indexed by to get them: all, or those numbers where the batch is. A list would be copied to a
+            GPU in every step, which waits for it.
         schedule: of the network calls; the state of its scheduler is that of these rows alone.
     """
 
+    members: list[int]
     rows: Rows
     schedule: Schedule
 
@@ -54,12 +57,11 @@ class Chains:
         self._scheduler, self._size = scheduler, len(starts)
         self._channels = 6 if wants_variance(scheduler) else 3  # of the prior's answer, that the steps take
         by_start = {start: plan(scheduler, num_inference_steps, start) for start in sorted(set(starts))}
-        self._chains = [
-            Chain(
-                [row for row, own in enumerate(starts) if own == start] if len(by_start) > 1 else slice(None), schedule
-            )
-            for start, schedule in by_start.items()
-        ]
+        self._chains = []
+        for start, schedule in by_start.items():
+            members = [row for row, own in enumerate(starts) if own == start]
+            rows = torch.tensor(members, device=device) if len(by_start) > 1 else slice(None)
+            self._chains.append(Chain(members, rows, schedule))
         timesteps = self._chains[0].schedule.timesteps
         if len(by_start) > 1:
             timesteps = torch.stack([by_start[start].timesteps for start in starts], dim=1)
@@ -69,7 +71,7 @@ class Chains:
         """Return x_N, float32, of estimates in [0,1]; see `diffuse`."""
 
         def noise(chain: Chain) -> torch.Tensor:
-            schedule, own = chain.schedule, _of_rows(generator, chain.rows)
+            schedule, own = chain.schedule, _of_members(generator, chain.members)
             return diffuse(estimates[chain.rows], schedule.scheduler, schedule.own_noise_timestep, own, s_noise)
 
         return self._gather(noise)
@@ -104,7 +106,7 @@ class Chains:
 
         def walk(chain: Chain) -> torch.Tensor:
             rows, scheduler = chain.rows, chain.schedule.scheduler
-            step_kwargs = prepare_step_kwargs(scheduler, eta, _of_rows(generator, rows))
+            step_kwargs = prepare_step_kwargs(scheduler, eta, _of_members(generator, chain.members))
             state = model_output[rows][:, : self._channels], chain.schedule.own_timesteps[step], latents[rows]
             if guide is None:
                 return scheduler.step(*state, **step_kwargs).prev_sample
@@ -114,7 +116,12 @@ class Chains:
 
     def predict_clean(self, model_output: torch.Tensor, step: int, scaled_sample: torch.Tensor) -> torch.Tensor:
         """Return the clean faces that the network's answer to call number `step` implies; see `predict_clean`."""
-        return predict_clean(self._scheduler, model_output[:, :3], self.timesteps[step], scaled_sample)
+
+        def predict(chain: Chain) -> torch.Tensor:
+            rows, timestep = chain.rows, chain.schedule.timesteps[step]  # a number, on the host
+            return predict_clean(self._scheduler, model_output[rows][:, :3], timestep, scaled_sample[rows])
+
+        return self._gather(predict)
 
     def _gather(self, answer: Callable[[Chain], torch.Tensor]) -> torch.Tensor:
         """Return what is answered for the rows of each chain, as one batch."""
@@ -135,7 +142,5 @@ def prepare_step_kwargs(scheduler: SchedulerMixin, eta: float, generator: Genera
     return arguments
 
 
-def _of_rows(generator: Generators, rows: Rows) -> Generators:
-    if generator is None or isinstance(rows, slice):
-        return generator
-    return [generator[row] for row in rows]
+def _of_members(generator: Generators, members: list[int]) -> Generators:
+    return None if generator is None else [generator[member] for member in members]

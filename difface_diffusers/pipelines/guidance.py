@@ -42,10 +42,12 @@ def imply_noise(
 def _alphas_cumprod_at(scheduler: SchedulerMixin, timestep: torch.Tensor, device: torch.device) -> torch.Tensor:
     """Return the cumulative alphas of one timestep, or of each of `[B]`, to be multiplied with images `[B,3,H,W]`.
 
-    Between two whole timesteps the logarithm of the noise level is interpolated, as schedulers do that come to be there.
+    Between two whole timesteps the logarithm of the noise level is interpolated, as schedulers do that come to be there. One
+    timestep stays on the host, and so does the number that comes of it: no GPU waits for that.
     """
-    alphas_cumprod = scheduler.alphas_cumprod.to(device)
-    timestep = timestep.to(device)
+    alphas_cumprod = scheduler.alphas_cumprod
+    if timestep.ndim:
+        alphas_cumprod, timestep = alphas_cumprod.to(device), timestep.to(device)
     if timestep.is_floating_point():
         below = timestep.long()
         above = (below + 1).clamp(max=len(alphas_cumprod) - 1)
@@ -53,7 +55,7 @@ def _alphas_cumprod_at(scheduler: SchedulerMixin, timestep: torch.Tensor, device
         alphas_cumprod = alphas_cumprod[below].logit().lerp(alphas_cumprod[above].logit(), share).sigmoid()
     else:
         alphas_cumprod = alphas_cumprod[timestep]
-    return alphas_cumprod.view(-1, 1, 1, 1)
+    return alphas_cumprod.view(-1, 1, 1, 1) if timestep.ndim else alphas_cumprod
 
 
 def guided_step(

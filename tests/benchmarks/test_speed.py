@@ -1,5 +1,6 @@
 import json
 import re
+from dataclasses import replace
 from functools import partial
 from types import SimpleNamespace
 
@@ -75,14 +76,24 @@ def test_variants_change_a_copy(pipe, tmp_path, name):
     assert pipe.unet.dtype is torch.float32 and pipe.unet.conv_in.weight.is_contiguous()
 
 
-def test_a_swinir_is_compiled_block_by_block(pipe, tmp_path, monkeypatch):
-    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="eager"))  # traces, but compiles no code
+@pytest.mark.parametrize(
+    ("name", "parts"), [("compiled", ["SwinBlock", "SwinBlock"]), ("compiled whole", ["SwinIREstimator"])]
+)
+def test_a_swinir_is_compiled_block_by_block_or_whole(pipe, tmp_path, monkeypatch, name, parts):
+    compile_, modes = torch.compile, []
+
+    def trace(model, mode=None, **options):  # but compile no code
+        modes.append(mode)
+        return compile_(model, backend="eager", **options)
+
+    monkeypatch.setattr(torch, "compile", trace)
     estimator = SwinIREstimator(embed_dim=8, depths=(2,), num_heads=(2,), scale=2, window_size=4, num_feat=8)
     pipe.register_modules(estimator=estimator)
-    variant = speed.VARIANTS["float32, channels_last, compiled"]
+    variant = replace(speed.VARIANTS[f"bfloat16, channels_last, {name}"], dtype=torch.float32)
     prepared = speed.prepare(pipe, variant, tmp_path, torch.rand(1, 3, SIZE, SIZE)).estimator
     compiled = [module for module in prepared.modules() if module._compiled_call_impl is not None]
-    assert [type(module).__name__ for module in compiled] == ["SwinBlock", "SwinBlock"]
+    assert [type(module).__name__ for module in compiled] == parts
+    assert modes == ["reduce-overhead", "reduce-overhead" if variant.whole else None, *[None] * (len(parts) - 1)]
     image = torch.rand(1, 3, 16, 16, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
         torch.testing.assert_close(prepared(image), estimator(image))
@@ -105,9 +116,35 @@ def test_each_variant_is_measured_and_compared(pipe):
     baseline, half = figures.rows.values()
     assert baseline.prior_error == baseline.picture_error == 0
     assert 1e-4 < half.prior_error < 0.1 and 1e-6 < half.picture_error < 0.05
-    assert baseline.restoration.median > baseline.prior.median > 0
+    assert list(baseline.restoration) == [2]  # the pipeline's default
+    assert baseline.restoration[2].median > baseline.prior.median > 0
     assert (figures.size, figures.batch_size, figures.threads) == (SIZE, 2, torch.get_num_threads())
     assert figures.settings["default_num_inference_steps"] == 2
+
+
+def test_restorations_of_several_lengths_are_measured(pipe, monkeypatch):
+    monkeypatch.setattr(speed, "REPEATS", 1)
+    figures = speed.report(pipe, "name", [], batch_size=1, device=CPU, steps=[2, 12])
+    restoration = figures.rows["float32"].restoration
+    assert list(restoration) == [2, 12] and restoration[12].median > restoration[2].median
+    assert "| restoration, 2 calls (s) | restoration, 12 calls (s) |" in figures.markdown()
+
+
+def test_each_batch_size_is_compiled_for_itself(pipe, tmp_path, monkeypatch):
+    """Or the second one's networks would be compiled for batches of any size."""
+    given = []
+
+    def look(graph, inputs, **options):
+        given.extend(inputs)
+        return graph
+
+    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend=look))
+    for batch_size in (2, 3):
+        faces = torch.rand(batch_size, 3, SIZE, SIZE)
+        variant = speed.VARIANTS["float32, channels_last, compiled"]
+        with torch.no_grad():
+            speed.prepare(pipe, variant, tmp_path, faces).estimator(faces)
+    assert given and all(isinstance(entry, torch.Tensor) for entry in given)  # and no number that is the batch's size
 
 
 @pytest.mark.slow  # see tests/acceleration/test_runtimes.py
@@ -127,20 +164,20 @@ export = speed.export_onnx
 def test_markdown_compares_with_the_first():
     timing, faster = speed.Timing(1.0, 0.9, 1.1), speed.Timing(0.25, 0.2, 0.3)
     rows = {
-        "float32": speed.SpeedRow(timing, timing, timing, 0.5, 123_400_000, 0, 0),
-        "fast": speed.SpeedRow(timing, faster, timing, 0.25, None, 0.0123, 0.00456),
+        "float32": speed.SpeedRow(timing, timing, {2: faster, 6: timing}, 0.5, 123_400_000, 0, 0),
+        "fast": speed.SpeedRow(timing, faster, {2: faster, 6: timing}, 0.25, None, 0.0123, 0.00456),
     }
     settings = {"default_num_inference_steps": 20, "default_start_timestep": 200}
     figures = speed.SpeedReport("m", "a processor", 2, 4, 128, settings, 5_000_000_000, rows)
     table, _, note = figures.markdown().partition("\n\n")
-    timing = "1.000 (0.900 to 1.100)"
-    assert table.splitlines()[2:] == [
-        f"| float32 | {timing} | {timing} | 1.00 | 50% | {timing} | 123 | 0 | 0 |",
-        f"| fast | {timing} | 0.250 (0.200 to 0.300) | 0.25 | 25% | {timing} |  | 0.012 | 0.0046 |",
+    timing, faster = "1.000 (0.900 to 1.100)", "0.250 (0.200 to 0.300)"
+    head, rule, *rows = table.splitlines()
+    assert "| restoration, 2 calls (s) | restoration, 6 calls (s) |" in head and head.count("|") == rule.count("|")
+    assert rows == [
+        f"| float32 | {timing} | {timing} | 1.00 | 50% | {faster} | {timing} | 123 | 0 | 0 |",
+        f"| fast | {timing} | {faster} | 0.25 | 25% | {faster} | {timing} |  | 0.012 | 0.0046 |",
     ]
-    assert note.startswith(
-        "4 faces of 128 x 128 pixels at once, 20 calls from t = 200; a processor, 2 threads; 5 GFLOP"
-    )
+    assert note.startswith("4 faces of 128 x 128 pixels at once, from t = 200; a processor, 2 threads; 5 GFLOP")
 
 
 # The command
@@ -151,15 +188,26 @@ def test_main_writes_table_and_json(model, tmp_path, capsys):
     arguments = ["--model", model, "--output", output, "--variants", "bfloat16", "--batch-size", 1, "--steps", 3]
     assert speed.main([str(argument) for argument in arguments]) == 0
     table = (output / "speed.md").read_text()
-    assert table in capsys.readouterr().out and "3 calls from t = 400" in table
+    assert table in capsys.readouterr().out and "restoration, 3 calls (s)" in table and "from t = 400" in table
     figures = json.loads((output / "speed.json").read_text())
     assert list(figures["rows"]) == ["float32", "bfloat16"] and figures["settings"]["default_eta"] == 0.5
 
 
-def test_refuses_no_faces(capsys, tmp_path):
+def test_main_measures_several_sizes_and_lengths(model, tmp_path, monkeypatch):
+    monkeypatch.setattr(speed, "REPEATS", 1)
+    arguments = ["--model", str(model), "--output", str(tmp_path), "--batch-size", "1", "2", "--steps", "2", "3"]
+    speed.main([*arguments, "--start", "100", "--variants", "float32"])
+    for batch_size in (1, 2):
+        figures = json.loads((tmp_path / str(batch_size) / "speed.json").read_text())
+        assert figures["batch_size"] == batch_size and figures["settings"]["default_start_timestep"] == 100
+        assert all(list(row["restoration"]) == ["2", "3"] for row in figures["rows"].values())
+
+
+@pytest.mark.parametrize("option", ["--batch-size", "--steps"])
+def test_refuses_no_faces_and_no_steps(capsys, tmp_path, option):
     with pytest.raises(SystemExit):
-        speed.main(["--output", str(tmp_path), "--batch-size", "0"])
-    assert "--batch-size must be at least 1, got 0" in capsys.readouterr().err
+        speed.main(["--output", str(tmp_path), option, "1", "0"])
+    assert f"{option} must be at least 1, got 0" in capsys.readouterr().err
 
 
 def test_refuses_on_a_gpu_what_only_a_cpu_has(capsys, tmp_path):
@@ -170,7 +218,7 @@ def test_refuses_on_a_gpu_what_only_a_cpu_has(capsys, tmp_path):
 
 def test_a_gpu_has_all_but_engines_integers_and_kept_memory():
     gpu = [name for name, variant in speed.VARIANTS.items() if variant.refusal(torch.device("cuda")) is None]
-    assert all(not re.search(r"8 bits|OpenVINO|ONNX|memory kept", name) for name in gpu) and len(gpu) == 7
+    assert all(not re.search(r"8 bits|OpenVINO|ONNX|memory kept", name) for name in gpu) and len(gpu) == 9
 
 
 @pytest.mark.parametrize("right", [True, False])
