@@ -37,6 +37,8 @@ SCHEDULERS = {  # that people choose by a short name
     "pndm": "PNDMScheduler",
 }
 
+OF_ONE_KIND = ("algorithm_type", "solver_type")  # options of one name whose values mean nothing to other kinds
+
 DDIM, DDPM = (DDIMScheduler, DDIMParallelScheduler), (DDPMScheduler, DDPMParallelScheduler)
 TAKES_ETA = DDIM
 LEARNS_VARIANCE = DDPM
@@ -107,8 +109,11 @@ COMBINATIONS: tuple[tuple[type | tuple[type, ...], dict[str, Any], dict[str, Any
 
 
 def another_scheduler(scheduler: SchedulerMixin, name: str) -> SchedulerMixin:
-    """Return a new scheduler of the same config, of a kind in `SCHEDULERS`."""
-    return getattr(diffusers, SCHEDULERS[name]).from_config(scheduler.config)
+    """Return a new scheduler of a kind in `SCHEDULERS`, of the same config but for what is of one kind alone."""
+    kind, config = getattr(diffusers, SCHEDULERS[name]), dict(scheduler.config)
+    if kind is not type(scheduler):
+        config = {option: value for option, value in config.items() if option not in OF_ONE_KIND}
+    return kind.from_config(config)
 
 
 def check_scheduler_name(argument: str, name: object) -> None:

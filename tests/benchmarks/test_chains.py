@@ -43,8 +43,8 @@ def test_main_writes_both_files(model, data, tmp_path, monkeypatch, capsys):
     assert (tmp_path / "out" / "chains.md").read_text() in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("start", ["49", "1001"])
+@pytest.mark.parametrize("start", ["39", "1001"])
 def test_a_start_that_cannot_be_is_refused(model, data, tmp_path, start, capsys):
     with pytest.raises(SystemExit):
         chains.main(["--model", str(model), "--data", str(data), "--output", str(tmp_path), "--start", start])
-    assert "--start must be within 50 .. 1000" in capsys.readouterr().err
+    assert "--start must be within 40 .. 1000" in capsys.readouterr().err

@@ -14,7 +14,7 @@ from diffusers.models.unets.unet_2d import UNet2DOutput
 from difface_diffusers import DifFaceInpaintPipeline, DifFacePipeline
 from difface_diffusers.models import DiffusedEstimator
 from difface_diffusers.pipelines.chains import Chains, prepare_step_kwargs
-from difface_diffusers.pipelines.schedulers import check_scheduler
+from difface_diffusers.pipelines.schedulers import SCHEDULERS, another_scheduler, check_scheduler
 
 from ..conftest import SIZE
 
@@ -382,3 +382,14 @@ def test_the_guide_knows_timesteps_between_two(restore, name, options):
                   output_type="latent").images  # fmt: skip
     torch.testing.assert_close(answer[..., mask == 0], restore.clean[..., mask == 0], rtol=0, atol=2e-3)
     assert (answer[..., mask == 1].std() / SPREAD).item() == pytest.approx(1, abs=0.2)
+
+
+@pytest.mark.parametrize("options", [{}, {"algorithm_type": "sde-dpmsolver++", "solver_type": "heun"}])
+@pytest.mark.parametrize("name", SCHEDULERS)
+def test_a_scheduler_of_another_kind_has_no_solver_of_the_first(name, options):
+    first = make("DPMSolverMultistepScheduler", timestep_spacing="trailing", **options)
+    other = another_scheduler(first, name)
+    check_scheduler(other)
+    assert type(other).__name__ == SCHEDULERS[name] and other.config.timestep_spacing == "trailing"
+    wanted = first if name == "dpm-multistep" else make_once(SCHEDULERS[name])
+    assert other.config.get("algorithm_type") == wanted.config.get("algorithm_type")
