@@ -72,8 +72,8 @@ class ChainsReport(FaceReport):
             *("", *head, *(line for name, line in lines.items() if not SCHEDULERS[name]), ""),
             f"With fresh noise, where DDPM in {self.start} calls comes to {self.fine_ddpm:.1f} dB:",
             *("", *head, *(line for name, line in lines.items() if SCHEDULERS[name]), ""),
-            f"PSNR (dB) to DDIM in {self.start} calls, eta 0, from the same x_N at t = {self.start}; {self.faces} faces of"
-            f" {self.size} x {self.size} pixels.",
+            f"PSNR (dB) to DDIM in {self.start} calls, eta 0, from the same x_N at t = {self.start}; {self.faces}"
+            f" face{'s' if self.faces > 1 else ''} of {self.size} x {self.size} pixels.",
             "",
         ]
         return "\n".join(parts)

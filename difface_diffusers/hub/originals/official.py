@@ -23,7 +23,7 @@ FASTER = {  # by a solver of the second order, which draws no noise
     "fast": {"scheduler": "dpm-multistep", "num_inference_steps": 8},
 }
 # PSNR (dB) to the chain of all timesteps from 400, on the bundled model: `benchmarks.chains`
-TO_THE_FINE_CHAIN = {"balanced": 0.0, "fast": 0.0}
+TO_THE_FINE_CHAIN = {"balanced": 59.6, "fast": 51.1}
 
 
 @dataclass(frozen=True)
