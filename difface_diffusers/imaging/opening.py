@@ -4,7 +4,7 @@ import struct
 from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, cast
 
 from PIL import Image, ImageFile
 
@@ -56,7 +56,7 @@ def open_image(file: str | Path | BinaryIO, page: int = 0) -> ImageFile.ImageFil
     if page:
         image.seek(pages_of(image)[page])
     if image.format == "JPEG2000":
-        image.info |= jpeg2000_notes(file)
+        image.info.update(jpeg2000_notes(file))
     return image
 
 
@@ -78,7 +78,7 @@ def pages_of(image: ImageFile.ImageFile) -> list[int]:
     if image.format not in PAGED or (count := getattr(image, "n_frames", 1)) < 2:
         return [first]
     if image.format == "PNG":  # whose header may promise any number
-        count = min(count, _occurrences(image.fp, b"fcTL") + 1)
+        count = min(count, _occurrences(cast(BinaryIO, image.fp), b"fcTL") + 1)
     others = (number for number in range(count) if number != first)
     return [first, *(number for number in others if not _is_lesser(image, number))]
 

@@ -9,7 +9,7 @@ from PIL import Image, ImageOps
 from PIL.ExifTags import Base as Tag
 from PIL.TiffTags import SHORT
 
-from .exif import EXIF_PREFIX, entry_of, number_of, pack_exif, read_exif
+from .exif import entry_of, number_of, pack_exif, read_exif
 
 
 XMP_ORIENTATION = rb'(tiff:Orientation(?:="|>))([1-8])'
@@ -61,7 +61,7 @@ def noted_metadata(info: Mapping[Any, Any]) -> tuple[bytes | None, bytes | None]
         and Tag.Orientation not in tags
         and not re.search(XMP_ORIENTATION, xmp or b"")
     ):
-        exif = EXIF_PREFIX + pack_exif(tags | {Tag.Orientation: entry_of(order, SHORT, int(orientation))}, order)
+        exif = pack_exif(tags | {Tag.Orientation: entry_of(order, SHORT, int(orientation))}, order)
     return exif, xmp
 
 
