@@ -4,7 +4,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from difface_diffusers.cli.files import UsageError, collect_inputs, mask_for, plan_outputs, save_image
+from difface_diffusers.cli.errors import UsageError
+from difface_diffusers.cli.files import plan_outputs, save_image
+from difface_diffusers.cli.inputs import collect_inputs, mask_for
 
 
 @pytest.fixture
