@@ -3,6 +3,7 @@
 import struct
 from collections.abc import Generator
 from contextlib import contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 from typing import BinaryIO, cast
 
@@ -58,6 +59,12 @@ def open_image(file: str | Path | BinaryIO, page: int = 0) -> ImageFile.ImageFil
     if image.format == "JPEG2000":
         image.info.update(jpeg2000_notes(file))
     return image
+
+
+def register_heif() -> None:
+    """Let Pillow itself open HEIC where the extra is installed, for the parts of a program that call Pillow."""
+    if find_spec("pillow_heif"):
+        import_extra("pillow_heif", "heif", "Reading HEIC needs").register_heif_opener()
 
 
 def count_pages(path: str | Path) -> int:

@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 
 from difface_diffusers.cli import batch, main
+from difface_diffusers.cli.inputs import Source
 from difface_diffusers.evaluation import face_metrics, identity_distance
 from difface_diffusers.evaluation.protocol import read_image
 from difface_diffusers.imaging.files import read_photo, write_photo
@@ -155,10 +156,11 @@ def test_photographs_are_read_a_few_at_a_time(folder, tmp_path, monkeypatch):
     for file, side in zip(files, (10, 10, 30, 10, 10), strict=True):
         write_photo(PhotoFile(np.zeros((side, side), np.uint8), Metadata()), file)
     monkeypatch.setattr(batch, "PIXELS_TOGETHER", 250)
-    groups = [[file.stem for file in group] for group in batch._read_together(files, 8, {})]
+    sources = [Source(file) for file in files]
+    groups = [[source.stem for source in group] for group in batch._read_together(sources, 8)]
     assert groups == [["0", "1"], ["2"], ["3", "4"]]
     monkeypatch.setattr(batch, "PIXELS_TOGETHER", 10**6)
-    assert [len(group) for group in batch._read_together(files, 2, {})] == [2, 2, 1]
+    assert [len(group) for group in batch._read_together(sources, 2)] == [2, 2, 1]
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
