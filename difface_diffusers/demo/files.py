@@ -55,8 +55,8 @@ def errors_of_decoders() -> Generator[None]:
         raise sentence(f"This picture is too large; accepted are {MAX_MEGAPIXELS} megapixels.") from None
     except ImportError as error:  # the extra that reads HEIC
         raise sentence(str(error)) from None
-    except Exception:  # of any kind, as decoders trust what a broken file says of itself
-        raise sentence(f"This file cannot be read as a picture; accepted are {ACCEPTED}.") from None
+    except Exception as error:  # of any kind, as decoders trust what a broken file says of itself
+        raise sentence(f"This file cannot be read as a picture; accepted are {ACCEPTED}.") from error
 
 
 def check_upload(path: str) -> None:

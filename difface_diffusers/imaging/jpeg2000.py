@@ -35,7 +35,7 @@ def _notes(file: BinaryIO) -> dict[str, bytes]:
                 notes[UUIDS[content[:16]]] = content[16:]
             elif kind == b"colr" and content[:1] and content[0] in ICC:
                 notes["icc_profile"] = content[3:]
-        if size == 0 or left < 0:  # it is the last, or broken
+        if size == 0 or not 0 <= left < 2**48:  # it is the last, or broken
             break
         file.seek(start + left)
     return notes
