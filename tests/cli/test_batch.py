@@ -1,5 +1,6 @@
 import json
 import os
+import shutil
 import signal
 import sys
 import time
@@ -128,6 +129,22 @@ def test_skip_existing_does_the_rest(run, folder, tmp_path, capsys):
     output = capsys.readouterr().out
     assert "restored 1 of 2 inputs, 1 were there already" in output and "c.webp (no faces)" in output
     assert (tmp_path / "out" / "a.jpg").stat().st_mtime_ns == before
+
+
+def test_skip_existing_notices_missing_faces(run, folder, tmp_path, capsys):
+    assert run(folder, "--save-crops") == 0
+    assert (tmp_path / "out" / "a_faces" / "02_restored.png").exists() and (tmp_path / "out" / "c_faces").is_dir()
+    shutil.rmtree(tmp_path / "out" / "a_faces")
+    capsys.readouterr()
+    assert run(folder, "--save-crops", "--skip-existing") == 0
+    assert "restored 1 of 2 inputs, 1 were there already" in capsys.readouterr().out
+    assert (tmp_path / "out" / "a_faces" / "02_restored.png").exists()
+
+
+def test_faces_of_two_photographs_do_not_share_a_folder(run, folder, tmp_path, capsys):
+    shutil.copy(folder / "c.webp", folder / "a.webp")
+    assert run(folder, "--save-crops") == 2
+    assert f"several inputs would be written to {tmp_path / 'out' / 'a_faces'};" in capsys.readouterr().err
 
 
 def test_a_full_disk_leaves_nothing_half_written(run, folder, tmp_path, capsys, monkeypatch):
