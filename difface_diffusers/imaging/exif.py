@@ -46,6 +46,27 @@ def read_directories(data: bytes | mmap.mmap) -> tuple[Directory, Order]:
     return _read_directory(data, order, place, CHILDREN), order
 
 
+def check_directories(data: bytes | mmap.mmap) -> None:
+    """Raise a `struct.error` if a directory in the chain of a TIFF file claims more than the file holds.
+
+    Pillow would read its values, and so fill the memory, were they to lie upon each other.
+    """
+    order = BYTE_ORDERS[data[:4]]
+    seen = {0}
+    (place,) = struct.unpack_from(order + "L", data, 4)
+    while place not in seen:
+        seen.add(place)
+        (count,) = struct.unpack_from(order + "H", data, place)
+        entries = struct.iter_unpack(order + "HHLL", data[place + 2 : place + 2 + 12 * count])
+        _check_total(sum(min(SIZES.get(kind, 0) * number, len(data)) for _, kind, number, _ in entries), count, data)
+        (place,) = struct.unpack_from(order + "L", data, place + 2 + 12 * count)
+
+
+def _check_total(total: int, count: int, data: bytes | mmap.mmap) -> None:
+    if total > 2 * len(data):
+        raise struct.error(f"a directory of {count} tags claims more than the {len(data)} bytes that there are")
+
+
 def _read_directory(data: bytes | mmap.mmap, order: Order, place: int, children: dict[int, Any]) -> Directory:
     tags: Directory = {}
     total = 0
@@ -55,8 +76,7 @@ def _read_directory(data: bytes | mmap.mmap, order: Order, place: int, children:
         size = SIZES.get(kind, 0) * number
         start = entry + 8 if size <= 4 else target
         total += min(size, len(data))
-        if total > 2 * len(data):  # values that lie upon each other would fill the memory
-            raise struct.error(f"a directory of {count} tags claims more than the {len(data)} bytes that there are")
+        _check_total(total, count, data)
         value = data[start : start + size]
         if tag in children:
             tags[tag] = _read_directory(data, order, target, children[tag])

@@ -1,5 +1,6 @@
 """Opening image files: which kinds there are, HEIF by its extra, the pictures in one file, and what decoders raise."""
 
+import mmap
 import struct
 from collections.abc import Generator
 from contextlib import contextmanager
@@ -10,6 +11,7 @@ from typing import BinaryIO, cast
 from PIL import Image, ImageFile
 
 from ..utils.extras import import_extra
+from .exif import BYTE_ORDERS, check_directories
 from .jpeg2000 import jpeg2000_notes
 
 
@@ -22,6 +24,7 @@ READ_SUFFIXES = (  # of files that are taken from folders; a file that is named 
 PAGED = ("AVIF", "GIF", "HEIF", "MPO", "PNG", "TIFF", "WEBP")  # formats of which several pictures are photographs
 HEIF_BRANDS = {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs", b"mif1", b"msf1"}
 AVIF_BRANDS = {b"avif", b"avis"}
+HEAD = 1024  # bytes that tell the kind of a file
 SUBFILE_TYPE, REDUCED, MASK = 254, 1, 4  # of a picture in a TIFF, and its bits
 MPO_ENTRIES = 0xB002
 SENTENCES = (OSError, SyntaxError, ValueError, ImportError, EOFError, struct.error, Image.DecompressionBombError)
@@ -50,7 +53,10 @@ def open_image(file: str | Path | BinaryIO, page: int = 0) -> ImageFile.ImageFil
         ImportError: it is HEIF, and the extra is missing.
         Exception: of any kind, if it is none, too large or broken; see `reading`.
     """
-    image = _open_heif(file) if _is_heif(file) else Image.open(file)
+    head = _first_bytes(file)
+    if head[:4] in BYTE_ORDERS:
+        _check_tiff(file)
+    image = _open_heif(file) if _is_heif(head) else Image.open(file)
     if image.format == "EPS":  # which Pillow hands to another program
         image.close()
         raise OSError("EPS holds drawings, no photographs")
@@ -85,7 +91,7 @@ def pages_of(image: ImageFile.ImageFile) -> list[int]:
     if image.format not in PAGED or (count := getattr(image, "n_frames", 1)) < 2:
         return [first]
     if image.format == "PNG":  # whose header may promise any number
-        count = min(count, _occurrences(cast(BinaryIO, image.fp), b"fcTL") + 1)
+        count = min(count, _all_bytes(cast(BinaryIO, image.fp)).count(b"fcTL") + 1)
     others = (number for number in range(count) if number != first)
     return [first, *(number for number in others if not _is_lesser(image, number))]
 
@@ -100,22 +106,34 @@ def _is_lesser(image: ImageFile.ImageFile, number: int) -> bool:
     return bool(image.tag_v2.get(SUBFILE_TYPE, 0) & (REDUCED | MASK))
 
 
-def _occurrences(file: BinaryIO, word: bytes) -> int:
+def _check_tiff(file: str | Path | BinaryIO) -> None:
+    if not isinstance(file, str | Path):
+        check_directories(_all_bytes(file))
+        return
+    with open(file, "rb") as opened, mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_READ) as data:
+        check_directories(data)
+
+
+def _all_bytes(file: BinaryIO) -> bytes:
     place = file.tell()
     file.seek(0)
-    count = file.read().count(word)
+    content = file.read()
     file.seek(place)
-    return count
+    return content
 
 
-def _is_heif(file: str | Path | BinaryIO) -> bool:
+def _first_bytes(file: str | Path | BinaryIO) -> bytes:
     if isinstance(file, str | Path):
         with open(file, "rb") as opened:
-            return _is_heif(opened)
+            return opened.read(HEAD)
     place = file.tell()
-    size, kind = file.read(4), file.read(4)
-    brands = file.read(min(int.from_bytes(size), 1024) - 8) if kind == b"ftyp" and size > b"\0\0\0\x08" else b""
+    head = file.read(HEAD)
     file.seek(place)
+    return head
+
+
+def _is_heif(head: bytes) -> bool:
+    brands = head[8 : int.from_bytes(head[:4])] if head[4:8] == b"ftyp" else b""
     named = {brands[start : start + 4] for start in range(0, len(brands), 4)}
     return bool(named & HEIF_BRANDS) and not named & AVIF_BRANDS
 

@@ -214,3 +214,23 @@ def test_eps_is_not_handed_to_another_program(tmp_path):
     Image.fromarray(SMOOTH).save(tmp_path / "a.png", "EPS")
     with pytest.raises(OSError, match="EPS holds drawings"):
         read_photo(tmp_path / "a.png")
+
+
+@pytest.mark.parametrize("place", ["first", "second"])
+def test_values_upon_each_other_do_not_fill_the_memory(tmp_path, place):
+    path = tmp_path / "a.tif"
+    count, size = 200, 100_000
+    entries = b"".join(struct.pack("<HHLL", 40000 + number, 7, size, 8) for number in range(count))
+    directory = struct.pack("<H", count) + entries + bytes(4)
+    if place == "first":
+        path.write_bytes(struct.pack("<4sL", b"II*\0", 8) + directory + bytes(size))
+    else:
+        Image.fromarray(SMOOTH).save(path)
+        content = bytearray(path.read_bytes())
+        (start,) = struct.unpack_from("<L", content, 4)
+        (tags,) = struct.unpack_from("<H", content, start)
+        struct.pack_into("<L", content, start + 2 + 12 * tags, len(content))
+        path.write_bytes(content + directory + bytes(size))
+    with pytest.raises(struct.error, match="a directory of 200 tags claims more than the"):
+        open_image(path)
+    assert count_pages(path) == 1
