@@ -6,14 +6,14 @@ from collections.abc import Iterable, Iterator
 from dataclasses import asdict
 from pathlib import Path
 
-import cv2
 import numpy as np
 import torch
 from PIL import Image
 from tqdm import tqdm
 
-from ..imaging.files import load_image, read_photo, write_photo
+from ..imaging.files import read_photo, write_photo
 from ..imaging.grids import image_grid
+from ..imaging.masks import mask_levels
 from ..imaging.metadata import PhotoFile
 from ..imaging.pixels import split_channels, to_uint8
 from ..imaging.tensors import pil_to_tensor
@@ -24,9 +24,11 @@ from ..photos.samples import BRIGHTEST_UNCERTAINTY, face_fidelities, face_uncert
 from ..photos.upscale import Upscaler
 from ..pipelines.pipeline_difface import DifFacePipeline
 from ..pipelines.pipeline_difface_inpaint import DifFaceInpaintPipeline
-from .files import comparison_path, crops_folder, mask_for, save_image, uncertainty_path
+from .files import comparison_path, crops_folder, save_image, uncertainty_path
+from .inputs import Source, mask_for
+from .jobs import Plan
 from .options import RestoreOptions
-from .report import FileResult, report_done
+from .report import FAILURES, FileResult, failed, finished
 
 
 PIXELS_TOGETHER = 24_000_000  # of the photographs in memory at once, unless a single one is larger
@@ -35,37 +37,36 @@ COMPARISON_SIDE = 1600  # longest side of either picture in a comparison
 
 def restore_files(
     pipe: DifFacePipeline,
-    plan: dict[Path, list[Path]],
+    plan: Plan,
     options: RestoreOptions,
     background: str | Upscaler,
     inpainter: DifFaceInpaintPipeline | None = None,
-) -> list[FileResult]:
-    """Restore every file of the plan and write its results; one record each, in the order of the plan."""
-    results: dict[Path, FileResult] = {}
+) -> Iterator[FileResult]:
+    """Restore every input of the plan and write its results; one record each, as soon as they are written."""
     with tqdm(total=len(plan), unit="file", disable=len(plan) == 1) as progress:
-        for pictures in _read_together(plan, options.sampling.batch_size, results):
-            results |= _restore_together(pipe, pictures, plan, options, background, inpainter)
-            progress.update(len(results) - progress.n)
-    return [results[file] for file in plan]
+        for read in _read_together(plan, options.sampling.batch_size):
+            alone = isinstance(read, FileResult)
+            results = [read] if alone else _restore_together(pipe, read, plan, options, background, inpainter)
+            for result in results:
+                progress.update()
+                yield result
 
 
-def _read_together(
-    files: Iterable[Path], batch_size: int, results: dict[Path, FileResult]
-) -> Iterator[dict[Path, PhotoFile]]:
-    """Yield the files' pictures, as many together as make a batch and fit into memory; record those that fail."""
-    together: dict[Path, PhotoFile] = {}
+def _read_together(sources: Iterable[Source], batch_size: int) -> Iterator[dict[Source, PhotoFile] | FileResult]:
+    """Yield the inputs' pictures, as many together as make a batch and fit into memory, and a record for each that fails."""
+    together: dict[Source, PhotoFile] = {}
     pixels = 0
-    for file in files:
+    for source in sources:
         try:
-            picture = read_photo(file)
-        except (OSError, ValueError) as error:
-            results[file] = FileResult(str(file), error=str(error))
+            picture = source.read()
+        except FAILURES as error:
+            yield failed(source, error)
             continue
         area = picture.pixels.shape[0] * picture.pixels.shape[1]
         if together and (len(together) == batch_size or pixels + area > PIXELS_TOGETHER):
             yield together
             together, pixels = {}, 0
-        together[file] = picture
+        together[source] = picture
         pixels += area
     if together:
         yield together
@@ -73,32 +74,30 @@ def _read_together(
 
 def _restore_together(
     pipe: DifFacePipeline,
-    pictures: dict[Path, PhotoFile],
-    plan: dict[Path, list[Path]],
+    pictures: dict[Source, PhotoFile],
+    plan: Plan,
     options: RestoreOptions,
     background: str | Upscaler,
     inpainter: DifFaceInpaintPipeline | None,
-) -> dict[Path, FileResult]:
+) -> Iterator[FileResult]:
     started = time.monotonic()
     try:
         restorations = _restore(pipe, pictures, options, background, inpainter)
-    except (OSError, ValueError, MemoryError, torch.OutOfMemoryError, cv2.error) as error:
+    except FAILURES as error:
         if len(pictures) == 1:
-            return {file: FileResult(str(file), error=str(error)) for file in pictures}
-        alone = [
-            _restore_together(pipe, {file: pictures[file]}, plan, options, background, inpainter) for file in pictures
-        ]
-        return {file: result for single in alone for file, result in single.items()}
+            yield failed(*pictures, error)
+            return
+        for source, picture in pictures.items():
+            yield from _restore_together(pipe, {source: picture}, plan, options, background, inpainter)
+        return
     seconds = (time.monotonic() - started) / len(pictures)
-    return {
-        file: _write(file, picture, restoration, plan[file], seconds, options)
-        for (file, picture), restoration in zip(pictures.items(), restorations, strict=True)
-    }
+    for (source, picture), restoration in zip(pictures.items(), restorations, strict=True):
+        yield _write(source, picture, restoration, plan[source], seconds, options)
 
 
 def _restore(
     pipe: DifFacePipeline,
-    pictures: dict[Path, PhotoFile],
+    pictures: dict[Source, PhotoFile],
     options: RestoreOptions,
     background: str | Upscaler,
     inpainter: DifFaceInpaintPipeline | None,
@@ -122,7 +121,7 @@ def _restore(
             batch_size=sampling.batch_size,
             keep_gray=options.keep_gray,
             draw_box=options.draw_box,
-            damage_mask=[_read_damage(file, options.damage_mask) for file in pictures],
+            damage_mask=[_read_damage(source.file, options.damage_mask) for source in pictures],
             inpainter=inpainter,
             generator=generators,
             num_samples=sampling.num_samples,
@@ -131,13 +130,13 @@ def _restore(
         )
 
 
-def _read_damage(file: Path, damage_mask: Path | None) -> Image.Image | None:
+def _read_damage(file: Path, damage_mask: Path | None) -> np.ndarray | None:
     path = None if damage_mask is None else mask_for(file, damage_mask)
-    return None if path is None else load_image(path)
+    return None if path is None else mask_levels(read_photo(path).pixels)
 
 
 def _write(
-    file: Path,
+    source: Source,
     picture: PhotoFile,
     restoration: PhotoRestoration,
     targets: list[Path],
@@ -147,18 +146,18 @@ def _write(
     started = time.monotonic()
     details = []
     try:
-        for sample, target in enumerate(targets):
-            write_photo(PhotoFile(np.asarray(restoration.images[sample]), picture.metadata), target)
-            if options.compare:
-                save_image(_compare(picture.pixels, restoration, sample, options.aligned), comparison_path(target))
         if options.save_crops:
             _save_crops(restoration, crops_folder(targets[0]), options.sampling.num_samples)
         if options.uncertainty:
             details = _report_samples(restoration, uncertainty_path(targets[0]), options.aligned)
-    except (OSError, ValueError) as error:
-        return FileResult(str(file), error=f"cannot be written: {error}")
+        for sample, target in enumerate(targets):
+            if options.compare:
+                save_image(_compare(picture.pixels, restoration, sample, options.aligned), comparison_path(target))
+            write_photo(PhotoFile(np.asarray(restoration.images[sample]), picture.metadata), target)
+    except FAILURES as error:
+        return failed(source, f"cannot be written: {error}")
     seconds += time.monotonic() - started
-    return report_done(file, targets, restoration.faces, seconds, options.aligned, details)
+    return finished(source, targets, restoration.faces, seconds, details)
 
 
 def _report_samples(restoration: PhotoRestoration, path: Path, aligned: bool) -> list[dict]:
@@ -191,6 +190,7 @@ def _compare(array: np.ndarray, restoration: PhotoRestoration, sample: int, alig
 
 
 def _save_crops(restoration: PhotoRestoration, folder: Path, samples: int) -> None:
+    folder.mkdir(parents=True, exist_ok=True)  # of a photograph without a face too: it is done
     for number, crop in enumerate(restoration.crops, start=1):
         save_image(crop, folder / f"{number:02}_input.png")
     for row, (estimate, restored) in enumerate(zip(restoration.estimates, restoration.restored, strict=True)):

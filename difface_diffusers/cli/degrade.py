@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING
 
 from ..utils.atomic import check_new, whole_folder
 from ..utils.records import take
-from .files import UsageError, folder_images, refuse, save_image
+from .errors import UsageError, refuse
+from .files import save_image
+from .inputs import folder_images
 
 
 if TYPE_CHECKING:

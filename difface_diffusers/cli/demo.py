@@ -5,7 +5,7 @@ import os
 from dataclasses import dataclass
 
 from ..utils.records import take
-from .files import UsageError, refuse
+from .errors import UsageError, refuse
 
 
 @dataclass(frozen=True)

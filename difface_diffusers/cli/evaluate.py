@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 from ..utils.atomic import whole_file
 from ..utils.records import take
-from .files import UsageError, companions, folder_images, refuse
+from .errors import UsageError, refuse
+from .files import companions
+from .inputs import folder_images
 
 
 if TYPE_CHECKING:

@@ -9,7 +9,8 @@ from PIL import Image
 
 from ..utils.atomic import whole_folder
 from ..utils.records import take
-from .files import UsageError, collect_inputs, refuse
+from .errors import UsageError, refuse
+from .inputs import collect_inputs
 from .model import read_pipeline
 
 
@@ -84,10 +85,10 @@ def read_faces(inputs: Sequence[str]) -> list[Image.Image]:
     """Read every picture that files, folders and glob patterns name; a `UsageError` says which cannot be read."""
     from ..imaging.files import load_image
 
-    files, failures = collect_inputs(inputs)
-    if failures:
-        raise UsageError("; ".join(f"--int8 {name}: {reason}" for name, reason in failures.items()))
+    found = collect_inputs(inputs)
+    if found.failures:
+        raise UsageError("; ".join(f"--int8 {name}: {reason}" for name, reason in found.failures.items()))
     try:
-        return [load_image(file).convert("RGB") for file in files]
+        return [load_image(file).convert("RGB") for file in found.files]
     except OSError as error:
         raise UsageError(f"--int8: {error}") from error

@@ -1,87 +1,35 @@
-"""Which files a command reads, where it writes, and writing without ever leaving half a file."""
+"""Where a command writes, and writing without ever leaving half a file."""
 
-import glob
-import sys
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from PIL import Image
 
 from ..imaging.files import FORMATS, QUALITY
+from ..imaging.opening import READ_SUFFIXES
 from ..utils.atomic import whole_file
-from ..utils.listing import list_files
+from .errors import UsageError
+from .inputs import Source, identity_of, some_of
 
 
-MASK_HELP = "an image, white where it is to be filled, or a folder with one of each input's name"
-READ_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".ppm", ".pgm")
+@dataclass(frozen=True)
+class Extras:
+    """What is written beside the results.
 
-
-class UsageError(Exception):
-    """The command cannot start; the message says what to change."""
-
-
-def refuse(command: str, error: Exception) -> int:
-    """Say why a command cannot do its work, and return its exit status."""
-    print(f"difface {command}: {error}", file=sys.stderr)
-    return 2
-
-
-def collect_inputs(
-    inputs: Sequence[str], recursive: bool = False, output: Path | None = None
-) -> tuple[dict[Path, Path], dict[str, str]]:
-    """Resolve files, folders and glob patterns.
-
-    Args:
-        inputs: what the user named.
-        recursive: search folders to any depth.
-        output: the folder of the results, which are not taken for inputs where it lies inside a searched folder.
-
-    Returns:
-        The files in order, each once, with the folder that each has below the input it was found in; and for every input
-        that yields none, the reason.
+    Attributes:
+        compare: the input beside each result.
+        uncertainty: where the samples of each input differ.
+        crops: the aligned faces of each input.
     """
-    files: dict[Path, Path] = {}
-    failures: dict[str, str] = {}
-    for entry in inputs:
-        path = Path(entry)
-        if path.is_dir():
-            earlier = output.resolve() if output is not None and output.resolve() != path.resolve() else None
-            found = {
-                file: file.relative_to(path).parent
-                for file in list_files(path, READ_SUFFIXES, recursive)
-                if earlier not in file.resolve().parents
-            }
-            reason = f"the folder holds no image ({' '.join(READ_SUFFIXES)})"
-        elif path.exists():
-            found, reason = {path: Path()}, ""
-        else:
-            matches = sorted(Path(match) for match in glob.glob(entry, recursive=True))
-            found = {match: Path() for match in matches if match.is_file()}
-            reason = "no such file or folder, and nothing matches it as a pattern"
-        if not found:
-            failures[entry] = reason
-        for file, place in found.items():
-            files.setdefault(file, place)
-    return files, failures
+
+    compare: bool = False
+    uncertainty: bool = False
+    crops: bool = False
 
 
-def folder_images(option: str, folder: Path) -> list[Path]:
-    """Return the images of the folder that an option names; a `UsageError` if it is none, or holds none."""
-    if not folder.is_dir():
-        raise UsageError(f"{option} {folder} is not a folder")
-    files, failures = collect_inputs([str(folder)])
-    if failures:
-        raise UsageError(f"{option} {folder}: {failures[str(folder)]}")
-    return list(files)
-
-
-def mask_for(file: Path, masks: Path) -> Path | None:
-    """Return the mask of an input: `masks` itself, or the image of the same name in this folder if there is one."""
-    if not masks.is_dir():
-        return masks
-    named = (path for path in sorted(masks.glob(f"{glob.escape(file.stem)}.*")) if path.stem == file.stem)
-    return next((path for path in named if path.suffix.lower() in READ_SUFFIXES and path.is_file()), None)
+NO_EXTRAS = Extras()
 
 
 def comparison_path(target: Path) -> Path:
@@ -104,59 +52,101 @@ def companions(files: Collection[Path]) -> set[Path]:
     return {path for file in files for path in (comparison_path(file), uncertainty_path(file))} & set(files)
 
 
+def written_paths(targets: Sequence[Path], extras: Extras) -> list[Path]:
+    """Return the results of one input and what belongs to them, of the faces their folder."""
+    first = targets[0]
+    return [
+        *targets,
+        *(comparison_path(target) for target in targets if extras.compare),
+        *([uncertainty_path(first)] if extras.uncertainty else []),
+        *([crops_folder(first)] if extras.crops else []),
+    ]
+
+
 def plan_outputs(
-    files: Mapping[Path, Path],
+    sources: Mapping[Source, Path],
     output: Path,
     samples: int,
-    compare: bool = False,
-    uncertainty: bool = False,
+    extras: Extras = NO_EXTRAS,
     suffix: str | None = None,
-) -> dict[Path, list[Path]]:
-    """Decide where the `samples` results of every file go, and what belongs to them, before any work is done.
+    kept: Collection[Path] = (),
+    report: Path | None = None,
+) -> dict[Source, list[Path]]:
+    """Decide where the `samples` results of every input go, and what belongs to them, before any work is done.
 
     `output` is the file itself if it has an image suffix and there is one result, else a folder in which every result
     keeps its input's name and place; suffixes that cannot be written become .png, and several samples are numbered from 1.
 
     Args:
-        files: the inputs, and the folder below `output` that each belongs in.
+        sources: the inputs, and the folder below `output` that each belongs in.
         output: file or folder.
         samples: results per input.
-        compare: whether there is a comparison for every result.
-        uncertainty: whether there is a map of uncertainty for every input.
+        extras: what else is written.
         suffix: of the results in a folder, instead of that of the input.
+        kept: files besides the inputs that must not be overwritten.
+        report: file that is written in the end.
 
     Raises:
-        UsageError: two files to be written would have the same path, or one of them the path of an input.
+        UsageError: two files to be written would have the same path, or one of them the path of an input; or `output`
+            cannot be written.
     """
-    if output.suffix.lower() in FORMATS and not output.is_dir():
-        if len(files) * samples > 1:
+    if is_file(output):
+        if len(sources) * samples > 1:
             raise UsageError(
-                f"-o {output} names a file, but there are {len(files) * samples} results; name a folder instead"
+                f"-o {output} names a file, but there are {len(sources) * samples} results; name a folder instead"
             )
-        plan = {file: [output] for file in files}
-    elif output.exists() and not output.is_dir():
-        raise UsageError(f"-o {output} is a file that is no image ({' '.join(FORMATS)}); name a folder or an image")
+        if suffix is not None and FORMATS[suffix] != FORMATS[output.suffix.lower()]:
+            raise UsageError(f"-o {output} and --format {suffix[1:]} contradict each other")
+        plan = {source: [output] for source in sources}
     else:
         plan = {}
-        for file, place in files.items():
-            ending = suffix or (file.suffix if file.suffix.lower() in FORMATS else ".png")
+        for source, place in sources.items():
+            ending = suffix or (source.file.suffix if source.file.suffix.lower() in FORMATS else ".png")
             numbers = [f"_{number}" for number in range(1, samples + 1)] if samples > 1 else [""]
-            plan[file] = [output / place / f"{file.stem}{number}{ending}" for number in numbers]
-    targets = [path for row in plan.values() for path in written_files(row, compare, uncertainty)]
-    doubles = [str(target) for target, count in Counter(targets).items() if count > 1]
+            plan[source] = [output / place / f"{source.stem}{number}{ending}" for number in numbers]
+    folders = {crops_folder(row[0]) for row in plan.values()} if extras.crops else set()
+    targets = [path for row in plan.values() for path in written_paths(row, extras)]
+    targets += [report] if report else []
+    doubles = list(_doubles(targets, folders))
     if doubles:
-        raise UsageError(f"several inputs would be written to {', '.join(doubles)}; restore them to different folders")
-    sources = {file.resolve() for file in files}
-    overwritten = [str(target) for target in targets if target.resolve() in sources]
+        raise UsageError(f"several inputs would be written to {some_of(doubles)}; restore them to different folders")
+    overwritten = list(_overwritten(targets, folders, [*(source.file for source in sources), *kept]))
     if overwritten:
-        raise UsageError(f"the output would overwrite the input {', '.join(overwritten)}; choose another -o")
+        raise UsageError(f"the output would overwrite the input {some_of(overwritten)}; choose another -o")
     return plan
 
 
-def written_files(targets: Sequence[Path], compare: bool, uncertainty: bool) -> list[Path]:
-    """Return the results of one input and the pictures that belong to them."""
-    maps = [uncertainty_path(targets[0])] if uncertainty else []
-    return [*targets, *(comparison_path(target) for target in targets if compare), *maps]
+def is_file(output: Path) -> bool:
+    """Whether `output` names a file and no folder; a `UsageError` if it is one that cannot be written."""
+    suffix = output.suffix.lower()
+    if output.is_dir():
+        return False
+    if suffix in FORMATS:
+        return True
+    accepted = f"name a folder or an image ({' '.join(FORMATS)})"
+    if output.exists():
+        raise UsageError(f"-o {output} is a file that is no image; {accepted}")
+    if suffix in READ_SUFFIXES or suffix in Image.registered_extensions():
+        raise UsageError(f"-o {output}: {suffix} cannot be written; {accepted}")
+    return False
+
+
+def _doubles(targets: Sequence[Path], folders: Collection[Path]) -> Iterator[Path]:
+    """Yield the paths that would be written twice, and those inside a folder of faces."""
+    for target, count in Counter(targets).items():
+        if count > 1 or not folders.isdisjoint(target.parents):
+            yield target
+
+
+def _overwritten(targets: Sequence[Path], folders: Collection[Path], sources: Sequence[Path]) -> Iterator[Path]:
+    """Yield the paths to be written that are files to be read, and the folders that hold one."""
+    places = {source.resolve() for source in sources}
+    identities = {identity_of(source) for source in sources if source.exists()}
+    for target in targets:
+        if target.resolve() in places or (target.exists() and identity_of(target) in identities):
+            yield target
+    above = {parent for place in places for parent in place.parents}
+    yield from (folder for folder in folders if folder.resolve() in above)
 
 
 def save_image(picture: Image.Image, path: Path) -> None:

@@ -1,49 +1,50 @@
 """Fill the holes of many files: read, fill, write, and go on whatever happens to one."""
 
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
-import cv2
 import numpy as np
 import torch
 from tqdm import tqdm
 
-from ..imaging.files import load_image, read_photo, write_photo
-from ..imaging.masks import black_pixels, fit_masks
+from ..imaging.files import read_photo, write_photo
+from ..imaging.masks import black_pixels, fit_masks, mask_levels
 from ..imaging.metadata import PhotoFile
 from ..imaging.pixels import split_channels
 from ..photos.aligned import fill_aligned
 from ..photos.damage import FilledPhoto, fill_damage
 from ..pipelines.generators import split_generator
 from ..pipelines.pipeline_difface_inpaint import DifFaceInpaintPipeline
-from .files import mask_for
+from .inputs import Source, mask_for
+from .jobs import Plan
 from .options import InpaintOptions
-from .report import FileResult, report_done
+from .report import FAILURES, FileResult, failed, finished
 
 
-def fill_files(
-    pipe: DifFaceInpaintPipeline, plan: dict[Path, list[Path]], options: InpaintOptions
-) -> list[FileResult]:
-    """Fill every file of the plan and write its results; one record each, in the order of the plan."""
-    progress = tqdm(plan.items(), unit="file", disable=len(plan) == 1)
-    return [_fill_file(pipe, file, targets, options) for file, targets in progress]
+def fill_files(pipe: DifFaceInpaintPipeline, plan: Plan, options: InpaintOptions) -> Iterator[FileResult]:
+    """Fill every input of the plan and write its results; one record each, in the order of the plan."""
+    for source, targets in tqdm(plan.items(), unit="file", disable=len(plan) == 1):
+        yield _fill_file(pipe, source, targets, options)
 
 
-def _fill_file(pipe: DifFaceInpaintPipeline, file: Path, targets: list[Path], options: InpaintOptions) -> FileResult:
+def _fill_file(
+    pipe: DifFaceInpaintPipeline, source: Source, targets: list[Path], options: InpaintOptions
+) -> FileResult:
     started = time.monotonic()
     generators = split_generator(torch.Generator().manual_seed(options.sampling.seed), len(targets))
     try:
-        picture = read_photo(file)
-        mask = _read_mask(file, picture.pixels, options)
+        picture = source.read()
+        mask = _read_mask(source.file, picture.pixels, options)
         filled = [_fill(pipe, picture.pixels, mask, generator, options) for generator in generators]
-    except (OSError, ValueError, MemoryError, torch.OutOfMemoryError, cv2.error) as error:
-        return FileResult(str(file), error=str(error))
+    except FAILURES as error:
+        return failed(source, error)
     try:
         for target, sample in zip(targets, filled, strict=True):
             write_photo(PhotoFile(np.asarray(sample.image), picture.metadata), target)
-    except (OSError, ValueError) as error:
-        return FileResult(str(file), error=f"cannot be written: {error}")
-    return report_done(file, targets, filled[0].faces, time.monotonic() - started, options.aligned)
+    except FAILURES as error:
+        return failed(source, f"cannot be written: {error}")
+    return finished(source, targets, filled[0].faces, time.monotonic() - started)
 
 
 def _read_mask(file: Path, pixels: np.ndarray, options: InpaintOptions) -> torch.Tensor:
@@ -53,7 +54,8 @@ def _read_mask(file: Path, pixels: np.ndarray, options: InpaintOptions) -> torch
     path = mask_for(file, options.mask)
     if path is None:
         raise ValueError(f"{options.mask} holds no mask of its name")
-    return fit_masks(load_image(path), [pixels.shape[:2]], 0.5, options.invert_mask, name="--mask")[0]
+    levels = mask_levels(read_photo(path).pixels)
+    return fit_masks(levels, [pixels.shape[:2]], 0.5, options.invert_mask, name="--mask")[0]
 
 
 def _fill(

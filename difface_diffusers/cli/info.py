@@ -7,7 +7,7 @@ from dataclasses import asdict
 from textwrap import wrap
 from typing import TYPE_CHECKING, Any
 
-from .files import refuse
+from .errors import refuse
 
 
 if TYPE_CHECKING:

@@ -1,13 +1,15 @@
 """`difface inpaint`: fill holes in photographs, or in aligned faces, from files."""
 
 import argparse
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..faces.selection import MIN_FACE_SIZE
 from ..utils.records import take
-from .files import MASK_HELP, UsageError, refuse
+from .errors import UsageError, refuse
+from .inputs import MASK_HELP
 from .jobs import Plan, run_job
 from .model import load_pipeline
 from .options import FileOptions, InpaintOptions, add_model_arguments
@@ -44,15 +46,18 @@ def run(args: argparse.Namespace) -> int:
     """Fill every input; return 0, 1 when some failed, 2 when the command cannot start."""
     try:
         options = take(InpaintOptions, vars(args))
-        return run_job(options.files, "filled", partial(_fill, options), options.sampling.num_samples)
+        work = partial(_fill, options)
+        return run_job(
+            options.files, "filled", work, options.aligned, options.sampling.num_samples, masks=options.mask
+        )
     except UsageError as error:
         return refuse("inpaint", error)
 
 
-def _fill(options: InpaintOptions, plan: Plan, processes: "PartialState | None") -> list[FileResult]:
+def _fill(options: InpaintOptions, plan: Plan, processes: "PartialState | None") -> Iterator[FileResult]:
     """Load the model and fill the files of a plan."""
     from .. import BUNDLED_INPAINT_MODEL, DifFaceInpaintPipeline
     from .fill import fill_files
 
     pipe = load_pipeline(options.model, options.sampling, DifFaceInpaintPipeline, BUNDLED_INPAINT_MODEL, processes)
-    return fill_files(pipe, plan, options)
+    yield from fill_files(pipe, plan, options)

@@ -1,6 +1,7 @@
 """Parse the command line and hand over to one subcommand; heavy imports wait until it runs."""
 
 import argparse
+import io
 import sys
 from collections.abc import Sequence
 
@@ -20,6 +21,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     export.add_parser(subparsers)
     demo.add_parser(subparsers)
     args = parser.parse_args(argv)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # the names of files may hold anything
     try:
         return args.run(args)
     except KeyboardInterrupt:

@@ -4,7 +4,7 @@ import sys
 from typing import TYPE_CHECKING, TypeVar
 
 from ..utils.devices import best_device
-from .files import UsageError
+from .errors import UsageError
 from .options import ModelOptions, SamplingOptions
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from ..imaging.files import FORMATS
 from ..pipelines.schedulers import SCHEDULERS
-from .files import UsageError
+from .errors import UsageError
 
 
 @dataclass(frozen=True)
@@ -21,6 +21,7 @@ class FileOptions:
         format: suffix of the results without its dot; `None` is that of the input.
         skip_existing: leave inputs whose results are there already.
         report: file to write what became of every input to.
+        pages: "first" or "all" of the pictures that a file holds.
     """
 
     input: list[str]
@@ -29,13 +30,19 @@ class FileOptions:
     format: str | None
     skip_existing: bool
     report: Path | None
+    pages: str
 
     @staticmethod
     def add_to(parser: argparse.ArgumentParser) -> None:
         """Declare the arguments."""
-        parser.add_argument("input", nargs="+", metavar="INPUT", help="image file, folder or glob pattern")
+        parser.add_argument("input", nargs="+", metavar="INPUT", help="image file, folder or glob pattern; - is stdin")
         parser.add_argument(
-            "-o", "--output", required=True, type=Path, metavar="OUT", help="folder, or file for one input"
+            "-o",
+            "--output",
+            required=True,
+            type=Path,
+            metavar="OUT",
+            help="folder, or file for one input; - is stdout",
         )
         parser.add_argument(
             "-r", "--recursive", action="store_true", help="search folders to any depth, mirror their tree"
@@ -46,6 +53,12 @@ class FileOptions:
             "--skip-existing", action="store_true", help="leave inputs whose results are there already"
         )
         parser.add_argument("--report", type=Path, metavar="JSON", help="write what became of every input")
+        parser.add_argument(
+            "--pages",
+            choices=["first", "all"],
+            default="first",
+            help="which pictures of an animation or a file of several; all are numbered, NAME_page1 and on",
+        )
 
 
 @dataclass(frozen=True)

@@ -6,10 +6,17 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
+import cv2
 from tqdm import tqdm
 
 from ..faces import Face
 from ..utils.atomic import whole_file
+from .inputs import Source, some_of
+
+
+UNREACHED = "the run ended before"
+# What can go wrong with one input alone; other errors are mistakes of the program.
+FAILURES = (OSError, ValueError, ArithmeticError, LookupError, RuntimeError, MemoryError, cv2.error)
 
 
 @dataclass(frozen=True)
@@ -25,6 +32,8 @@ class FileResult:
         seconds: what it took, in equal shares with those that went through the networks with it.
         error: why it failed.
         skipped: whether its outputs were there already.
+        page: which of the input's pictures it is, from 1; `None` is the first, and the only one that was read.
+        pages: how many pictures the input holds.
     """
 
     input: str
@@ -33,22 +42,21 @@ class FileResult:
     seconds: float = 0.0
     error: str | None = None
     skipped: bool = False
+    page: int | None = None
+    pages: int = 1
 
 
-def report_done(
-    file: Path,
-    targets: Sequence[Path],
-    faces: Sequence[Face],
-    seconds: float,
-    aligned: bool,
-    details: Sequence[dict] = (),
+def failed(source: Source, error: object) -> FileResult:
+    """Return the record of an input that failed."""
+    plain = isinstance(error, str | OSError | ValueError | cv2.error)
+    text = str(error) if plain else f"{type(error).__name__}: {error}"
+    return FileResult(source.name, error=text, page=source.page)
+
+
+def finished(
+    source: Source, targets: Sequence[Path], faces: Sequence[Face], seconds: float, details: Sequence[dict] = ()
 ) -> FileResult:
-    """Say where the results of a file are, and how many faces were found unless it is one, and return its record.
-
-    `details` are what the samples of each face tell, if they are asked.
-    """
-    found = "" if aligned else f" ({len(faces) or 'no'} face{'s' if len(faces) != 1 else ''})"
-    tqdm.write(f"{file} -> {', '.join(map(str, targets))}{found}")
+    """Return the record of an input whose results are written; `details` are what the samples of each face tell."""
     records = [
         {
             "box": [round(value, 1) for value in face.box],
@@ -57,11 +65,20 @@ def report_done(
         }
         for face in faces
     ]
-    for number, detail in enumerate(details, start=1):
-        tqdm.write(f"  face {number}: {_samples_text(detail)}")
     if details:
         records = [record | detail for record, detail in zip(records or [{}], details, strict=True)]
-    return FileResult(str(file), list(map(str, targets)), records, round(seconds, 3))
+    return FileResult(source.name, list(map(str, targets)), records, round(seconds, 3), page=source.page)
+
+
+def say_done(result: FileResult, aligned: bool) -> None:
+    """Say where the results of an input are, how many faces were found unless it is one, and what their samples tell."""
+    count = len(result.faces)
+    notes = [] if aligned else [f"{count or 'no'} face{'s' if count != 1 else ''}"]
+    notes += [f"picture {result.page or 1} of {result.pages}"] if result.pages > 1 else []
+    tqdm.write(f"{result.input} -> {', '.join(result.outputs)}" + (f" ({', '.join(notes)})" if notes else ""))
+    for number, face in enumerate(result.faces, start=1):
+        if "uncertainty" in face:
+            tqdm.write(f"  face {number}: {_samples_text(face)}")
 
 
 def _samples_text(detail: dict) -> str:
@@ -80,19 +97,30 @@ def write_report(results: Sequence[FileResult], path: Path) -> None:
         file.write(text.encode())
 
 
-def conclude(results: Sequence[FileResult], seconds: float, verb: str, report: Path | None) -> int:
-    """Say what was done and what failed, write the report if there is to be one, and return the exit status."""
-    failed = [result for result in results if result.error is not None]
+def conclude(
+    results: Sequence[FileResult], seconds: float, verb: str, report: Path | None, left_out: Sequence[str] = ()
+) -> int:
+    """Say what was done, what failed and what was left out, write the report if there is to be one; return the exit status."""
+    unreached = [result for result in results if result.error == UNREACHED]
+    errors = [result for result in results if result.error not in (None, UNREACHED)]
     skipped = sum(result.skipped for result in results)
-    done = len(results) - len(failed) - skipped
+    done = len(results) - len(errors) - len(unreached) - skipped
     already = f", {skipped} were there already" if skipped else ""
     print(f"{verb} {done} of {len(results)} inputs{already} in {seconds:.1f} s")
-    for result in failed:
-        print(f"failed: {result.input}: {result.error}", file=sys.stderr)
+    partly = [result.input for result in results if result.pages > 1 and result.page is None and not result.skipped]
+    if partly:
+        print(f"the first picture of several (--pages all takes all): {some_of(partly)}")
+    for sentence in left_out:
+        print(sentence)
+    for result in errors:
+        page = f" (picture {result.page})" if result.page else ""
+        print(f"failed: {result.input}{page}: {result.error}", file=sys.stderr)
+    if unreached:
+        print(f"not reached: {some_of([result.input for result in unreached])}", file=sys.stderr)
     if report is not None:
         try:
             write_report(results, report)
         except OSError as error:
             print(f"--report {report} cannot be written: {error}", file=sys.stderr)
             return 1
-    return 1 if failed else 0
+    return 1 if errors or unreached else 0

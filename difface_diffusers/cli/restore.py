@@ -3,13 +3,16 @@
 import argparse
 import dataclasses
 import sys
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..faces.selection import MIN_FACE_SIZE
 from ..utils.records import take
-from .files import MASK_HELP, UsageError, refuse
+from .errors import UsageError, refuse
+from .files import Extras
+from .inputs import MASK_HELP
 from .jobs import Plan, run_job
 from .model import device_of, load_pipeline
 from .options import FileOptions, RestoreOptions, add_model_arguments
@@ -98,12 +101,13 @@ def run(args: argparse.Namespace) -> int:
         options = take(RestoreOptions, vars(args))
         results = 1 if options.pick else options.sampling.num_samples
         work = partial(_restore, options)
-        return run_job(options.files, "restored", work, results, options.compare, options.uncertainty)
+        extras = Extras(options.compare, options.uncertainty, options.save_crops)
+        return run_job(options.files, "restored", work, options.aligned, results, extras, options.damage_mask)
     except UsageError as error:
         return refuse("restore", error)
 
 
-def _restore(options: RestoreOptions, plan: Plan, processes: "PartialState | None") -> list[FileResult]:
+def _restore(options: RestoreOptions, plan: Plan, processes: "PartialState | None") -> Iterator[FileResult]:
     """Load what it takes and restore the files of a plan."""
     from .. import BUNDLED_INPAINT_MODEL, BUNDLED_MODEL, DifFaceInpaintPipeline, DifFacePipeline
     from .batch import restore_files
@@ -119,7 +123,7 @@ def _restore(options: RestoreOptions, plan: Plan, processes: "PartialState | Non
         inpainter = DifFaceInpaintPipeline.from_pretrained(BUNDLED_INPAINT_MODEL).to(pipe.device)
         inpainter.set_progress_bar_config(disable=True)
     background = _load_background(options.background, device_of(model, processes), model.dtype)
-    return restore_files(pipe, plan, options, background, inpainter)
+    yield from restore_files(pipe, plan, options, background, inpainter)
 
 
 def _check_identity_network() -> None:

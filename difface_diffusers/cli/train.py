@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..utils.records import take
-from .files import refuse
+from .errors import refuse
 
 
 DATA_HELP = (

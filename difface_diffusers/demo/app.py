@@ -4,6 +4,7 @@ from pathlib import Path
 
 import gradio as gr
 
+from ..imaging.opening import register_heif
 from ..pipelines.pipeline_difface import DifFacePipeline
 from ..pipelines.pipeline_difface_inpaint import DifFaceInpaintPipeline
 from .files import MAX_FILE_SIZE
@@ -25,6 +26,7 @@ def build_demo(restorer: DifFacePipeline, inpainter: DifFaceInpaintPipeline) -> 
 
     The networks are shared by all requests, which wait in one queue; everything else belongs to a visitor's session.
     """
+    register_heif()  # Gradio opens what is uploaded, too
     with gr.Blocks(
         title=TITLE, analytics_enabled=False, delete_cache=(CLEAN_EVERY, KEEP_FOR), fill_width=False
     ) as demo:

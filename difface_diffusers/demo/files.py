@@ -17,6 +17,7 @@ from PIL import Image
 
 from ..imaging.files import read_photo, write_photo
 from ..imaging.metadata import PhotoFile
+from ..imaging.opening import open_image
 
 
 ComponentT = TypeVar("ComponentT", bound=Component)
@@ -24,7 +25,7 @@ ComponentT = TypeVar("ComponentT", bound=Component)
 MAX_FILE_SIZE = "30mb"
 MAX_MEGAPIXELS = 25
 MAX_RESULT_MEGAPIXELS = 50
-ACCEPTED = "JPEG, PNG, WebP, TIFF or BMP"
+ACCEPTED = "JPEG, PNG, WebP, HEIC, AVIF, TIFF, JPEG 2000, GIF or BMP"
 
 
 @contextmanager
@@ -48,17 +49,21 @@ def errors_of_decoders() -> Generator[None]:
     """Show in the browser that a file is no picture that can be used here."""
     try:
         yield
+    except gr.Error:
+        raise
     except Image.DecompressionBombError:
         raise sentence(f"This picture is too large; accepted are {MAX_MEGAPIXELS} megapixels.") from None
-    except (OSError, SyntaxError, ValueError):
-        raise sentence(f"This file cannot be read as a picture; accepted are {ACCEPTED}.") from None
+    except ImportError as error:  # the extra that reads HEIC
+        raise sentence(str(error)) from None
+    except Exception as error:  # of any kind, as decoders trust what a broken file says of itself
+        raise sentence(f"This file cannot be read as a picture; accepted are {ACCEPTED}.") from error
 
 
 def check_upload(path: str) -> None:
     """Raise a `gr.Error` unless a file is a picture of at most `MAX_MEGAPIXELS`; its pixels are not decoded."""
     with warnings.catch_warnings(), errors_of_decoders():
         warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-        with Image.open(path) as picture:
+        with open_image(path) as picture:
             megapixels = picture.width * picture.height / 1e6
     if megapixels > MAX_MEGAPIXELS:
         raise sentence(f"This picture has {megapixels:.0f} megapixels; accepted are {MAX_MEGAPIXELS}.")

@@ -11,7 +11,7 @@ import numpy as np
 from gradio.components import Component
 from PIL import Image, ImageChops
 
-from ..imaging.files import load_image
+from ..imaging.masks import mask_levels
 from ..imaging.metadata import Metadata, PhotoFile
 from ..photos.damage import FilledPhoto, fill_damage
 from ..pipelines.pipeline_difface_inpaint import DifFaceInpaintPipeline
@@ -111,17 +111,17 @@ class InpaintTab(Tab):
         with errors_for_people():
             if mask is None:
                 raise sentence("A mask is needed, white where the photograph is to be filled.")
-            picture, holes = read_upload(photo), load_image(mask)
+            picture, holes = read_upload(photo), mask_levels(read_upload(mask).pixels)
         settings = Settings(start, eta, s_noise, steps, scheduler, seed)
         *_, end = self._fill(picture, f"{Path(str(photo)).stem}_filled", holes, settings)
         return end[self.download]
 
     def _fill(
-        self, photo: PhotoFile, name: str, mask: Image.Image, settings: Settings
+        self, photo: PhotoFile, name: str, mask: Image.Image | np.ndarray, settings: Settings
     ) -> Iterator[dict[Component, Any]]:
         started = time.monotonic()
         with errors_for_people():
-            if not mask.getbbox():
+            if not np.asarray(mask).any():
                 raise sentence("Paint over what is to be filled first.")
             yield {self.panel.progress: progress_bar("Looking for faces"), self.results: gr.update(visible=False)}
             answer = yield from self.panel.watch(self.run(photo.pixels, mask, settings))
@@ -135,7 +135,7 @@ class InpaintTab(Tab):
             }
 
     def _run(
-        self, pixels: np.ndarray, mask: Image.Image, settings: Settings
+        self, pixels: np.ndarray, mask: Image.Image | np.ndarray, settings: Settings
     ) -> Generator[Preview | FilledPhoto, None, None]:
         """Fill a picture; see `follow`."""
         pipe = cast(DifFaceInpaintPipeline, self.pipe)

@@ -14,6 +14,7 @@ from gradio.components import Component
 
 from ..faces import Face, YuNetDetector
 from ..faces.selection import MIN_FACE_SIZE, select_faces
+from ..imaging.opening import count_pages
 from ..imaging.pixels import split_channels, to_uint8
 from ..photos.restore import restore_photo
 from ..photos.result import PhotoRestoration
@@ -145,7 +146,7 @@ class RestoreTab(Tab):
             )
             result = Restored(str(path), restoration, samples, upscale, background, keep_gray)
             yield self.show(result, settings.seed) | {
-                self.panel.status: summary(len(faces), time.monotonic() - started)
+                self.panel.status: summary(len(faces), time.monotonic() - started, count_pages(str(path)))
             }
 
     def show(self, result: Restored, seed: int) -> dict[Component, Any]:
@@ -264,6 +265,7 @@ def still_there(result: Restored | None) -> Restored:
     return result
 
 
-def summary(faces: int, seconds: float) -> str:
-    """Return what was done, for the status."""
-    return f"{faces} face{'s' if faces > 1 else ''} restored in {seconds:.1f} s."
+def summary(faces: int, seconds: float, pages: int) -> str:
+    """Return what was done, for the status; `pages` is how many pictures the upload holds."""
+    first = f" The file holds {pages} pictures; this is the first." if pages > 1 else ""
+    return f"{faces} face{'s' if faces > 1 else ''} restored in {seconds:.1f} s.{first}"

@@ -9,7 +9,6 @@ import mmap
 import struct
 from typing import Any, Literal
 
-from PIL import Image, ImageOps
 from PIL.ExifTags import IFD
 from PIL.ExifTags import Base as Tag
 from PIL.TiffTags import LONG, SHORT
@@ -25,23 +24,6 @@ CHILDREN: dict[int, Any] = {IFD.Exif: {IFD.Interop: {}}, IFD.GPSInfo: {}}
 # How a file stores its pixels, the profile and XMP, which have their own place, and what Photoshop keeps for itself.
 STORAGE = {*range(254, 267), 273, *range(277, 282), 284, *range(288, 294), 301, *range(317, 348), *range(512, 533)}
 STORAGE |= {Tag.XMLPacket, Tag.InterColorProfile, 34377, 37724}
-
-NOTED_IN = ("exif", "Raw profile type exif", "xmp", "XML:com.adobe.xmp")  # where Pillow looks for an orientation
-
-
-def upright(image: Image.Image) -> Image.Image:
-    """Return a copy turned as the image's EXIF says, or else its XMP; without both."""
-    image.load()
-    try:
-        orientation = image.getexif().get(Tag.Orientation, 1)
-    except (SyntaxError, struct.error):  # the EXIF is broken
-        orientation = 1
-    turned = image.copy()
-    for name in NOTED_IN:  # Pillow would write the EXIF anew, which it cannot where a tag is of an unusual kind
-        turned.info.pop(name, None)
-    turned.getexif()[Tag.Orientation] = orientation
-    ImageOps.exif_transpose(turned, in_place=True)
-    return turned
 
 
 def read_exif(exif: bytes | None) -> tuple[Directory, Order]:
@@ -64,13 +46,37 @@ def read_directories(data: bytes | mmap.mmap) -> tuple[Directory, Order]:
     return _read_directory(data, order, place, CHILDREN), order
 
 
+def check_directories(data: bytes | mmap.mmap) -> None:
+    """Raise a `struct.error` if a directory in the chain of a TIFF file claims more than the file holds.
+
+    Pillow would read its values, and so fill the memory, were they to lie upon each other.
+    """
+    order = BYTE_ORDERS[data[:4]]
+    seen = {0}
+    (place,) = struct.unpack_from(order + "L", data, 4)
+    while place not in seen:
+        seen.add(place)
+        (count,) = struct.unpack_from(order + "H", data, place)
+        entries = struct.iter_unpack(order + "HHLL", data[place + 2 : place + 2 + 12 * count])
+        _check_total(sum(min(SIZES.get(kind, 0) * number, len(data)) for _, kind, number, _ in entries), count, data)
+        (place,) = struct.unpack_from(order + "L", data, place + 2 + 12 * count)
+
+
+def _check_total(total: int, count: int, data: bytes | mmap.mmap) -> None:
+    if total > 2 * len(data):
+        raise struct.error(f"a directory of {count} tags claims more than the {len(data)} bytes that there are")
+
+
 def _read_directory(data: bytes | mmap.mmap, order: Order, place: int, children: dict[int, Any]) -> Directory:
     tags: Directory = {}
+    total = 0
     (count,) = struct.unpack_from(order + "H", data, place)
     for entry in range(place + 2, place + 2 + 12 * count, 12):
         tag, kind, number, target = struct.unpack_from(order + "HHLL", data, entry)
         size = SIZES.get(kind, 0) * number
         start = entry + 8 if size <= 4 else target
+        total += min(size, len(data))
+        _check_total(total, count, data)
         value = data[start : start + size]
         if tag in children:
             tags[tag] = _read_directory(data, order, target, children[tag])

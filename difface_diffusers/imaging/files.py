@@ -7,8 +7,6 @@ import math
 import re
 import struct
 import zlib
-from collections.abc import Generator
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -20,8 +18,10 @@ from PIL.ExifTags import Base as Tag
 from PIL.TiffTags import SHORT
 
 from ..utils.atomic import whole_file
-from .exif import BYTE_ORDERS, EXIF_PREFIX, entry_of, number_of, pack_exif, read_exif, upright
+from .exif import BYTE_ORDERS, EXIF_PREFIX, entry_of, number_of, pack_exif, read_exif
 from .metadata import Metadata, PhotoFile
+from .opening import open_image, reading
+from .orientation import XMP_ORIENTATION, noted_metadata, upright
 from .pixels import channels_of, decode_with_opencv, fitting_profile, pixels_of, strips, to_uint8
 from .tiff import ZLIB_LEVEL, read_tiff, write_tiff
 
@@ -40,23 +40,28 @@ LONGEST_SIDE = {"JPEG": 65500, "WEBP": 16383}
 JPEG_ROOM = 65500  # bytes of EXIF or of XMP that one segment holds
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 PNG_ANIMATION = re.compile(rb"\0\0\0\x08acTL.{12}", re.DOTALL)
-XMP_ORIENTATION = rb'(tiff:Orientation(?:="|>))([1-8])'
 
 
-def read_photo(path: str | Path) -> PhotoFile:
-    """Read a photograph (of an animation the first picture) with all its bits, and turn it upright.
+def read_photo(path: str | Path, page: int = 0, name: str | None = None) -> PhotoFile:
+    """Read a photograph with all its bits, and turn it upright.
 
-    16 bits are kept in PNG and TIFF, and in gray elsewhere. Palettes become RGB, CMYK and Lab become sRGB, a transparent
-    color becomes alpha. A profile of other colors and unreadable EXIF are left out.
+    16 bits are kept in TIFF and in the first picture of PNG, and in gray elsewhere. Palettes become RGB, CMYK and Lab
+    become sRGB, a transparent color becomes alpha. A profile of other colors and unreadable EXIF are left out.
+
+    Args:
+        path: of the file.
+        page: which of its pictures, below `count_pages`.
+        name: what an error calls the file; `None` is its path.
 
     Raises:
         OSError: the file is missing (FileNotFoundError), not an image, cut short, without pixels, of more than 179
-            megapixels, or its levels have no defined range; the message names the file.
+            megapixels, its levels have no defined range, or it is HEIF and the extra is missing; the message names the file.
     """
-    with reading(path):
+    with reading(name or path):
         with open(path, "rb") as file:
             header = file.read(26)
-        return _upright(read_tiff(path) if header[:4] in BYTE_ORDERS else _read_with_pillow(path, header))
+        is_tiff = header[:4] in BYTE_ORDERS
+        return _upright(read_tiff(path, page) if is_tiff else _read_with_pillow(path, header, page))
 
 
 def load_image(file: str | Path | BinaryIO, name: str | None = None) -> Image.Image:
@@ -69,8 +74,7 @@ def load_image(file: str | Path | BinaryIO, name: str | None = None) -> Image.Im
     Raises:
         OSError: the file is missing, not an image, or cut short; the message names it.
     """
-    with reading(name or str(file)), Image.open(file) as image:
-        image.load()
+    with reading(name or str(file)), open_image(file) as image:
         return upright(image)
 
 
@@ -101,17 +105,6 @@ def write_photo(photo: PhotoFile, path: str | Path) -> None:
             _write_with_pillow(file, image_format, pixels, metadata)
 
 
-@contextmanager
-def reading(path: str | Path) -> Generator[None, None, None]:
-    """Turn what decoders raise for a bad image file into an OSError that names the file."""
-    try:
-        yield
-    except FileNotFoundError:
-        raise
-    except (OSError, SyntaxError, ValueError, EOFError, struct.error, Image.DecompressionBombError) as error:
-        raise OSError(f"{path} cannot be read as an image: {error}") from error
-
-
 def _check_pixels(pixels: np.ndarray, longest: int) -> None:
     if pixels.dtype not in (np.uint8, np.uint16):
         raise ValueError(f"`photo.pixels` is of {pixels.dtype}; accepted is uint8 or uint16.")
@@ -125,18 +118,19 @@ def _check_pixels(pixels: np.ndarray, longest: int) -> None:
 # Reading: first as the file has it, then `_upright` as `PhotoFile` and `Metadata` promise.
 
 
-def _read_with_pillow(path: str | Path, header: bytes) -> PhotoFile:
+def _read_with_pillow(path: str | Path, header: bytes, page: int) -> PhotoFile:
     depth, color_type = header[24:26] if header.startswith(PNG_SIGNATURE) else (8, 0)
-    with Image.open(path) as image:
+    with open_image(path, page) as image:
         if image.format == "TIFF":
             raise OSError("BigTIFF is not supported")
         info = image.info
         if image.mode in ("1", "L") and info.get("transparency", 256) < 2**depth:
             info["transparency"] *= 255 // (2**depth - 1)  # Pillow scales only the pixels to 8 bits
-        deep = depth == 16
+        deep = depth == 16 and page == 0
         pixels = _decode_deep_png(path, color_type, info.get("transparency")) if deep else pixels_of(image)
         image.load()  # also for the metadata behind the pixels
-    return PhotoFile(pixels, Metadata(info.get("exif"), info.get("icc_profile"), info.get("xmp"), info.get("dpi")))
+    exif, xmp = noted_metadata(info)
+    return PhotoFile(pixels, Metadata(exif, info.get("icc_profile"), xmp, info.get("dpi")))
 
 
 def _decode_deep_png(path: str | Path, color_type: int, transparent: Any) -> np.ndarray:

@@ -93,14 +93,20 @@ def _to_tensors(mask_image: Any, name: str) -> list[torch.Tensor]:
     raise TypeError(f"`{name}` is a {type(mask_image).__name__}; accepted is {ACCEPTED_MASKS}.")
 
 
-def _pil_to_masks(mask: Image.Image, name: str) -> list[torch.Tensor]:
-    pixels = upright_pixels(mask, name)
+def mask_levels(pixels: np.ndarray) -> np.ndarray:
+    """Convert a mask's pixels, as in `PhotoFile`, with all their bits to float32 `[H,W,1]` or `[H,W,3]` in [0,1].
+
+    What is transparent becomes black.
+    """
     channels = channels_of(pixels)
     levels = pixels.reshape(*pixels.shape[:2], channels).astype(np.float32) / np.iinfo(pixels.dtype).max
     colors = levels[..., : 3 if channels > 2 else 1]
-    if channels in (2, 4):
-        colors = colors * levels[..., -1:]
-    return _check(channels_first(colors), pixels, name)
+    return colors * levels[..., -1:] if channels in (2, 4) else colors
+
+
+def _pil_to_masks(mask: Image.Image, name: str) -> list[torch.Tensor]:
+    pixels = upright_pixels(mask, name)
+    return _check(channels_first(mask_levels(pixels)), pixels, name)
 
 
 def _array_to_masks(array: np.ndarray, name: str) -> list[torch.Tensor]:

@@ -7,7 +7,8 @@ import numpy as np
 from PIL import Image
 from PIL.ExifTags import Base as Tag
 
-from .exif import EXIF_PREFIX, pack_exif, read_exif, upright
+from .exif import EXIF_PREFIX, pack_exif, read_exif
+from .orientation import noted_metadata, upright
 
 
 STRIP_PIXELS = 2**18
@@ -206,7 +207,7 @@ def join_channels(
     image = Image.fromarray(np.ascontiguousarray(pixels))
     profile = fitting_profile(like.info.get("icc_profile"), len(image.getbands()))
     image.info = {key: value for key, value in (("icc_profile", profile), ("dpi", like.info.get("dpi"))) if value}
-    tags, order = read_exif(like.info.get("exif") or like.getexif().tobytes())
+    tags, order = read_exif(noted_metadata(like.info)[0] or like.getexif().tobytes())
     tags.pop(Tag.Orientation, None)
     if exif := pack_exif(tags, order):
         image.info["exif"] = EXIF_PREFIX + exif

@@ -2,7 +2,8 @@
 
 import mmap
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
 from functools import partial
 from io import BytesIO
 from pathlib import Path
@@ -12,8 +13,19 @@ import numpy as np
 from PIL import Image, TiffTags
 from PIL.ExifTags import Base as Tag
 
-from .exif import STORAGE, entry_of, number_of, pack_directory, pack_exif, read_directories, read_exif, resolution_of
+from .exif import (
+    BYTE_ORDERS,
+    STORAGE,
+    entry_of,
+    number_of,
+    pack_directory,
+    pack_exif,
+    read_directories,
+    read_exif,
+    resolution_of,
+)
 from .metadata import Metadata, PhotoFile
+from .opening import open_image, pages_of
 from .pixels import channels_of, decode_with_opencv, pixels_of, strips
 
 
@@ -22,21 +34,26 @@ LZW = 5  # a compression
 CMYK = 5  # photometric interpretation whose 16 bits Pillow reduces properly
 
 
-def read_tiff(path: str | Path) -> PhotoFile:
-    """Read the first picture of a TIFF file as it lies, with the metadata as it is.
+def read_tiff(path: str | Path, page: int = 0) -> PhotoFile:
+    """Read a picture of a TIFF file as it lies, with the metadata as it is.
+
+    Args:
+        path: of the file.
+        page: which of its pictures, see `pages_of`.
 
     Raises:
         OSError, ValueError, struct.error: it is broken, cut short, too large or of an unusual kind.
     """
-    with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+    file = _beginning_with(path, page) if page else path
+    with _content(file) as data:
         tags, order = read_directories(data)
     number = partial(number_of, tags, order, default=1)
     deep = number(Tag.BitsPerSample) > 8 and number(Tag.PhotometricInterpretation) != CMYK
     mixed = (number(Tag.SamplesPerPixel), number(Tag.PlanarConfiguration)) == (2, 2)  # which Pillow gets wrong
     if deep or mixed:
-        pixels = _decode_deep(path, number)
+        pixels = _decode_deep(file, number)
     else:
-        with Image.open(path) as image:
+        with Image.open(file) as image:
             turned = Tag.Orientation in image.getexif()  # Pillow turns a TIFF as it loads it
             pixels = pixels_of(image)
         if turned:
@@ -45,7 +62,31 @@ def read_tiff(path: str | Path) -> PhotoFile:
     return PhotoFile(pixels, Metadata(pack_exif(tags, order), profile, xmp, resolution_of(tags, order)))
 
 
-def _decode_deep(path: str | Path, number: Callable[..., int]) -> np.ndarray:
+def _beginning_with(path: str | Path, page: int) -> BytesIO:
+    """Return a TIFF file whose first picture is another one of those that it holds."""
+    with open_image(path) as image:
+        number = pages_of(image)[page]
+    content = bytearray(Path(path).read_bytes())
+    order = BYTE_ORDERS[bytes(content[:4])]
+    pointer = 4
+    for _ in range(number):
+        (directory,) = struct.unpack_from(order + "L", content, pointer)
+        (count,) = struct.unpack_from(order + "H", content, directory)
+        pointer = directory + 2 + 12 * count
+    content[4:8] = content[pointer : pointer + 4]
+    return BytesIO(content)
+
+
+@contextmanager
+def _content(file: str | Path | BytesIO) -> Generator[bytes | mmap.mmap]:
+    if isinstance(file, BytesIO):
+        yield file.getvalue()
+        return
+    with open(file, "rb") as opened, mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_READ) as data:
+        yield data
+
+
+def _decode_deep(file: str | Path | BytesIO, number: Callable[..., int]) -> np.ndarray:
     """Decode 16-bit samples to uint16 as in `PhotoFile`; `number(tag, default=1)` is what the file says of itself."""
     from tifffile import TiffFile
 
@@ -58,11 +99,12 @@ def _decode_deep(path: str | Path, number: Callable[..., int]) -> np.ndarray:
     if Image.MAX_IMAGE_PIXELS and width * height > 2 * Image.MAX_IMAGE_PIXELS:
         raise OSError(f"its size, {width} x {height} pixels, exceeds limit of {2 * Image.MAX_IMAGE_PIXELS} pixels")
     if number(Tag.Compression) == LZW and samples != 2:  # OpenCV reads gray with alpha as gray of 8 bits
-        pixels = decode_with_opencv(np.fromfile(path, np.uint8))
+        with _content(file) as data:
+            pixels = decode_with_opencv(np.frombuffer(bytes(data), np.uint8))
     else:
         try:
-            with TiffFile(path) as file:
-                pixels = file.pages.first.asarray()
+            with TiffFile(file) as tiff:
+                pixels = tiff.pages.first.asarray()
         except Exception as error:  # of many kinds, as tifffile trusts what a broken file says of itself
             raise OSError(f"it is broken, cut short or compressed in an unusual way ({error})") from error
     pixels = pixels.reshape(height, width, samples)

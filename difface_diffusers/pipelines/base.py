@@ -107,8 +107,8 @@ class EstimateAndWalkPipeline(DiffusionPipeline):
 
     @property
     def device(self) -> torch.device:
-        """Where the prior is."""
-        return unwrap(self.unet).device
+        """Where the prior is; the CPU if it is another program's, as `use_runtime` puts there."""
+        return getattr(unwrap(self.unet), "device", torch.device("cpu"))
 
     @property
     def model_size(self) -> tuple[int, int]:

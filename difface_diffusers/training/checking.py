@@ -14,8 +14,8 @@ from accelerate.utils import gather_object
 from PIL import Image
 from tqdm.auto import tqdm
 
-from ..imaging.exif import upright
-from ..imaging.files import reading
+from ..imaging.opening import reading
+from ..imaging.orientation import upright
 from ..imaging.tensors import pil_to_tensor
 from ..utils.warning import warn_user
 from .data import FaceDataset

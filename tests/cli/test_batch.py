@@ -1,5 +1,6 @@
 import json
 import os
+import shutil
 import signal
 import sys
 import time
@@ -9,6 +10,7 @@ import pytest
 from PIL import Image
 
 from difface_diffusers.cli import batch, main
+from difface_diffusers.cli.inputs import Source
 from difface_diffusers.evaluation import face_metrics, identity_distance
 from difface_diffusers.evaluation.protocol import read_image
 from difface_diffusers.imaging.files import read_photo, write_photo
@@ -129,6 +131,22 @@ def test_skip_existing_does_the_rest(run, folder, tmp_path, capsys):
     assert (tmp_path / "out" / "a.jpg").stat().st_mtime_ns == before
 
 
+def test_skip_existing_notices_missing_faces(run, folder, tmp_path, capsys):
+    assert run(folder, "--save-crops") == 0
+    assert (tmp_path / "out" / "a_faces" / "02_restored.png").exists() and (tmp_path / "out" / "c_faces").is_dir()
+    shutil.rmtree(tmp_path / "out" / "a_faces")
+    capsys.readouterr()
+    assert run(folder, "--save-crops", "--skip-existing") == 0
+    assert "restored 1 of 2 inputs, 1 were there already" in capsys.readouterr().out
+    assert (tmp_path / "out" / "a_faces" / "02_restored.png").exists()
+
+
+def test_faces_of_two_photographs_do_not_share_a_folder(run, folder, tmp_path, capsys):
+    shutil.copy(folder / "c.webp", folder / "a.webp")
+    assert run(folder, "--save-crops") == 2
+    assert f"several inputs would be written to {tmp_path / 'out' / 'a_faces'};" in capsys.readouterr().err
+
+
 def test_a_full_disk_leaves_nothing_half_written(run, folder, tmp_path, capsys, monkeypatch):
     write = batch.write_photo
 
@@ -155,10 +173,11 @@ def test_photographs_are_read_a_few_at_a_time(folder, tmp_path, monkeypatch):
     for file, side in zip(files, (10, 10, 30, 10, 10), strict=True):
         write_photo(PhotoFile(np.zeros((side, side), np.uint8), Metadata()), file)
     monkeypatch.setattr(batch, "PIXELS_TOGETHER", 250)
-    groups = [[file.stem for file in group] for group in batch._read_together(files, 8, {})]
+    sources = [Source(file) for file in files]
+    groups = [[source.stem for source in group] for group in batch._read_together(sources, 8)]
     assert groups == [["0", "1"], ["2"], ["3", "4"]]
     monkeypatch.setattr(batch, "PIXELS_TOGETHER", 10**6)
-    assert [len(group) for group in batch._read_together(files, 2, {})] == [2, 2, 1]
+    assert [len(group) for group in batch._read_together(sources, 2)] == [2, 2, 1]
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])

@@ -1,11 +1,15 @@
+import json
+
 import numpy as np
 import pytest
+import tifffile
 import torch
 from PIL import Image
 
 from difface_diffusers import DifFaceInpaintPipeline, LaMaEstimator
-from difface_diffusers.cli import main
-from difface_diffusers.imaging.files import read_photo
+from difface_diffusers.cli import fill, main
+from difface_diffusers.imaging.files import read_photo, write_photo
+from difface_diffusers.imaging.metadata import Metadata, PhotoFile
 from tests.conftest import SIZE, ddim, tiny_unet
 
 
@@ -75,6 +79,41 @@ def test_writes_what_the_pipeline_answers(run, folder, model, tmp_path):
         eta=0.5, s_noise=1.2, generator=torch.Generator().manual_seed(7),
     ).images[0]  # fmt: skip
     np.testing.assert_array_equal(read(tmp_path / "out" / "a.png"), np.asarray(expected))
+
+
+@pytest.mark.parametrize("suffix", ["png", "tif"])
+@pytest.mark.parametrize("kind", ["gray", "gray and alpha", "RGB", "RGBA", "big-endian"])
+def test_masks_of_16_bits(run, folder, tmp_path, suffix, kind):
+    """Levels just below and from the middle on, which differ in their last bits."""
+    levels = np.full((SIZE, SIZE), 32767, np.uint16)
+    levels[8:16, 16:24] = 32768
+    opaque = np.full_like(levels, 65535)
+    planes = {"gray and alpha": [levels, opaque], "RGB": [levels] * 3, "RGBA": [*[levels] * 3, opaque]}.get(kind)
+    mask = tmp_path / f"mask.{suffix}"
+    if kind == "big-endian" and suffix == "tif":
+        tifffile.imwrite(mask, levels, byteorder=">")
+    else:
+        write_photo(PhotoFile(levels if planes is None else np.dstack(planes), Metadata()), mask)
+    assert run(folder / "a.png", "--aligned", "--mask", mask) == 0
+    where = changed(tmp_path, "a.png")
+    assert where[8:16, 16:24].mean() > 0.9
+    where[8:16, 16:24] = False
+    assert not where.any()
+
+
+def test_a_mask_is_not_overwritten(run, folder, tmp_path, capsys):
+    assert run(folder, "--aligned", "--mask", tmp_path / "masks", output="masks") == 2
+    assert f"would overwrite the input {tmp_path / 'masks' / 'a.png'}" in capsys.readouterr().err
+
+
+def test_an_interruption_is_reported(run, folder, tmp_path, monkeypatch, capsys):
+    def write_photo(photo, path):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(fill, "write_photo", write_photo)
+    arguments = ("--aligned", "--mask", tmp_path / "masks", "--report", tmp_path / "report.json")
+    assert run(folder, *arguments) == 130
+    assert len(json.loads((tmp_path / "report.json").read_text())) == 2
 
 
 def test_one_mask_for_all_turned_around(run, folder, tmp_path):

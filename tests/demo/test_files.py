@@ -1,5 +1,7 @@
 import struct
 import zlib
+from importlib import import_module
+from importlib.util import find_spec
 
 import gradio as gr
 import numpy as np
@@ -31,6 +33,14 @@ def bomb(tmp_path):
     return path
 
 
+@pytest.fixture
+def heic(tmp_path):
+    path = tmp_path / "photo.heic"
+    if find_spec("pillow_heif"):
+        import_module("pillow_heif").from_pillow(Image.new("RGB", (64, 64))).save(path)
+    return path
+
+
 def test_a_photograph_may_be_uploaded():
     check_upload(str(PHOTOGRAPH))
 
@@ -38,7 +48,10 @@ def test_a_photograph_may_be_uploaded():
 @pytest.mark.parametrize(
     ("upload", "message"),
     [
-        ("text_file", r"^'This file cannot be read as a picture; accepted are JPEG, PNG, WebP, TIFF or BMP.'$"),
+        (
+            "text_file",
+            r"^'This file cannot be read as a picture; accepted are JPEG, PNG, WebP, HEIC, AVIF, .*BMP.'$",
+        ),
         ("large_picture", r"^'This picture has 36 megapixels; accepted are 25.'$"),
         ("bomb", r"^'This picture is too large; accepted are 25 megapixels.'$"),
     ],
@@ -51,7 +64,7 @@ def test_what_may_not_be_uploaded(upload, message, request):
 
 
 @pytest.mark.parametrize("component", [gr.Image, gr.ImageEditor])
-def test_components_check_what_they_are_given(component, text_file, large_picture):
+def test_components_check_what_they_are_given(component, text_file, large_picture, heic, demo):
     component = checked(component())
 
     def preprocess(path):
@@ -61,6 +74,8 @@ def test_components_check_what_they_are_given(component, text_file, large_pictur
 
     assert component.preprocess(None) is None
     assert preprocess(PHOTOGRAPH) is not None
+    if find_spec("pillow_heif"):
+        assert preprocess(heic) is not None
     with pytest.raises(gr.Error, match="cannot be read as a picture"):
         preprocess(text_file)
     with pytest.raises(gr.Error, match="36 megapixels"):
@@ -69,6 +84,29 @@ def test_components_check_what_they_are_given(component, text_file, large_pictur
 
 def test_an_upload_is_read_whole():
     assert read_upload(str(PHOTOGRAPH), 4).pixels.shape == (320, 320, 3)
+
+
+@pytest.mark.parametrize("kind", ["AVIF", "JPEG2000", "GIF", "TIFF", "HEIF"])
+def test_every_kind_may_be_uploaded(tmp_path, kind):
+    path = tmp_path / "photo"
+    with Image.open(PHOTOGRAPH) as photograph:
+        if kind == "HEIF":
+            pytest.importorskip("pillow_heif").from_pillow(photograph).save(path)
+        else:
+            photograph.save(path, kind)
+    check_upload(str(path))
+    assert read_upload(str(path)).pixels.shape == (320, 320, 3)
+
+
+@pytest.mark.parametrize("error", [RecursionError, NotImplementedError, ZeroDivisionError, KeyError, SyntaxError])
+def test_whatever_a_decoder_raises(monkeypatch, error):
+    def odd(path):
+        raise error("odd")
+
+    monkeypatch.setattr(files, "open_image", odd)
+    with pytest.raises(gr.Error, match="cannot be read as a picture") as raised:
+        check_upload(str(PHOTOGRAPH))
+    assert not raised.value.print_exception
 
 
 def test_an_upload_that_is_cut_short(tmp_path):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from difface_diffusers.demo import restore_tab
-from difface_diffusers.demo.restore_tab import RestoreTab
+from difface_diffusers.demo.restore_tab import RestoreTab, summary
 
 from .conftest import PHOTOGRAPH, pixels
 
@@ -99,3 +99,8 @@ def test_results_are_not_kept_for_ever(tab):
 def test_nothing_uploaded(tab):
     with pytest.raises(gr.Error, match="Choose a photograph first"):
         next(tab.restore_upload(None, 2, "lanczos", "auto", 1, False, 200, 0.5, 1.0, 4, "", 0))
+
+
+def test_of_several_pictures_it_is_said_that_the_first_was_taken():
+    assert summary(1, 1.23, 1) == "1 face restored in 1.2 s."
+    assert summary(2, 1, 3) == "2 faces restored in 1.0 s. The file holds 3 pictures; this is the first."

@@ -5,10 +5,11 @@ import pytest
 from PIL import Image
 from PIL.TiffTags import ASCII, SHORT
 
-from difface_diffusers.imaging.exif import number_of, pack_exif, read_directories, read_exif, upright
+from difface_diffusers.imaging.exif import number_of, pack_exif, read_directories, read_exif
 from difface_diffusers.imaging.files import load_image, write_photo
 from difface_diffusers.imaging.masks import fit_masks
 from difface_diffusers.imaging.metadata import Metadata, PhotoFile
+from difface_diffusers.imaging.orientation import upright
 from difface_diffusers.imaging.pixels import split_channels
 from difface_diffusers.imaging.tensors import pil_to_tensor
 
