@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import cv2
 import numpy as np
 from PIL import Image
 
@@ -14,7 +13,7 @@ from ..imaging.grids import image_grid
 from ..imaging.metadata import PhotoFile
 from ..imaging.pixels import join_channels, split_channels, to_uint8
 from ..imaging.tensors import pil_to_tensor
-from ..photos.restore import enlarge
+from ..photos.enlarging import enlarge, fill_invisible
 from ..photos.result import PhotoRestoration
 from ..photos.samples import BRIGHTEST_UNCERTAINTY, face_uncertainties, heat_map
 
@@ -63,14 +62,13 @@ def paste(photo: PhotoFile, result: Restored, chosen: Sequence[int], sample: int
     """
     rgb, alpha = split_channels(photo.pixels)
     size = (round(rgb.shape[0] * result.upscale), round(rgb.shape[1] * result.upscale))
-    alpha = None if alpha is None else cv2.resize(alpha, size[::-1], interpolation=cv2.INTER_LANCZOS4)
-    before = enlarge(rgb, size, result.background)
+    before, alpha = enlarge(rgb, alpha, size, result.background)
     after = before.copy()
-    keep_tint = keeps_tint(rgb, result.keep_gray)
+    keep_tint = keeps_tint(fill_invisible(rgb, alpha), result.keep_gray)
     if chosen:
         restored = [result.faces_of(sample)[index] for index in chosen]
         faces = [result.restoration.faces[index] for index in chosen]
-        aligned = align_faces(rgb, faces, restored[0].width, keep_tint)
+        aligned = align_faces(fill_invisible(rgb, alpha), faces, restored[0].width, keep_tint)
         paste_faces(after, aligned, [np.asarray(face, np.float32) / 255 for face in restored])
     pixels = np.asarray(join_channels(after, alpha, like=photo.pixels, gray=keep_tint))
     return PhotoFile(pixels, photo.metadata), before

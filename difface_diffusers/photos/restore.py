@@ -5,7 +5,6 @@ from collections.abc import Sequence
 from functools import partial
 from typing import Any, cast
 
-import cv2
 import numpy as np
 import torch
 from PIL import Image
@@ -24,10 +23,11 @@ from ..pipelines.sampling import SAMPLING_ARGUMENTS, Callback
 from ..utils.records import take
 from ..utils.warning import warn_user
 from .damage import fill_damage
+from .enlarging import enlarge, fill_invisible
 from .result import PhotoRestoration
 from .samples import closest_in_identity
 from .settings import RestorationSettings
-from .upscale import BACKGROUNDS, Upscaler
+from .upscale import Upscaler
 
 
 def restore_photo(
@@ -215,7 +215,8 @@ def _restore(
 
     # 3. The faces of every photograph, cut out upright
     aligned: list[AlignedFaces] = []
-    for number, ((rgb, _), selection) in enumerate(zip(channels, selections, strict=True), start=1):
+    for number, ((rgb, alpha), selection) in enumerate(zip(channels, selections, strict=True), start=1):
+        rgb = fill_invisible(rgb, alpha)
         chosen = select_faces(to_uint8(rgb), detector, selection, min_face_size)
         aligned.append(align_faces(rgb, chosen, pipe.model_size[0], keeps_tint(rgb, keep_gray)))
         if not chosen and isinstance(selection, str):
@@ -228,8 +229,7 @@ def _restore(
     restorations = []
     for picture, (rgb, alpha), each, (restored, estimates) in zip(photos, channels, aligned, answers, strict=True):
         size = (round(rgb.shape[0] * settings.upscale), round(rgb.shape[1] * settings.upscale))
-        enlarged = enlarge(rgb, size, settings.background)
-        alpha = None if alpha is None else cv2.resize(alpha, size[::-1], interpolation=cv2.INTER_LANCZOS4)
+        enlarged, alpha = enlarge(rgb, alpha, size, settings.background)
         images = []
         versions = [restored[sample :: settings.num_samples] for sample in range(settings.num_samples)]
         if settings.pick is not None:
@@ -338,17 +338,6 @@ def split_over_faces(
 def fit_in(restored: np.ndarray, crop: np.ndarray, keep_tint: bool) -> np.ndarray:
     """Return a restored face `[S,S,3]` in the colors that its photograph has there, within [0,1]."""
     return np.clip(match_color(to_gray(restored) if keep_tint else restored, crop), 0, 1)
-
-
-def enlarge(rgb: np.ndarray, size: tuple[int, int], background: str | Upscaler) -> np.ndarray:
-    """Enlarge a photograph `[H,W,3]` to `size` (height, width); the result is the caller's to change."""
-    upscaler = BACKGROUNDS[background] if isinstance(background, str) else background
-    enlarged = upscaler(rgb, size)
-    if enlarged.shape != (*size, 3) or enlarged.dtype != rgb.dtype:
-        raise ValueError(
-            f"`background` answered {enlarged.dtype} {list(enlarged.shape)}; it must be {rgb.dtype} {[*size, 3]}."
-        )
-    return enlarged.copy() if np.may_share_memory(enlarged, rgb) else enlarged
 
 
 def faces_to_pil(faces: list[np.ndarray]) -> list[Image.Image]:
