@@ -7,7 +7,7 @@ from .upscale import BACKGROUNDS, Upscaler
 
 
 HEADROOM = 0.75  # share of the levels that weighted colors take, as filters overshoot
-FILTER_RADIUS = 4  # pixels of the photograph that a filter reaches; what it blends with transparent pixels is weighted
+FILTER_RADIUS = 4  # pixels of the photograph that a filter reaches; where alpha is even, no weights are needed
 LEAST_ALPHA = 0.02  # below it colors are hardly seen, and a sum of positive and negative weights is all noise
 
 
@@ -46,7 +46,7 @@ def enlarge(
 ) -> tuple[np.ndarray, np.ndarray | None]:
     """Enlarge a photograph; the result is the caller's to change.
 
-    Where pixels are transparent, colors are weighted by alpha (premultiplied), so that each shows as far as it showed before.
+    Where alpha varies, colors are weighted by alpha (premultiplied), so that each shows as far as it showed before.
 
     Args:
         rgb: `[H,W,3]`, uint8 or uint16; enlarged as `fill_invisible` returns it.
@@ -65,17 +65,18 @@ def enlarge(
         return _upscale(rgb, size, background), alpha
     rgb = fill_invisible(rgb, alpha)
     enlarged = _upscale(rgb, size, background)
-    if (alpha == levels).all():
-        return enlarged, np.full(size, levels, rgb.dtype)
+    reach = np.ones((2 * FILTER_RADIUS + 1,) * 2, np.uint8)
+    uneven = cv2.dilate(alpha, reach) != cv2.erode(alpha, reach)
+    if not uneven.any():
+        return enlarged, np.full(size, alpha[0, 0], rgb.dtype)
     weights = (alpha.astype(np.float32) / levels * HEADROOM)[..., None]
     weights, colors = (
         _upscale(np.rint(part * np.float32(65535)).astype(np.uint16), size, background)
         for part in (np.repeat(weights, 3, axis=-1), weights * rgb / np.float32(levels))
     )
     weights = weights[..., :1] / np.float32(65535 * HEADROOM)
-    near = cv2.dilate((alpha < levels).astype(np.uint8), np.ones((2 * FILTER_RADIUS + 1,) * 2, np.uint8))
-    near = cv2.resize(near, size[::-1], interpolation=cv2.INTER_NEAREST).astype(bool)
-    blended = near & (weights[..., 0] > LEAST_ALPHA)
+    uneven = cv2.resize(uneven.astype(np.uint8), size[::-1], interpolation=cv2.INTER_NEAREST).astype(bool)
+    blended = uneven & (weights[..., 0] > LEAST_ALPHA)
     scale = np.float32(levels / (65535 * HEADROOM))
     enlarged[blended] = np.rint(np.clip(scale * colors[blended] / weights[blended], 0, levels))
     return enlarged, np.rint(np.clip(weights[..., 0], 0, 1) * levels).astype(rgb.dtype)
