@@ -7,7 +7,7 @@ from pathlib import Path
 
 from huggingface_hub.utils.sha import sha_fileobj
 
-from .originals.official import FASTER, PROJECT_URL, RELEASE_URL, TO_THE_FINE_CHAIN, Task
+from .originals.official import FASTER, PROJECT_URL, RELEASE_URL, Task
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ def model_card(task: Task, sources: Sequence[Source], variant: str | None, repo_
     files = "\n".join(f"| `{source.name}` | {source.num_bytes:,} | `{source.sha256}` |" for source in sources)
     settings = "\n".join(f"| `{key.removeprefix('default_')}` | {value} |" for key, value in task.defaults.items())
     faster = "\n".join(
-        f"| `{name}` | {preset['num_inference_steps']} | {TO_THE_FINE_CHAIN[name]:.0f} |"
+        f"| `{name}` | {preset['num_inference_steps']} | {task.to_fine_chain[name]:.0f} |"
         for name, preset in FASTER.items()
     )
     return f"""\
@@ -90,11 +90,12 @@ What is left out of a call is set as in the original:
 The preset `original` names them all, and faster ones go by DPM-Solver++, which draws no noise after x_N:
 `{task.call[:-1]}, preset="balanced")`.
 
-| preset | network calls | to the chain of all timesteps (PSNR, dB) |
+| preset | network calls | to a fine chain (PSNR, dB) |
 | --- | ---: | ---: |
 {faster}
 
-How near they come was measured on the 128-pixel model that comes with the package, from t = 400, not on these weights.
+How near they come was measured on the 128-pixel model that comes with the package, not on these weights. The fine chain is
+{task.fine_chain}.
 
 ## Source
 
