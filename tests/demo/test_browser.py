@@ -257,7 +257,7 @@ def test_a_text_file(page, tmp_path):
 
 def test_a_text_file_under_the_name_of_a_picture(page, text_file):
     upload(page, text_file)
-    page.get_by_text("This file cannot be read as a picture; accepted are JPEG, PNG, WebP, TIFF or BMP.").wait_for()
+    page.get_by_text("This file cannot be read as a picture; accepted are JPEG, PNG, WebP, HEIC,").wait_for()
 
 
 def test_an_over_large_picture(page, large_picture):
