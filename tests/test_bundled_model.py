@@ -104,6 +104,7 @@ def test_the_inpainting_model_draws_what_opencv_cannot():
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)
 def test_every_scheduler_ends_where_the_fine_chain_does():
     pipe = DifFacePipeline.from_pretrained(BUNDLED_MODEL)
     clean = resize(pil_to_tensor(load_image(EXAMPLES / "astronaut_clean.png"))[None], pipe.model_size).clamp(0, 1)
