@@ -62,13 +62,14 @@ def paste(photo: PhotoFile, result: Restored, chosen: Sequence[int], sample: int
     """
     rgb, alpha = split_channels(photo.pixels)
     size = (round(rgb.shape[0] * result.upscale), round(rgb.shape[1] * result.upscale))
+    visible = fill_invisible(rgb, alpha)
     before, alpha = enlarge(rgb, alpha, size, result.background)
     after = before.copy()
-    keep_tint = keeps_tint(fill_invisible(rgb, alpha), result.keep_gray)
+    keep_tint = keeps_tint(visible, result.keep_gray)
     if chosen:
         restored = [result.faces_of(sample)[index] for index in chosen]
         faces = [result.restoration.faces[index] for index in chosen]
-        aligned = align_faces(fill_invisible(rgb, alpha), faces, restored[0].width, keep_tint)
+        aligned = align_faces(visible, faces, restored[0].width, keep_tint)
         paste_faces(after, aligned, [np.asarray(face, np.float32) / 255 for face in restored])
     pixels = np.asarray(join_channels(after, alpha, like=photo.pixels, gray=keep_tint))
     return PhotoFile(pixels, photo.metadata), before

@@ -49,6 +49,14 @@ def test_without_faces_it_is_only_enlarged(photo, result):
     assert np.array_equal(pasted.pixels[..., :3], before)
 
 
+def test_what_is_fully_transparent_stays_so(photo, result):
+    pixels = photo.pixels.copy()
+    pixels[:40, :40, 3] = 0
+    pasted, before = paste(PhotoFile(pixels, photo.metadata), result, [0, 1], 0)
+    assert pasted.pixels.shape == (480, 960, 4) and before.shape == (480, 960, 3)
+    assert not pasted.pixels[:50, :50, 3].any() and pasted.pixels[100:, 100:, 3].any()
+
+
 def test_a_face_that_is_left_out_stays(photo, result):
     pasted, before = paste(photo, result, [1], 0)
     changed = np.abs(pasted.pixels[..., :3].astype(int) - before).max(axis=(0, 2))
