@@ -16,7 +16,7 @@ from diffusers.pipelines.pipeline_utils import DiffusionPipeline
 
 import difface_diffusers
 
-from ..models.bundled import BUNDLED_MODEL, BundledPrior
+from ..models.bundled import BUNDLED_MODEL, shares_prior
 from ..utils.atomic import whole_folder
 from .remote_code import self_contained
 
@@ -63,12 +63,13 @@ def export_remote_code(folder: str | Path, output: str | Path) -> Path:
     if output.resolve().is_relative_to(folder.resolve()):
         raise ValueError(f"`output` is {output}, inside of `folder`, {folder}; it must lie elsewhere.")
     index = _read_index(folder)
-    prior = Path(BUNDLED_MODEL) if index.get("unet") == [PACKAGE, BundledPrior.__name__] else folder
-    files = code_files(index | {"unet": _read_index(prior).get("unet")})
+    if shared := shares_prior(index):
+        index["unet"] = _read_index(Path(BUNDLED_MODEL))["unet"]
+    files = code_files(index)
     with whole_folder(output) as copy:
         shutil.copytree(folder, copy, ignore=shutil.ignore_patterns(*LEFT_OUT), copy_function=shutil.copyfile)
-        if prior != folder:
-            shutil.copytree(prior / "unet", copy / "unet", copy_function=shutil.copyfile)
+        if shared:
+            shutil.copytree(Path(BUNDLED_MODEL, "unet"), copy / "unet", copy_function=shutil.copyfile)
         for name, text in files.items():
             (copy / name).write_text(text, encoding="utf-8")
         if (copy / "README.md").exists():

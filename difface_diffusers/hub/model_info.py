@@ -8,7 +8,7 @@ from typing import Any
 from huggingface_hub.repocard import metadata_load
 from yaml import YAMLError  # a dependency of huggingface_hub
 
-from ..models.bundled import BUNDLED_MODEL, BundledPrior
+from ..models.bundled import BUNDLED_MODEL, shares_prior
 from .model_files import ModelFiles, folder_files, hub_files, read_json
 from .stored_weights import StoredWeights, stored_weights
 
@@ -114,7 +114,7 @@ def model_info(model: str | Path) -> ModelInfo:
     index = read_json(files, INDEX)
     pipeline = _pipeline(files, index)
     prior = files
-    if index.get("unet") == ["difface_diffusers", BundledPrior.__name__]:
+    if shares_prior(index):
         prior = folder_files(Path(BUNDLED_MODEL))
         index["unet"] = read_json(prior, INDEX).get("unet")
     components = _components(files, prior, index)

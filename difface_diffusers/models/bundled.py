@@ -1,5 +1,6 @@
 """Where the models lie that come with the package, and the prior that they share."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,11 @@ from diffusers.models.unets.unet_2d import UNet2DModel
 
 BUNDLED_MODEL = str(Path(__file__).parents[1] / "mini")
 BUNDLED_INPAINT_MODEL = str(Path(__file__).parents[1] / "mini_inpaint")  # its prior is that of BUNDLED_MODEL
+
+
+def shares_prior(index: Mapping[str, Any]) -> bool:
+    """Whether a `model_index.json` names `BundledPrior` in the place of a prior."""
+    return index.get("unet") == ["difface_diffusers", BundledPrior.__name__]
 
 
 class BundledPrior(ModelMixin):
