@@ -121,6 +121,9 @@ def _restore(
             batch_size=sampling.batch_size,
             keep_gray=options.keep_gray,
             draw_box=options.draw_box,
+            blend=options.blend,
+            keep_clean=options.keep_clean,
+            match_grain=options.match_grain,
             damage_mask=[_read_damage(source.file, options.damage_mask) for source in pictures],
             inpainter=inpainter,
             generator=generators,
@@ -144,12 +147,13 @@ def _write(
     options: RestoreOptions,
 ) -> FileResult:
     started = time.monotonic()
-    details = []
+    details = [{"treatment": asdict(treatment)} for treatment in restoration.treatments]
     try:
         if options.save_crops:
             _save_crops(restoration, crops_folder(targets[0]), options.sampling.num_samples)
         if options.uncertainty:
-            details = _report_samples(restoration, uncertainty_path(targets[0]), options.aligned)
+            told = _report_samples(restoration, uncertainty_path(targets[0]), options.aligned)
+            details = [known | more for known, more in zip(details or [{}], told, strict=True)]
         for sample, target in enumerate(targets):
             if options.compare:
                 save_image(_compare(picture.pixels, restoration, sample, options.aligned), comparison_path(target))

@@ -128,11 +128,14 @@ class RestoreOptions:
         sampling: how the faces are drawn.
         compare: also write the input beside each result.
         aligned: the inputs are aligned faces, not photographs.
-        faces: see `restore_photo`, as are the next four.
+        faces: see `restore_photo`, as are the next seven.
         min_face_size: see there.
         upscale: see there.
         keep_gray: see there.
         draw_box: see there.
+        blend: see there.
+        keep_clean: see there.
+        match_grain: see there.
         background: name, or Hub id or folder of a Swin2SR model.
         damage_mask: mask, or folder with one of each input's name.
         save_crops: also write every face.
@@ -154,6 +157,9 @@ class RestoreOptions:
     upscale: float
     keep_gray: str
     draw_box: bool
+    blend: float
+    keep_clean: bool
+    match_grain: str
     background: str
     damage_mask: Path | None
     save_crops: bool
@@ -165,6 +171,10 @@ class RestoreOptions:
         samples = self.sampling.num_samples
         if not 1 <= self.upscale <= 8:
             raise UsageError(f"--upscale is {self.upscale}; it must be within 1 .. 8")
+        if not 0 <= self.blend <= 1:
+            raise UsageError(f"--blend is {self.blend}; it must be within 0 .. 1")
+        if self.aligned and (self.blend != 1 or not self.keep_clean or self.match_grain != "auto"):
+            raise UsageError("--blend, --no-keep-clean and --match-grain are for photographs; leave out --aligned")
         if self.aligned and (self.faces != "all" or self.save_crops or self.draw_box or self.damage_mask is not None):
             raise UsageError(
                 "--faces, --damage-mask, --save-crops and --draw-box are for photographs; leave out --aligned"

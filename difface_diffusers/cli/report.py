@@ -27,8 +27,9 @@ class FileResult:
         input: as it was named or found.
         outputs: the files written.
         faces: per face its `box` (left, top, right, bottom), `landmarks` (five times x, y), both in pixels of the input, and
-            `score`; with `--uncertainty` the mean `uncertainty`, and `identity_distance` and `coarse_psnr` of each sample.
-            Of an aligned face the latter alone.
+            `score`; how far it was changed and why (`treatment`, see `FaceTreatment`); with `--uncertainty` the mean
+            `uncertainty`, and `identity_distance` and `coarse_psnr` of each sample.
+            Of an aligned face only what `--uncertainty` tells.
         seconds: what it took, in equal shares with those that went through the networks with it.
         error: why it failed.
         skipped: whether its outputs were there already.
@@ -56,7 +57,7 @@ def failed(source: Source, error: object) -> FileResult:
 def finished(
     source: Source, targets: Sequence[Path], faces: Sequence[Face], seconds: float, details: Sequence[dict] = ()
 ) -> FileResult:
-    """Return the record of an input whose results are written; `details` are what the samples of each face tell."""
+    """Return the record of an input whose results are written; `details` are what else is known of each face."""
     records = [
         {
             "box": [round(value, 1) for value in face.box],
@@ -71,9 +72,11 @@ def finished(
 
 
 def say_done(result: FileResult, aligned: bool) -> None:
-    """Say where the results of an input are, how many faces were found unless it is one, and what their samples tell."""
+    """Say where the results of an input are, how many faces were found and left alone, and what their samples tell."""
     count = len(result.faces)
     notes = [] if aligned else [f"{count or 'no'} face{'s' if count != 1 else ''}"]
+    kept = sum(face.get("treatment", {}).get("repaired") == 0 for face in result.faces)
+    notes += [f"{kept} left as {'they are' if kept > 1 else 'it is'}"] if kept else []
     notes += [f"picture {result.page or 1} of {result.pages}"] if result.pages > 1 else []
     tqdm.write(f"{result.input} -> {', '.join(result.outputs)}" + (f" ({', '.join(notes)})" if notes else ""))
     for number, face in enumerate(result.faces, start=1):

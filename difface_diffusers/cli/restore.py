@@ -51,6 +51,18 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     photos.add_argument(
         "--keep-gray", choices=["auto", "on", "off"], default="auto", help="whether gray or sepia photographs stay so"
     )
+    photos.add_argument(
+        "--blend", type=float, default=1.0, metavar="B", help="how much of the change to a face is put back, 0 .. 1"
+    )
+    photos.add_argument(
+        "--keep-clean",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="leave clean faces as they are and change the others only as far as they are damaged",
+    )
+    photos.add_argument(
+        "--match-grain", choices=["auto", "off"], default="auto", help="give restored faces the photograph's grain"
+    )
     photos.add_argument("--damage-mask", type=Path, metavar="MASK", help=f"fill this damage first: {MASK_HELP}")
     photos.add_argument("--draw-box", action="store_true", help="outline the faces")
     photos.add_argument("--save-crops", action="store_true", help="also write every face to NAME_faces/")

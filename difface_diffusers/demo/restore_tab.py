@@ -56,9 +56,18 @@ class RestoreTab(Tab):
             label="Samples",
             info="Each invents differently what the picture does not show.",
         )
+        self.blend = gr.Slider(
+            0, 1, 1, step=0.05, label="Strength", info="How much of the change is put back. Moves the result at once."
+        )
         with gr.Accordion("Finer settings", open=False):
             self.background = gr.Radio(BACKGROUNDS, value="lanczos", label="How the rest is enlarged")
             self.keep_gray = gr.Radio(KEEP_GRAY, value="auto", label="Colors of the faces")
+            self.keep_clean = gr.Checkbox(
+                True,
+                label="Spare what is good",
+                info="Clean faces stay as they are, others change as far as they are damaged.",
+                visible=self.pipe.config.get("clean_damage") is not None,
+            )
             self.controls = add_controls(self.pipe)
 
     def _add_outputs(self) -> None:
@@ -85,7 +94,7 @@ class RestoreTab(Tab):
             self.chosen = gr.CheckboxGroup(label="Put back into the picture", type="index")
 
     def _connect(self) -> None:
-        chosen = [self.photo, self.upscale, self.background, self.keep_gray]
+        chosen = [self.photo, self.upscale, self.background, self.keep_gray, self.blend, self.keep_clean]
         settings = self.controls.settings
         results = [
             self.results,
@@ -112,10 +121,12 @@ class RestoreTab(Tab):
         here = partial(dict, api_visibility="private", show_progress="hidden")
         pasting = {
             "fn": self.choose,
-            "inputs": [self.result, self.chosen, self.sample],
+            "inputs": [self.result, self.chosen, self.sample, self.blend, self.keep_clean],
             "outputs": [self.slider, self.download, self.faces],
         }
-        gr.on([self.chosen.input, self.sample.input], **pasting, **here(), trigger_mode="always_last")
+        moved = [self.chosen.input, self.sample.input]
+        gr.on(moved, **pasting, **here(), trigger_mode="always_last")
+        gr.on([self.blend.release, self.keep_clean.input], **(pasting | {"fn": self.choose_if_there}), **here())
         self.faces.select(self.toggle, self.chosen, self.chosen, **here()).then(**pasting, **here())
         self.show_uncertainty.input(self.reveal, [self.result, self.show_uncertainty], self.uncertainty, **here())
         self._add_endpoint("restore", self.restore_file, [*chosen, *settings])
@@ -126,6 +137,8 @@ class RestoreTab(Tab):
         upscale: float,
         background: str,
         keep_gray: str,
+        blend: float,
+        keep_clean: bool,
         samples: int,
         randomize: bool,
         *sampling: Any,
@@ -144,7 +157,10 @@ class RestoreTab(Tab):
                 self.run(photo.pixels, faces, keep_gray, samples, settings),
                 chains=math.ceil(len(faces) / batch_size_of(samples)),
             )
-            result = Restored(str(path), restoration, samples, upscale, background, keep_gray)
+            clean_damage = self.pipe.config.get("clean_damage")
+            result = Restored(
+                str(path), restoration, samples, upscale, background, keep_gray, blend, keep_clean, clean_damage
+            )
             yield self.show(result, settings.seed) | {
                 self.panel.status: summary(len(faces), time.monotonic() - started, count_pages(str(path)))
             }
@@ -153,7 +169,7 @@ class RestoreTab(Tab):
         """Return the new values of the components for a result."""
         names = [f"Face {number}" for number in range(1, len(result.restoration.faces) + 1)]
         several = result.samples > 1
-        slider, download, faces = self.choose(result, list(range(len(names))), 1)
+        slider, download, faces = self.choose(result, list(range(len(names))), 1, result.blend, result.keep_clean)
         return {
             self.results: gr.update(visible=True),
             self.slider: slider,
@@ -167,18 +183,27 @@ class RestoreTab(Tab):
             self.controls.seed: seed,
         }
 
-    def choose(self, result: Restored | None, chosen: list[int], sample: int) -> tuple[Any, ...]:
+    def choose(
+        self, result: Restored | None, chosen: list[int], sample: int, blend: float, keep_clean: bool
+    ) -> tuple[Any, ...]:
         """Return the two pictures, the file and the faces for a sample with some of the faces."""
         with errors_for_people():
-            result = still_there(result)
+            result = replace(still_there(result), blend=blend, keep_clean=keep_clean)
             photo, before = paste(read_upload(result.path), result, chosen, int(sample) - 1)
             faces = face_sheets(result, int(sample) - 1)
-            captions = [f"Face {number + 1}{'' if number in chosen else ': left out'}" for number in range(len(faces))]
+            captions = [
+                f"Face {number + 1}: {treatment.reason if number in chosen else 'left out'}"
+                for number, treatment in enumerate(result.treatments())
+            ]
             return (
                 (view(before), view(photo.pixels)),
                 write_download(photo, f"{Path(result.path).stem}_restored"),
                 gr.update(value=list(zip(faces, captions, strict=True)), selected_index=None),
             )
+
+    def choose_if_there(self, result: Restored | None, *chosen: Any) -> tuple[Any, ...]:
+        """Do as `choose` does, or nothing before the first run."""
+        return (gr.skip(),) * 3 if result is None else self.choose(result, *chosen)
 
     def toggle(self, chosen: list[int], event: gr.SelectData) -> list[str]:
         """Return the names of the chosen faces after a click on one."""
@@ -198,6 +223,8 @@ class RestoreTab(Tab):
         upscale: float,
         background: str,
         keep_gray: str,
+        blend: float,
+        keep_clean: bool,
         start: int,
         eta: float,
         s_noise: float,
@@ -212,6 +239,8 @@ class RestoreTab(Tab):
             upscale: by how much it is enlarged, 1 .. 4.
             background: how; "lanczos" or "none".
             keep_gray: whether gray and sepia faces stay so; "auto", "on" or "off".
+            blend: how much of the change to each face is put back, 0 .. 1.
+            keep_clean: leave clean faces as they are and change the others only as far as they are damaged.
             start: start timestep, 1 .. 1000; higher invents more. 0 finds one for each face by its damage.
             eta: share of fresh noise in each step, 0 .. 1; for DDIM.
             s_noise: factor on the first noise; above 1 draws more detail.
@@ -220,7 +249,20 @@ class RestoreTab(Tab):
             seed: of the noise.
         """
         *_, end = self.restore_upload(
-            photo, upscale, background, keep_gray, 1, False, start, eta, s_noise, steps, scheduler, seed
+            photo,
+            upscale,
+            background,
+            keep_gray,
+            blend,
+            keep_clean,
+            1,
+            False,
+            start,
+            eta,
+            s_noise,
+            steps,
+            scheduler,
+            seed,
         )
         return end[self.download]
 

@@ -6,16 +6,17 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image
 
-from ..faces.alignment import align
-from ..faces.compositing import add_changes, keeps_tint, to_gray
-from ..faces.crops import align_faces, paste_faces
+from ..faces.compositing import keeps_tint, to_gray
+from ..faces.crops import align_faces
 from ..imaging.grids import image_grid
 from ..imaging.metadata import PhotoFile
 from ..imaging.pixels import join_channels, split_channels, to_uint8
 from ..imaging.tensors import pil_to_tensor
 from ..photos.enlarging import enlarge, fill_invisible
+from ..photos.pasting import put_back
 from ..photos.result import PhotoRestoration
-from ..photos.samples import BRIGHTEST_UNCERTAINTY, face_uncertainties, heat_map
+from ..photos.samples import BRIGHTEST_UNCERTAINTY, add_maps, face_uncertainties, heat_map
+from ..photos.treatment import FaceTreatment, choose_treatment
 
 
 DARKENED = 0.3  # share of its brightness that the upload keeps below a heat map
@@ -33,6 +34,9 @@ class Restored:
         upscale: see `restore_photo`, as are the next two.
         background: see there.
         keep_gray: see there.
+        blend: see there.
+        keep_clean: see there.
+        clean_damage: of the pipeline, see `DifFacePipeline`.
     """
 
     path: str
@@ -41,10 +45,21 @@ class Restored:
     upscale: float
     background: str
     keep_gray: str
+    blend: float
+    keep_clean: bool
+    clean_damage: float | None
 
     def faces_of(self, sample: int) -> list[Image.Image]:
         """Return the restored faces of one sample, counted from 0."""
         return self.restoration.restored[sample :: self.samples]
+
+    def treatments(self) -> list[FaceTreatment]:
+        """Return how far each face is changed."""
+        befores, guesses = self.restoration.crops, self.restoration.estimates[:: self.samples]
+        return [
+            choose_treatment(_levels(before), _levels(guess), self.clean_damage, self.keep_clean, self.blend)
+            for before, guess in zip(befores, guesses, strict=True)
+        ]
 
 
 def paste(photo: PhotoFile, result: Restored, chosen: Sequence[int], sample: int) -> tuple[PhotoFile, np.ndarray]:
@@ -67,12 +82,18 @@ def paste(photo: PhotoFile, result: Restored, chosen: Sequence[int], sample: int
     after = before.copy()
     keep_tint = keeps_tint(visible, result.keep_gray)
     if chosen:
-        restored = [result.faces_of(sample)[index] for index in chosen]
+        restored = [_levels(result.faces_of(sample)[index]) for index in chosen]
+        estimates = [_levels(result.restoration.estimates[index * result.samples]) for index in chosen]
+        treatments = result.treatments()
         faces = [result.restoration.faces[index] for index in chosen]
-        aligned = align_faces(visible, faces, restored[0].width, keep_tint)
-        paste_faces(after, aligned, [np.asarray(face, np.float32) / 255 for face in restored])
+        aligned = align_faces(visible, faces, len(restored[0]), keep_tint)
+        put_back(after, aligned, estimates, restored, [treatments[index] for index in chosen], "auto")
     pixels = np.asarray(join_channels(after, alpha, like=photo.pixels, gray=keep_tint))
     return PhotoFile(pixels, photo.metadata), before
+
+
+def _levels(face: Image.Image) -> np.ndarray:
+    return np.asarray(face, np.float32) / 255
 
 
 def view(pixels: np.ndarray) -> Image.Image:
@@ -100,13 +121,6 @@ def draw_uncertainty(photo: PhotoFile, result: Restored) -> Image.Image:
     uncertainties = face_uncertainties(result.restoration)
     rgb = to_uint8(split_channels(photo.pixels)[0])
     heat = np.zeros((*rgb.shape[:2], 1), np.uint8)
-    add_changes(
-        heat,
-        [np.minimum(uncertainty / BRIGHTEST_UNCERTAINTY, 1)[..., None] for uncertainty in uncertainties],
-        [
-            align(face.landmarks, len(uncertainty))
-            for face, uncertainty in zip(result.restoration.faces, uncertainties, strict=True)
-        ],
-    )
+    add_maps(heat, result.restoration, [np.minimum(values / BRIGHTEST_UNCERTAINTY, 1) for values in uncertainties])
     dark = np.rint(to_gray(rgb) * DARKENED)
     return view(np.maximum(dark, heat_map(heat)).astype(np.uint8))

@@ -84,13 +84,16 @@ def scale_of(matrix: np.ndarray) -> float:
     return float(np.sqrt(abs(np.linalg.det(matrix[:, :2]))))
 
 
-def warp(image: np.ndarray, source_to_target: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """Draw the part of a picture that a matrix brings into a frame; bicubic, antialiased, mirrored beyond the edges.
+def warp(
+    image: np.ndarray, source_to_target: np.ndarray, size: tuple[int, int], border: int = cv2.BORDER_REFLECT
+) -> np.ndarray:
+    """Draw the part of a picture that a matrix brings into a frame; bicubic and antialiased.
 
     Args:
         image: `[H,W]` or `[H,W,C]`, uint8, uint16 or float32.
         source_to_target: `[2,3]`, pixels of `image` to pixels of the frame.
         size: height and width of the frame.
+        border: OpenCV's name of what lies beyond the edges, mirrored or 0 (`cv2.BORDER_CONSTANT`).
 
     Returns:
         The frame, of the dtype of `image`; integers are rounded and clipped, floats may overshoot a little.
@@ -108,6 +111,4 @@ def warp(image: np.ndarray, source_to_target: np.ndarray, size: tuple[int, int])
     small_to_image = np.array([[part.shape[1] / columns, 0, left], [0, part.shape[0] / rows, top]], np.float64)
     matrix = compose(small_to_image, source_to_target)
     matrix[:, 2] += (matrix[:, :2].sum(1) - 1) / 2  # OpenCV counts from the center of the first pixel
-    return cv2.warpAffine(
-        np.ascontiguousarray(small), matrix, size[::-1], flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_REFLECT
-    )
+    return cv2.warpAffine(np.ascontiguousarray(small), matrix, size[::-1], flags=cv2.INTER_CUBIC, borderMode=border)

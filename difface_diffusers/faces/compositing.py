@@ -11,10 +11,6 @@ from .alignment import compose, invert, transform, warp
 
 TILE = 1024  # of the photograph that is worked on at a time, pixels; bounds the memory
 WEIGHTS = np.array(LUMA, np.float32)
-MASK_CENTER = (0.5, 0.53)  # of an aligned face, shares of its side
-MASK_RADII = (0.41, 0.45)
-MASK_EXPONENT = 3  # 2 is an ellipse, more is squarer
-FEATHER = 0.25  # share of the radius over which the mask fades out
 COLOR_SCALE = 0.08  # share of the side of an aligned face: sigma above which its colors are the photograph's
 TINT_TOLERANCE = 3 / 255
 GRAY_CHOICES = ("auto", "on", "off")
@@ -54,19 +50,6 @@ def keeps_tint(photo: np.ndarray, keep_gray: str) -> bool:
     return keep_gray == "on" or (keep_gray == "auto" and is_tinted(photo))
 
 
-def face_mask(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """Return how much of the restoration shows at a place of an aligned face: 1 in the face, fading to 0 before its edge.
-
-    Args:
-        x: shares of the aligned face's side, 0 .. 1 from left to right, any shape; float32.
-        y: the same from top to bottom.
-    """
-    across, down = (np.abs(v - c) / r for v, c, r in zip((x, y), MASK_CENTER, MASK_RADII, strict=True))
-    radius = (across**MASK_EXPONENT + down**MASK_EXPONENT) ** np.float32(1 / MASK_EXPONENT)
-    inside = np.clip((1 - radius) / FEATHER, 0, 1)
-    return inside * inside * (3 - 2 * inside)
-
-
 def match_color(restored: np.ndarray, crop: np.ndarray) -> np.ndarray:
     """Give a restored face the colors and the shading that the face had before, so that it fits into its photograph.
 
@@ -83,7 +66,9 @@ def match_color(restored: np.ndarray, crop: np.ndarray) -> np.ndarray:
     return restored + cv2.GaussianBlur(crop - restored, (0, 0), COLOR_SCALE * len(crop), borderType=cv2.BORDER_REFLECT)
 
 
-def add_changes(photo: np.ndarray, changes: list[np.ndarray], photo_to_faces: list[np.ndarray]) -> None:
+def add_changes(
+    photo: np.ndarray, changes: list[np.ndarray], masks: list[np.ndarray], photo_to_faces: list[np.ndarray]
+) -> None:
     """Add to a photograph, in place, what the restoration changed in each face.
 
     Only the change is added, through a soft mask: detail of the photograph that is finer than the aligned face's pixels
@@ -93,6 +78,7 @@ def add_changes(photo: np.ndarray, changes: list[np.ndarray], photo_to_faces: li
     Args:
         photo: `[H,W,C]`, uint8 or uint16.
         changes: per face `[S,S,C]` float32, restored minus not restored, both in [0,1].
+        masks: per face `[S,S]` float32 in [0,1], how much of the change shows, see `masks`.
         photo_to_faces: per face `[2,3]`, pixels of the photograph to pixels of the aligned face.
     """
     scale = np.iinfo(photo.dtype).max
@@ -101,14 +87,16 @@ def add_changes(photo: np.ndarray, changes: list[np.ndarray], photo_to_faces: li
         tile_to_photo = np.array([[1.0, 0, left], [0, 1, top]])
         weighted = np.zeros(tile.shape, np.float32)
         total = np.zeros((*tile.shape[:2], 1), np.float32)
-        for change, photo_to_face in zip(changes, photo_to_faces, strict=True):
-            _draw(change, compose(tile_to_photo, photo_to_face), weighted, total)
+        for change, mask, photo_to_face in zip(changes, masks, photo_to_faces, strict=True):
+            _draw(change, mask, compose(tile_to_photo, photo_to_face), weighted, total)
         touched = total[..., 0] > 0
         result = tile[touched] + scale * weighted[touched] / total[touched]
         tile[touched] = np.rint(np.clip(result, 0, scale))
 
 
-def _draw(change: np.ndarray, tile_to_face: np.ndarray, weighted: np.ndarray, total: np.ndarray) -> None:
+def _draw(
+    change: np.ndarray, mask: np.ndarray, tile_to_face: np.ndarray, weighted: np.ndarray, total: np.ndarray
+) -> None:
     """Add a face's change times its mask squared to `weighted` `[H,W,C]`, and its mask to `total` `[H,W,1]`."""
     side = len(change)
     corners = transform(np.array([(0, 0), (side, 0), (0, side), (side, side)]), invert(tile_to_face))
@@ -116,11 +104,9 @@ def _draw(change: np.ndarray, tile_to_face: np.ndarray, weighted: np.ndarray, to
     right, bottom = np.minimum(np.ceil(corners.max(0)), total.shape[1::-1]).astype(int)
     if left >= right or top >= bottom:
         return
-    part_to_face = compose(np.array([[1.0, 0, left], [0, 1, top]]), tile_to_face)
-    columns, rows = np.arange(right - left) + 0.5, np.arange(bottom - top)[:, None] + 0.5
-    x, y = (row[0] * columns + row[1] * rows + row[2] for row in part_to_face.astype(np.float32) / side)
-    mask = face_mask(x, y)[..., None]
-    part = np.s_[top:bottom, left:right]
-    drawn = warp(change, invert(part_to_face), mask.shape[:2])
-    weighted[part] += mask**2 * drawn.reshape(*mask.shape[:2], -1)  # OpenCV drops a single channel
-    total[part] += mask
+    face_to_part = invert(compose(np.array([[1.0, 0, left], [0, 1, top]]), tile_to_face))
+    part, size = np.s_[top:bottom, left:right], (bottom - top, right - left)
+    shown = np.clip(warp(mask, face_to_part, size, cv2.BORDER_CONSTANT), 0, 1)[..., None]
+    drawn = warp(change, face_to_part, size)
+    weighted[part] += shown**2 * drawn.reshape(*size, -1)  # OpenCV drops a single channel
+    total[part] += shown

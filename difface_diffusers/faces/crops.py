@@ -42,29 +42,41 @@ def align_faces(rgb: np.ndarray, faces: list[Face], face_size: int, keep_tint: b
     return AlignedFaces(rgb.shape[:2], faces, photo_to_faces, crops, keep_tint)
 
 
-def paste_faces(canvas: np.ndarray, aligned: AlignedFaces, restored: list[np.ndarray], draw_box: bool = False) -> None:
+def paste_faces(canvas: np.ndarray, aligned: AlignedFaces, changed: list[np.ndarray], masks: list[np.ndarray]) -> None:
     """Add to the enlarged photograph, in place, what changed in each of its faces.
 
     Args:
         canvas: RGB `[H,W,3]`, uint8 or uint16.
         aligned: the faces before.
-        restored: per face `[S,S,3]` float32 in [0,1].
-        draw_box: draw the outline of every aligned face.
+        changed: per face `[S,S,3]` float32 in [0,1].
+        masks: per face `[S,S]` float32, see `masks`.
     """
-    matrices = [
-        compose(canvas_to_photo(canvas.shape[:2], aligned.photo_size), photo_to_face)
-        for photo_to_face in aligned.photo_to_faces
-    ]
-    changes = [after - before for after, before in zip(restored, aligned.crops, strict=True)]
-    add_changes(canvas, changes, matrices)
-    if not draw_box:
-        return
+    changes = [after - before for after, before in zip(changed, aligned.crops, strict=True)]
+    add_changes(canvas, changes, masks, canvas_to_faces(canvas, aligned))
+
+
+def outline_faces(canvas: np.ndarray, aligned: AlignedFaces) -> None:
+    """Draw the outline of every aligned face into the enlarged photograph, RGB `[H,W,3]` uint8 or uint16, in place."""
     color = [share * np.iinfo(canvas.dtype).max for share in BOX_COLOR]
-    for canvas_to_face, crop in zip(matrices, aligned.crops, strict=True):
+    for canvas_to_face, crop in zip(canvas_to_faces(canvas, aligned), aligned.crops, strict=True):
         square = np.array([(0, 0), (0, 1), (1, 1), (1, 0)]) * len(crop)
         outline = np.rint(transform(square, invert(canvas_to_face))).astype(np.int32)
         thickness = max(1, round(len(crop) / scale_of(canvas_to_face) / 100))
         cv2.polylines(canvas, [outline], isClosed=True, color=color, thickness=thickness)
+
+
+def landmarks_in_crops(aligned: AlignedFaces) -> list[np.ndarray]:
+    """Return the landmarks of every face in its own crop, `[5,2]`, pixels."""
+    return [
+        transform(face.landmarks, photo_to_face)
+        for face, photo_to_face in zip(aligned.faces, aligned.photo_to_faces, strict=True)
+    ]
+
+
+def canvas_to_faces(canvas: np.ndarray, aligned: AlignedFaces) -> list[np.ndarray]:
+    """Return per face the matrix `[2,3]` from pixels of the enlarged photograph to those of its crop."""
+    to_photo = canvas_to_photo(canvas.shape[:2], aligned.photo_size)
+    return [compose(to_photo, photo_to_face) for photo_to_face in aligned.photo_to_faces]
 
 
 def canvas_to_photo(canvas_size: tuple[int, int], photo_size: tuple[int, int]) -> np.ndarray:

@@ -11,7 +11,8 @@ from PIL import Image
 from ..faces import Face, FaceDetector, YuNetDetector
 from ..faces.alignment import warp
 from ..faces.compositing import keeps_tint, to_gray
-from ..faces.crops import AlignedFaces, align_faces, paste_faces
+from ..faces.crops import AlignedFaces, align_faces, landmarks_in_crops, paste_faces
+from ..faces.masks import face_mask
 from ..faces.selection import MIN_FACE_SIZE, Selection, parse_selection, select_faces
 from ..imaging.masks import fit_masks
 from ..imaging.pixels import join_channels, split_channels, to_uint8
@@ -117,7 +118,8 @@ def fill_damage(
     holes = [warp(damage.astype(np.float32), matrix, (side, side)) > TOUCHED for matrix in aligned.photo_to_faces]
     filled = fill_faces(inpainter, aligned, holes, batch_size, generator, gamma, call)
     canvas = plain.copy()
-    paste_faces(canvas, aligned, filled)
+    masks = [face_mask(landmarks, side) for landmarks in landmarks_in_crops(aligned)]
+    paste_faces(canvas, aligned, filled, masks)
     return FilledPhoto(
         join_channels(np.where(damage[..., None], canvas, rgb), alpha, like=photo, gray=aligned.keep_tint),
         [face for face, hole in zip(chosen, holes, strict=True) if hole.any()],

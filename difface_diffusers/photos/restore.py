@@ -10,8 +10,8 @@ import torch
 from PIL import Image
 
 from ..faces import FaceDetector, YuNetDetector
-from ..faces.compositing import keeps_tint, match_color, to_gray
-from ..faces.crops import AlignedFaces, align_faces, paste_faces
+from ..faces.compositing import keeps_tint
+from ..faces.crops import AlignedFaces, align_faces, outline_faces
 from ..faces.selection import MIN_FACE_SIZE, Selection, parse_selection, select_faces
 from ..imaging.pixels import join_channels, split_channels, to_uint8
 from ..imaging.tensors import from_tensors
@@ -24,9 +24,11 @@ from ..utils.records import take
 from ..utils.warning import warn_user
 from .damage import fill_damage
 from .enlarging import enlarge, fill_invisible
+from .pasting import fit_in, put_back
 from .result import PhotoRestoration
 from .samples import closest_in_identity
 from .settings import RestorationSettings
+from .treatment import choose_treatment
 from .upscale import Upscaler
 
 
@@ -41,6 +43,9 @@ def restore_photo(
     batch_size: int = 8,
     keep_gray: str = "auto",
     draw_box: bool = False,
+    blend: float = 1.0,
+    keep_clean: bool = True,
+    match_grain: str = "auto",
     damage_mask: Any = None,
     inpainter: DifFaceInpaintPipeline | None = None,
     generator: torch.Generator | None = None,
@@ -74,6 +79,10 @@ def restore_photo(
         keep_gray: "auto" keeps the faces of a gray or sepia photograph so; "on" leaves every photograph's colors as they
             are, "off" takes what the model paints.
         draw_box: draw the outline of every aligned face into the picture.
+        blend: how much of the change to each face is put back, 0 .. 1.
+        keep_clean: leave clean faces as they are, and change the others only as far as they are damaged; `treatments` of the
+            result say what was done. `False` puts the whole restoration back. Needs a pipeline with `clean_damage`.
+        match_grain: "auto" gives restored faces the grain that the photograph has around them, "off" leaves them smooth.
         damage_mask: white is damaged and filled before anything else, faces by the inpainter and the rest from its
             surroundings; PIL image, array or tensor as for `DifFaceInpaintPipeline`, of any size: it is fitted to the
             photograph.
@@ -123,6 +132,9 @@ def restore_photos(
     batch_size: int = 8,
     keep_gray: str = "auto",
     draw_box: bool = False,
+    blend: float = 1.0,
+    keep_clean: bool = True,
+    match_grain: str = "auto",
     damage_mask: Any = None,
     inpainter: DifFaceInpaintPipeline | None = None,
     generator: torch.Generator | list[torch.Generator] | None = None,
@@ -150,6 +162,9 @@ def restore_photos(
         batch_size: faces of all photographs that go through the networks together.
         keep_gray: see `restore_photo`.
         draw_box: see `restore_photo`.
+        blend: see `restore_photo`.
+        keep_clean: see `restore_photo`.
+        match_grain: see `restore_photo`.
         damage_mask: one for all, or a list with one for each photograph, `None` where nothing is damaged.
         inpainter: see `restore_photo`.
         generator: source of all noise: one, or one for each photograph.
@@ -230,13 +245,20 @@ def _restore(
     for picture, (rgb, alpha), each, (restored, estimates) in zip(photos, channels, aligned, answers, strict=True):
         size = (round(rgb.shape[0] * settings.upscale), round(rgb.shape[1] * settings.upscale))
         enlarged, alpha = enlarge(rgb, alpha, size, settings.background)
+        guesses = estimates[:: settings.num_samples]
+        treatments = [
+            choose_treatment(crop, guess, pipe.config.get("clean_damage"), settings.keep_clean, settings.blend)
+            for crop, guess in zip(each.crops, guesses, strict=True)
+        ]
         images = []
         versions = [restored[sample :: settings.num_samples] for sample in range(settings.num_samples)]
         if settings.pick is not None:
             versions = [closest_in_identity(each.crops, versions)]
         for version in versions:
             canvas = enlarged if len(versions) == 1 else enlarged.copy()
-            paste_faces(canvas, each, version, settings.draw_box)
+            put_back(canvas, each, guesses, version, treatments, settings.match_grain)
+            if settings.draw_box:
+                outline_faces(canvas, each)
             gray = each.keep_tint and not settings.draw_box
             images.append(join_channels(canvas, alpha, like=picture, gray=gray))
         restorations.append(
@@ -245,6 +267,7 @@ def _restore(
                 each.faces,
                 *(faces_to_pil(row) for row in (each.crops, estimates, restored)),
                 photo_size=each.photo_size,
+                treatments=treatments,
             )
         )
     return restorations
@@ -333,11 +356,6 @@ def split_over_faces(
         for own, count in zip(generator, counts, strict=True)
         for part in split_generator(own, max(count, 1))[:count]
     ]
-
-
-def fit_in(restored: np.ndarray, crop: np.ndarray, keep_tint: bool) -> np.ndarray:
-    """Return a restored face `[S,S,3]` in the colors that its photograph has there, within [0,1]."""
-    return np.clip(match_color(to_gray(restored) if keep_tint else restored, crop), 0, 1)
 
 
 def faces_to_pil(faces: list[np.ndarray]) -> list[Image.Image]:

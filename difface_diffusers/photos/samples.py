@@ -11,9 +11,10 @@ import numpy as np
 import torch
 from PIL import Image
 
-from ..faces.alignment import align, compose
+from ..faces.alignment import align, compose, transform
 from ..faces.compositing import add_changes
 from ..faces.crops import canvas_to_photo
+from ..faces.masks import face_mask
 from ..imaging.tensors import pil_to_tensor
 from .result import PhotoRestoration
 
@@ -75,17 +76,30 @@ def photo_uncertainty(restoration: "PhotoRestoration") -> np.ndarray:
     Raises:
         ValueError: there is one sample only.
     """
-    maps = [uncertainty[..., None] for uncertainty in face_uncertainties(restoration)]
+    maps = face_uncertainties(restoration)
     image = restoration.image
     size = image.size[::-1] if isinstance(image, Image.Image) else image.shape[:2]
     canvas = np.zeros((*size, 1), np.uint16)
-    to_photo = canvas_to_photo(size, restoration.photo_size)
-    canvas_to_faces = [
-        compose(to_photo, align(face.landmarks, len(uncertainty)))
-        for face, uncertainty in zip(restoration.faces, maps, strict=True)
-    ]
-    add_changes(canvas, maps, canvas_to_faces)
+    add_maps(canvas, restoration, maps)
     return canvas[..., 0].astype(np.float32) / 65535
+
+
+def add_maps(canvas: np.ndarray, restoration: "PhotoRestoration", maps: Sequence[np.ndarray]) -> None:
+    """Add maps of the faces, in place, to one of the photograph.
+
+    Args:
+        canvas: `[H,W,1]`, uint8 or uint16, of any size.
+        restoration: says where the faces are.
+        maps: per face `[S,S]` float32 in [0,1].
+    """
+    to_photo = canvas_to_photo(canvas.shape[:2], restoration.photo_size)
+    matrices = [align(face.landmarks, len(values)) for face, values in zip(restoration.faces, maps, strict=True)]
+    masks = [
+        face_mask(transform(face.landmarks, matrix), len(values))
+        for face, values, matrix in zip(restoration.faces, maps, matrices, strict=True)
+    ]
+    changes = [values[..., None] for values in maps]
+    add_changes(canvas, changes, masks, [compose(to_photo, matrix) for matrix in matrices])
 
 
 def heat_map(levels: np.ndarray) -> np.ndarray:

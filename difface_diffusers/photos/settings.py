@@ -10,6 +10,7 @@ from ..utils.checks import check_integer, check_number
 from .upscale import BACKGROUNDS, Upscaler
 
 
+GRAIN_CHOICES = ("auto", "off")
 PICK_CHOICES = (None, "identity")
 
 
@@ -42,6 +43,9 @@ class RestorationSettings:
     batch_size: int
     keep_gray: str
     draw_box: bool
+    blend: float
+    keep_clean: bool
+    match_grain: str
     inpainter: DifFaceInpaintPipeline | None
     pick: str | None
     num_samples: int
@@ -57,6 +61,10 @@ class RestorationSettings:
         check_number("min_face_size", self.min_face_size, 0)
         check_integer("batch_size", self.batch_size, 1, None)
         _check_choice("keep_gray", self.keep_gray, GRAY_CHOICES)
+        check_number("blend", self.blend, 0, 1)
+        if not isinstance(self.keep_clean, bool):
+            raise ValueError(f"`keep_clean` is {self.keep_clean!r}; it must be True or False.")
+        _check_choice("match_grain", self.match_grain, GRAIN_CHOICES)
         _check_choice("pick", self.pick, PICK_CHOICES)
 
 

@@ -37,10 +37,12 @@ class DifFacePipeline(EstimateAndWalkPipeline):
             leaves out is the default. Saved with the pipeline.
         noise_margin: how many times as strong as the estimator's disagreement with itself the noise of x_N is where
             `start_timestep` is "auto"; `None` if that has not been measured for these networks.
+        clean_damage: the largest damage that the estimator sees in clean faces, see `photos.treatment`; `restore_photo` leaves
+            faces with less as they are. `None` if that has not been measured for this estimator.
 
     Raises:
         ValueError: a default or a setting of a preset is out of range; a preset has a setting that is none of the five;
-            `noise_margin` is not above 0.
+            `noise_margin` or `clean_damage` is not above 0.
     """
 
     def __init__(
@@ -54,6 +56,7 @@ class DifFacePipeline(EstimateAndWalkPipeline):
         default_s_noise: float = 1.0,
         presets: dict | None = None,  # `from_pretrained` cannot check a parametrized type
         noise_margin: float | None = None,
+        clean_damage: float | None = None,
     ) -> None:
         defaults = {
             "num_inference_steps": default_num_inference_steps,
@@ -62,10 +65,11 @@ class DifFacePipeline(EstimateAndWalkPipeline):
             "s_noise": default_s_noise,
         }
         super().__init__(unet, estimator, scheduler, defaults, presets)
-        if noise_margin is not None:
-            if not noise_margin > 0:
-                raise ValueError(f"`noise_margin` is {noise_margin}; it must be above 0.")
-            self.register_to_config(noise_margin=noise_margin)
+        for name, value in {"noise_margin": noise_margin, "clean_damage": clean_damage}.items():
+            if value is not None:
+                if not value > 0:
+                    raise ValueError(f"`{name}` is {value}; it must be above 0.")
+                self.register_to_config(**{name: value})
 
     @property
     def can_choose_starts(self) -> bool:

@@ -73,6 +73,26 @@ def test_restores_a_tree_of_photographs(run, folder, tmp_path, capsys):
     assert a["seconds"] > 0 and a["error"] is None and not a["skipped"]
 
 
+def test_the_report_says_what_was_done_to_each_face_and_why(run, pipe, folder, tmp_path, capsys):
+    report = tmp_path / "report.json"
+
+    def treatments(*options):
+        assert run(folder / "a.jpg", "--report", report, *options) == 0
+        return [face["treatment"] for face in json.loads(report.read_text())[0]["faces"]]
+
+    for whole in treatments():
+        assert whole["damage"] > 0 and whole["reason"] == "all of the restoration"
+    assert "left as" not in capsys.readouterr().out
+    assert [(half["repaired"], half["repainted"]) for half in treatments("--blend", 0.5)] == [(0.5, 0.5)] * 2
+    pipe.register_to_config(clean_damage=1e6)
+    pipe.save_pretrained(tmp_path / "model")
+    assert [face["reason"] for face in treatments()] == ["left as it is: it is clean"] * 2
+    assert "a.jpg (2 faces, 2 left as they are)" in capsys.readouterr().out
+    spared = read_photo(tmp_path / "out" / "a.jpg").pixels.astype(int)
+    assert [face["repainted"] for face in treatments("--no-keep-clean", "--match-grain", "off")] == [1, 1]
+    assert np.abs(read_photo(tmp_path / "out" / "a.jpg").pixels - spared).max() > 50
+
+
 def test_options_reach_the_restoration(run, folder, tmp_path):
     run(folder / "a.jpg", "--upscale", 1, "--faces", 1, "--save-crops", "--compare", "--samples", 2, "--format", "png")
     assert tree(tmp_path / "out") == [

@@ -195,7 +195,16 @@ def test_never_overwrites_an_input(run, folder, capsys):
 
 
 @pytest.mark.parametrize(
-    "option", [["--faces", "largest"], ["--save-crops"], ["--draw-box"], ["--damage-mask", "mask.png"]]
+    "option",
+    [
+        ["--faces", "largest"],
+        ["--save-crops"],
+        ["--draw-box"],
+        ["--damage-mask", "mask.png"],
+        ["--blend", "0.5"],
+        ["--no-keep-clean"],
+        ["--match-grain", "off"],
+    ],
 )
 def test_options_of_photographs_are_refused_with_aligned(run, folder, capsys, option):
     assert run(folder, *option) == 2

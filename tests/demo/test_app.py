@@ -36,6 +36,8 @@ def test_two_endpoints_with_names(client):
         "upscale",
         "background",
         "keep_gray",
+        "blend",
+        "keep_clean",
         "start",
         "eta",
         "s_noise",

@@ -19,7 +19,7 @@ def tab(restorer, cache):
 
 def run(tab, samples=1, randomize=False, seed=0, steps=4):
     return tab.restore_upload(
-        str(PHOTOGRAPH), 1.5, "lanczos", "auto", samples, randomize, 200, 0.5, 1.0, steps, "", seed
+        str(PHOTOGRAPH), 1.5, "lanczos", "auto", 1, True, samples, randomize, 200, 0.5, 1.0, steps, "", seed
     )
 
 
@@ -51,8 +51,8 @@ def test_samples_can_be_looked_at_and_compared(tab):
     *_, end = run(tab, samples=2)
     result = end[tab.result]
     assert end[tab.sample]["visible"] and end[tab.sample]["maximum"] == 2 and end[tab.show_uncertainty]["visible"]
-    (_, first), _, _ = tab.choose(result, [0], 1)
-    (_, second), _, _ = tab.choose(result, [0], 2)
+    (_, first), _, _ = tab.choose(result, [0], 1, 1, True)
+    (_, second), _, _ = tab.choose(result, [0], 2, 1, True)
     assert first.tobytes() == end[tab.slider][1].tobytes() != second.tobytes()
     shown, hidden = tab.reveal(result, True), tab.reveal(result, False)
     assert shown["visible"] and shown["value"].size == (320, 320)
@@ -61,10 +61,38 @@ def test_samples_can_be_looked_at_and_compared(tab):
 
 def test_faces_can_be_left_out(tab):
     *_, end = run(tab)
-    (before, after), download, gallery = tab.choose(end[tab.result], [], 1)
+    (before, after), download, gallery = tab.choose(end[tab.result], [], 1, 1, True)
     assert before.tobytes() == after.tobytes()
     assert np.array_equal(pixels(download), np.asarray(before))
     assert [caption for _, caption in gallery["value"]] == ["Face 1: left out"]
+
+
+def test_the_strength_moves_the_result_at_once(tab):
+    *_, end = run(tab)
+    result = end[tab.result]
+    pictures = [np.asarray(tab.choose_if_there(result, [0], 1, blend, True)[0][1], float) for blend in (0, 0.5, 1)]
+    before = np.asarray(end[tab.slider][0], float)
+    weaker, whole = (np.abs(picture - before).mean() for picture in pictures[1:])
+    assert np.array_equal(pictures[0], before) and 0.3 * whole < weaker < 0.7 * whole
+    assert np.array_equal(pictures[2], np.asarray(end[tab.slider][1]))
+
+
+def test_before_the_first_run_the_strength_does_nothing(tab):
+    assert tab.choose_if_there(None, [], 1, 0.5, True) == (gr.skip(),) * 3
+
+
+def test_a_clean_face_is_spared_unless_that_is_not_wanted(tab):
+    tab.pipe.register_to_config(clean_damage=1e6)
+    try:
+        *_, end = run(tab)
+    finally:
+        tab.pipe.register_to_config(clean_damage=None)
+    before, after = end[tab.slider]
+    assert before.tobytes() == after.tobytes()
+    assert [caption for _, caption in end[tab.faces]["value"]] == ["Face 1: left as it is: it is clean"]
+    (_, after), _, gallery = tab.choose(end[tab.result], [0], 1, 1, False)
+    assert before.tobytes() != after.tobytes()
+    assert [caption for _, caption in gallery["value"]] == ["Face 1: all of the restoration"]
 
 
 @pytest.mark.parametrize(("chosen", "left"), [([0, 1, 2], ["Face 1", "Face 3"]), ([0], ["Face 1", "Face 2"])])
@@ -91,14 +119,14 @@ def test_results_are_not_kept_for_ever(tab):
     gone = replace(end[tab.result], path="/no/such/upload.png")
     for result in (None, gone):
         with pytest.raises(gr.Error, match="not kept any longer; upload it again"):
-            tab.choose(result, [0], 1)
+            tab.choose(result, [0], 1, 1, True)
         with pytest.raises(gr.Error, match="not kept any longer"):
             tab.reveal(result, True)
 
 
 def test_nothing_uploaded(tab):
     with pytest.raises(gr.Error, match="Choose a photograph first"):
-        next(tab.restore_upload(None, 2, "lanczos", "auto", 1, False, 200, 0.5, 1.0, 4, "", 0))
+        next(tab.restore_upload(None, 2, "lanczos", "auto", 1, True, 1, False, 200, 0.5, 1.0, 4, "", 0))
 
 
 def test_of_several_pictures_it_is_said_that_the_first_was_taken():

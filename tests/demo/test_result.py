@@ -30,7 +30,7 @@ def result(photo, restorer):
     restoration = restore_photo(
         restorer, photo.pixels, upscale=1, generator=torch.Generator().manual_seed(0), num_samples=2
     )
-    return Restored(str(PHOTOGRAPH), restoration, 2, 1.5, "lanczos", "auto")
+    return Restored(str(PHOTOGRAPH), restoration, 2, 1.5, "lanczos", "auto", 1, True, None)
 
 
 def test_all_faces_put_back_is_what_restore_photo_makes(photo, restorer, result):
@@ -66,7 +66,7 @@ def test_a_face_that_is_left_out_stays(photo, result):
 def test_gray_stays_gray(restorer):
     gray = PhotoFile(read_photo(PHOTOGRAPH).pixels.mean(axis=-1).astype(np.uint8), Metadata())
     restoration = restore_photo(restorer, gray.pixels, upscale=1)
-    result = Restored(str(PHOTOGRAPH), restoration, 1, 2, "none", "auto")
+    result = Restored(str(PHOTOGRAPH), restoration, 1, 2, "none", "auto", 1, True, None)
     pasted, before = paste(gray, result, [0], 0)
     assert pasted.pixels.shape == (640, 640) and before.shape == (640, 640, 3)
 
@@ -81,7 +81,7 @@ def test_samples_differ_only_in_the_faces(photo, result):
 def test_equal_versions_have_no_deviation(photo, restorer):
     restoration = restore_photo(restorer, photo.pixels, upscale=1)
     twice = replace(restoration, restored=[face for face in restoration.restored for _ in range(2)])
-    drawn = np.asarray(draw_uncertainty(photo, Restored("", twice, 2, 1, "none", "auto")))
+    drawn = np.asarray(draw_uncertainty(photo, Restored("", twice, 2, 1, "none", "auto", 1, True, None)))
     assert np.abs(drawn - dark(photo)).max() <= 4
 
 

@@ -3,12 +3,14 @@ import numpy as np
 import pytest
 
 from difface_diffusers.faces import compositing
-from difface_diffusers.faces.alignment import align, invert, transform, warp
-from difface_diffusers.faces.compositing import add_changes, face_mask, is_tinted, match_color, to_gray
+from difface_diffusers.faces.alignment import invert, template, transform, warp
+from difface_diffusers.faces.compositing import add_changes, is_tinted, match_color, to_gray
+from difface_diffusers.faces.masks import face_mask
 from tests.faces.test_alignment import similarity
 
 
 S = 64
+MASK = face_mask(template(S), S)
 
 
 def photo_of(height, width, dtype=np.uint8):
@@ -25,23 +27,7 @@ def crop_of(photo, photo_to_face):
 
 
 def mask_in(photo, photo_to_face):
-    y, x = np.mgrid[0 : photo.shape[0], 0 : photo.shape[1]] + 0.5
-    points = transform(np.stack([x.ravel(), y.ravel()], axis=1), photo_to_face) / S
-    return face_mask(*points.T.astype(np.float32)).reshape(photo.shape[:2])
-
-
-class TestFaceMask:
-    def test_is_one_in_the_face_and_nought_at_the_edge_and_beyond(self):
-        places = np.linspace(-1, 2, 301, dtype=np.float32)
-        mask = face_mask(places[None, :], places[:, None])
-        outside = (places <= 0.02) | (places >= 0.99)
-        assert (mask[outside] == 0).all() and (mask[:, outside] == 0).all()
-        assert (face_mask(np.float32([0.35, 0.65, 0.5, 0.5]), np.float32([0.45, 0.45, 0.3, 0.8])) == 1).all()
-
-    def test_has_no_step(self):
-        places = np.linspace(0, 1, 257, dtype=np.float32)
-        mask = face_mask(places[None, :], places[:, None])
-        assert max(np.abs(np.diff(mask, axis=axis)).max() for axis in (0, 1)) < 0.08
+    return warp(MASK, invert(photo_to_face), photo.shape[:2], cv2.BORDER_CONSTANT).clip(0, 1)
 
 
 class TestAddChanges:
@@ -53,7 +39,7 @@ class TestAddChanges:
         photo_to_face = invert(similarity(face_width / 0.55 / S, degrees, (side / 2, side / 4)))
         crop = crop_of(photo, photo_to_face)
         before = photo.copy()
-        add_changes(photo, [crop - crop], [photo_to_face])
+        add_changes(photo, [crop - crop], [MASK], [photo_to_face])
         np.testing.assert_array_equal(photo, before)
 
     @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
@@ -62,7 +48,7 @@ class TestAddChanges:
         photo = photo_of(500, 420, dtype)
         photo_to_face = invert(similarity(scale, degrees, (150, 160)))
         before = photo.astype(np.int64)
-        add_changes(photo, [np.full((S, S, 3), (0.05, 0, -0.05), np.float32)], [photo_to_face])
+        add_changes(photo, [np.full((S, S, 3), (0.05, 0, -0.05), np.float32)], [MASK], [photo_to_face])
         mask, levels = mask_in(photo, photo_to_face), np.iinfo(dtype).max
         difference = photo - before
         assert (mask == 1).sum() > 100
@@ -76,7 +62,7 @@ class TestAddChanges:
         photo_to_face = invert(similarity(3, 25, (80, 40)))
         change = np.zeros((S, S, 3), np.float32)
         change[40:42, 20:22] = 0.4
-        add_changes(photo, [change], [photo_to_face])
+        add_changes(photo, [change], [MASK], [photo_to_face])
         y, x = np.mgrid[0:300, 0:300] + 0.5
         weight = photo[..., 0].astype(float) - 100
         center = (weight * x).sum() / weight.sum(), (weight * y).sum() / weight.sum()
@@ -86,7 +72,7 @@ class TestAddChanges:
         photo = np.full((200, 200, 3), 100, np.uint8)
         matrices = [invert(similarity(2, 0, (10, 30))), invert(similarity(2, 15, (70, 30)))]
         change = np.full((S, S, 3), 40 / 255, np.float32)
-        add_changes(photo, [change, change], matrices)
+        add_changes(photo, [change, change], [MASK, MASK], matrices)
         first, second = (mask_in(photo, matrix) for matrix in matrices)
         assert ((first == 1) & (second == 1)).any()
         assert photo.max() == 140  # not twice the change
@@ -99,7 +85,10 @@ class TestAddChanges:
             monkeypatch.setattr(compositing, "TILE", tile)
             photo = photo_of(300, 260)
             add_changes(
-                photo, [change, -change], [invert(similarity(3, 20, (60, 30))), invert(similarity(2, 0, (90, 90)))]
+                photo,
+                [change, -change],
+                [MASK, MASK],
+                [invert(similarity(3, 20, (60, 30))), invert(similarity(2, 0, (90, 90)))],
             )
             results.append(photo.astype(int))
         assert np.abs(results[0] - results[1]).max() <= 1
@@ -107,7 +96,7 @@ class TestAddChanges:
     def test_a_face_cut_by_the_border(self):
         photo = photo_of(100, 100)
         before = photo.copy()
-        add_changes(photo, [np.full((S, S, 3), 0.1, np.float32)], [invert(similarity(1.5, 0, (-50, 40)))])
+        add_changes(photo, [np.full((S, S, 3), 0.1, np.float32)], [MASK], [invert(similarity(1.5, 0, (-50, 40)))])
         changed = (photo != before).any(-1)
         assert changed[:, :20].any() and not changed[:, 50:].any()
 
@@ -147,9 +136,3 @@ class TestMatchColor:
     def test_a_face_that_is_not_changed_stays(self):
         crop = np.random.default_rng(0).uniform(0, 1, (S, S, 3)).astype(np.float32)
         np.testing.assert_array_equal(match_color(crop, crop), crop)
-
-
-def test_align_and_paste_agree_on_the_template():
-    """The mask covers the landmarks of an aligned face, whatever its size."""
-    photo_to_face = align(np.array([(40, 50), (80, 50), (60, 75), (45, 95), (77, 95)], float), S)
-    assert (face_mask(*(transform(np.array([(60.0, 70.0)]), photo_to_face) / S).T.astype(np.float32)) == 1).all()

@@ -3,10 +3,11 @@ import pytest
 
 from difface_diffusers.faces import Face
 from difface_diffusers.faces.alignment import template
-from difface_diffusers.faces.crops import align_faces, paste_faces
+from difface_diffusers.faces.crops import align_faces, landmarks_in_crops, outline_faces, paste_faces
 
 
 SIDE = 64
+WHOLE = np.ones((SIDE, SIDE), np.float32)
 
 
 def face_at(left, top, width):
@@ -45,7 +46,7 @@ def test_what_was_not_changed_stays(photo, enlargement):
     aligned = align_faces(photo, [face_at(10, 20, 50)], SIDE, keep_tint=False)
     canvas = photo.repeat(enlargement, axis=0).repeat(enlargement, axis=1)
     before = canvas.copy()
-    paste_faces(canvas, aligned, aligned.crops)
+    paste_faces(canvas, aligned, aligned.crops, [WHOLE])
     np.testing.assert_array_equal(canvas, before)
 
 
@@ -56,7 +57,7 @@ def test_a_change_arrives_at_its_place(photo, enlargement):
     changed[30:38, 20:28, 1] += 0.2
     canvas = photo.repeat(enlargement, axis=0).repeat(enlargement, axis=1)
     before = canvas.astype(int)
-    paste_faces(canvas, aligned, [changed])
+    paste_faces(canvas, aligned, [changed], [WHOLE])
     change = canvas - before
     inside = np.s_[52 * enlargement : 56 * enlargement, 32 * enlargement : 36 * enlargement]
     assert (np.abs(change[inside][..., 1] - 51) <= 1).all()
@@ -67,7 +68,13 @@ def test_a_change_arrives_at_its_place(photo, enlargement):
 def test_the_outline(photo):
     aligned = align_faces(photo, [face_at(30, 20, 60)], SIDE, keep_tint=False)
     canvas = photo.copy()
-    paste_faces(canvas, aligned, aligned.crops, draw_box=True)
+    outline_faces(canvas, aligned)
     rows, columns = np.nonzero((canvas != photo).any(-1))
     assert (rows.min(), rows.max(), columns.min(), columns.max()) == (20, 80, 30, 90)
     assert (canvas[20, 40:80] == (0, 255, 0)).all() and (canvas[50, 60] == photo[50, 60]).all()
+
+
+def test_landmarks_in_the_crops(photo):
+    aligned = align_faces(photo, [face_at(30, 20, 60)], SIDE, keep_tint=False)
+    (landmarks,) = landmarks_in_crops(aligned)
+    np.testing.assert_allclose(landmarks, template(SIDE), atol=1e-3)

@@ -483,3 +483,56 @@ def test_the_bundled_parts_restore_a_whole_photograph():
     plain = restore_photo(pipe, photo, faces=[]).image
     y, x = np.nonzero((result.image != plain).any(-1))
     assert 200 < x.min() < x.max() < 440 and 120 < y.min() < y.max() < 360
+
+
+class TestHarm:
+    """Faces change as far as they are damaged and as is wished."""
+
+    def restore(self, pipe, detector, photo=None, **options):
+        generator = torch.Generator().manual_seed(0)
+        photo = picture() if photo is None else photo
+        return restore_photo(pipe, photo, detector, upscale=1, generator=generator, **options)
+
+    def test_blend(self, pipe, detector):
+        photo = picture().astype(float)
+        changes = [self.restore(pipe, detector, blend=blend).image - photo for blend in (0, 0.25, 1)]
+        assert not changes[0].any()
+        free = np.abs(changes[2]) < 60  # others are clipped in black or white, or their masks differ
+        assert np.corrcoef(changes[1][free], changes[2][free])[0, 1] > 0.8
+        assert np.abs(changes[1]).sum() == pytest.approx(np.abs(changes[2]).sum() / 4, rel=0.25)
+
+    def test_clean_faces_stay_to_the_last_bit(self, pipe, detector):
+        pipe.register_to_config(clean_damage=1e6)
+        result = self.restore(pipe, detector)
+        np.testing.assert_array_equal(result.image, picture())
+        assert [treatment.reason for treatment in result.treatments] == ["left as it is: it is clean"] * 2
+        assert (np.asarray(result.restored[0]) != np.asarray(result.crops[0])).any()  # it can still be had
+        assert (self.restore(pipe, detector, keep_clean=False).image != picture()).any()
+
+    def test_each_face_is_judged_alone(self, pipe, detector):
+        damages = [treatment.damage for treatment in self.restore(pipe, detector).treatments]
+        assert damages[0] != damages[1]
+        pipe.register_to_config(clean_damage=max(damages))
+        repaired = [treatment.repaired for treatment in self.restore(pipe, detector).treatments]
+        assert min(repaired) == 0
+
+    def test_samples_share_a_treatment(self, pipe, detector):
+        assert len(self.restore(pipe, detector, num_samples=3).treatments) == 2
+
+    def test_grain_only_where_it_is_wanted(self, pipe, detector):
+        rng = np.random.default_rng(0)
+        grainy = np.clip(picture() + rng.normal(0, 12, picture().shape), 0, 255).astype(np.uint8)
+        face = np.s_[45:75, 30:50]
+
+        def fineness(**options):
+            part = self.restore(pipe, detector, grainy, start_timestep=1, num_inference_steps=1, **options).image[face]
+            return np.abs(np.diff(part.astype(float), axis=1)).mean()
+
+        assert fineness() >= fineness(match_grain="off")
+
+    @pytest.mark.parametrize(
+        ("option", "value"), [("blend", 1.1), ("blend", "half"), ("keep_clean", "yes"), ("match_grain", "on")]
+    )
+    def test_bad_values(self, pipe, detector, option, value):
+        with pytest.raises(ValueError, match=f"`{option}` is {value!r}; it must be"):
+            self.restore(pipe, detector, **{option: value})

@@ -1,0 +1,121 @@
+"""Film grain and sensor noise: what a photograph has of it around a face, and the same put into the restored face."""
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+from .alignment import invert, transform, warp
+from .compositing import WEIGHTS
+
+
+AROUND = 1.0  # how far around a face its photograph is looked at, in sides of the aligned face
+FARTHEST = 1024  # the same at most, pixels
+BLOCK = 16  # side of the places that are measured, in pixels of the photograph before it was enlarged
+FINEST = 1.5  # sigma, in the same pixels, of the blur that grain is what remains beside
+FLATTEST = 0.25  # share of the places that are measured: those with the least detail
+FEWEST = 4  # places that tell something
+INSIDE = 0.9  # of a mask, from which on a place lies in the face
+DARKEST, BRIGHTEST = 0.06, 0.94  # beyond, grain is clipped
+UNSEEN = 1 / 255  # standard deviation of grain that nobody misses
+
+
+@dataclass(frozen=True)
+class Places:
+    """Small squares of a picture with little detail.
+
+    Attributes:
+        residuals: what is finer than a blur, `[K,B,B,3]` float32.
+        deviation: the median of their standard deviations in luma, on the scale of [0,1].
+    """
+
+    residuals: np.ndarray
+    deviation: float
+
+
+def add_grain(
+    photo: np.ndarray, masks: list[np.ndarray], photo_to_faces: list[np.ndarray], enlarged: float = 1
+) -> None:
+    """Give restored faces, in place, the grain that their photograph has around them.
+
+    Grain is measured in flat places around a face and in it. Where the face has less, noise is added that has the colors and
+    the spectrum of the surroundings' grain: white noise, filtered by a piece of it. A photograph without grain stays to the
+    last bit.
+
+    Args:
+        photo: RGB `[H,W,3]`, uint8 or uint16, the faces in it already.
+        masks: per face `[S,S]` float32 in [0,1], where it was changed.
+        photo_to_faces: per face `[2,3]`, pixels of the photograph to pixels of the aligned face.
+        enlarged: by how much the photograph was enlarged; its grain is as many times coarser.
+    """
+    levels = np.float32(np.iinfo(photo.dtype).max)
+    block, blur = round(BLOCK * enlarged), FINEST * enlarged
+    for number, (mask, photo_to_face) in enumerate(zip(masks, photo_to_faces, strict=True)):
+        window, shift = _window_around(photo.shape[:2], len(mask), photo_to_face)
+        shown = [
+            _draw(other, matrix, shift, photo[window].shape[:2])
+            for other, matrix in zip(masks, photo_to_faces, strict=True)
+        ]
+        part = photo[window] / levels
+        residual = part - cv2.GaussianBlur(part, (0, 0), blur)
+        around = _flat_places(part, residual, np.maximum.reduce(shown) == 0, block)
+        within = _flat_places(part, residual, shown[number] > INSIDE, block)
+        if around is None or within is None:
+            continue
+        missing = np.sqrt(max(around.deviation**2 - within.deviation**2, 0))
+        if missing < UNSEEN:
+            continue
+        noise = np.random.default_rng(number).standard_normal(part.shape[:2], dtype=np.float32)
+        grain = missing * _texture(noise, around)
+        photo[window] = np.rint(np.clip(part + shown[number][..., None] * grain, 0, 1) * levels)
+
+
+def _window_around(
+    size: tuple[int, int], side: int, photo_to_face: np.ndarray
+) -> tuple[tuple[slice, slice], np.ndarray]:
+    """Return the part of a photograph around a face, and its left top corner (x, y)."""
+    square = np.array([(0, 0), (side, 0), (0, side), (side, side)])
+    corners = transform(square, invert(photo_to_face))
+    reach = min(AROUND * np.ptp(corners, axis=0).max(), FARTHEST)
+    left, top = np.maximum(np.floor(corners.min(0) - reach), 0).astype(int)
+    right, bottom = np.minimum(np.ceil(corners.max(0) + reach), size[::-1]).astype(int)
+    return np.s_[top:bottom, left:right], np.array([left, top])
+
+
+def _draw(mask: np.ndarray, photo_to_face: np.ndarray, shift: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """Draw a face's mask into a part of the photograph, `[*size]` float32 in [0,1]."""
+    face_to_part = invert(photo_to_face)
+    face_to_part[:, 2] -= shift
+    return np.clip(warp(mask, face_to_part, size, cv2.BORDER_CONSTANT), 0, 1)
+
+
+def _flat_places(part: np.ndarray, residual: np.ndarray, allowed: np.ndarray, block: int) -> Places | None:
+    """Return the squares with the least coarse detail among those that lie in `allowed`; `None` if there are too few."""
+    smooth = (part - residual) @ WEIGHTS
+    step = max(1, block // 2)
+    corners = [
+        (top, left)
+        for top in range(0, part.shape[0] - block + 1, step)
+        for left in range(0, part.shape[1] - block + 1, step)
+        if allowed[top : top + block, left : left + block].all()
+        and DARKEST < smooth[top : top + block, left : left + block].mean() < BRIGHTEST
+    ]
+    if len(corners) < FEWEST:
+        return None
+    detail = [smooth[top : top + block, left : left + block].std() for top, left in corners]
+    flattest = np.argsort(detail, kind="stable")[: max(FEWEST, round(FLATTEST * len(corners)))]
+    squares = (corners[index] for index in flattest)
+    residuals = np.stack([residual[top : top + block, left : left + block] for top, left in squares])
+    return Places(residuals, float(np.median((residuals @ WEIGHTS).std(axis=(1, 2)))))
+
+
+def _texture(noise: np.ndarray, places: Places) -> np.ndarray:
+    """Filter white noise `[H,W]` by a typical place; `[H,W,3]` of standard deviation 1 in luma."""
+    deviations = (places.residuals @ WEIGHTS).std(axis=(1, 2))
+    typical = places.residuals[np.abs(deviations - places.deviation).argmin()]
+    window = np.hanning(len(typical) + 2)[1:-1].astype(np.float32)
+    kernel = (typical - typical.mean(axis=(0, 1))) * (window * window[:, None])[..., None]
+    channels = [
+        cv2.filter2D(noise, -1, channel, borderType=cv2.BORDER_REFLECT) for channel in np.moveaxis(kernel, -1, 0)
+    ]
+    return np.stack(channels, axis=-1) / np.linalg.norm(kernel @ WEIGHTS)

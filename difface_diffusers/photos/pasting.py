@@ -1,0 +1,45 @@
+"""Restored faces put back into their photograph, as far as each needs it and so that nobody sees where."""
+
+import numpy as np
+
+from ..faces.compositing import match_color, to_gray
+from ..faces.crops import AlignedFaces, canvas_to_faces, landmarks_in_crops, paste_faces
+from ..faces.grain import add_grain
+from ..faces.masks import fitting_mask
+from .treatment import FaceTreatment
+
+
+def put_back(
+    canvas: np.ndarray,
+    aligned: AlignedFaces,
+    estimates: list[np.ndarray],
+    restored: list[np.ndarray],
+    treatments: list[FaceTreatment],
+    match_grain: str,
+) -> None:
+    """Add to the enlarged photograph, in place, the changes to its faces and the grain that they lost.
+
+    Args:
+        canvas: RGB `[H,W,3]`, uint8 or uint16.
+        aligned: the faces before.
+        estimates: per face what the estimator answered, `[S,S,3]` float32 in [0,1].
+        restored: per face what the prior made of it, in the colors of the photograph.
+        treatments: per face how much of both is put back.
+        match_grain: see `restore_photo`.
+    """
+    changed, masks = [], []
+    for crop, estimate, face, treatment, landmarks in zip(
+        aligned.crops, estimates, restored, treatments, landmarks_in_crops(aligned), strict=True
+    ):
+        after = treatment.apply(crop, fit_in(estimate, crop, aligned.keep_tint), face)
+        changed.append(after)
+        masks.append(fitting_mask(landmarks, after - crop))
+    paste_faces(canvas, aligned, changed, masks)
+    if match_grain == "auto":
+        enlarged = canvas.shape[0] / aligned.photo_size[0]
+        add_grain(canvas, masks, canvas_to_faces(canvas, aligned), enlarged)
+
+
+def fit_in(face: np.ndarray, crop: np.ndarray, keep_tint: bool) -> np.ndarray:
+    """Return a face `[S,S,3]` in the colors that its photograph has there, within [0,1]."""
+    return np.clip(match_color(to_gray(face) if keep_tint else face, crop), 0, 1)
