@@ -1,5 +1,6 @@
 """Processes of their own without the seconds that the package takes to import: forks of one that has imported it."""
 
+import gc
 import multiprocessing
 import os
 import signal
@@ -35,6 +36,7 @@ def run(code, *arguments, **options):
 
 def _run(code, arguments, log, environment):
     os.setsid()
+    gc.freeze()  # what is imported by now is no garbage
     signal.signal(signal.SIGINT, signal.default_int_handler)  # background jobs of a shell ignore it
     file = os.open(log, os.O_WRONLY | os.O_CREAT)
     for stream in (1, 2):
