@@ -2,12 +2,14 @@ import contextlib
 import gc
 import os
 import re
+import socket
 
 
 os.environ["HF_HUB_OFFLINE"] = "1"  # read when huggingface_hub is imported
 
 import pytest
 import torch
+from accelerate.state import AcceleratorState
 from diffusers import DDIMScheduler, UNet2DModel
 
 from difface_diffusers import DifFacePipeline, SRCNNEstimator
@@ -35,6 +37,12 @@ def seed():
     torch.manual_seed(0)
 
 
+@pytest.fixture(autouse=True)
+def settings_of_accelerate():
+    """Let accelerate look at its settings anew, as it does once in a process: "auto" is another precision here and there."""
+    AcceleratorState._reset_state(reset_partial_state=True)
+
+
 def tiny_unet(out_channels=3, cls=UNet2DModel, **changes):
     torch.manual_seed(1)
     arguments = {
@@ -58,6 +66,13 @@ def tiny_estimator():
 def ddim(**changes):
     """The scheduler of the original, which clips x0."""
     return DDIMScheduler(beta_start=1e-4, beta_end=0.02, timestep_spacing="leading", **changes)
+
+
+def free_port():
+    """Not the one that another test process is about to take, as the first free one from 7860 may be."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return listener.getsockname()[1]
 
 
 @contextlib.contextmanager
