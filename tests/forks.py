@@ -1,5 +1,6 @@
 """Processes of their own without the seconds that the package takes to import: forks of one that has imported it."""
 
+import gc
 import multiprocessing
 import os
 import signal
@@ -10,9 +11,7 @@ from tests.hub.hub_server import read_environment
 
 COMMAND = "from difface_diffusers.cli import main; sys.exit(main(sys.argv[1:]))"
 CONTEXT = multiprocessing.get_context("forkserver")
-CONTEXT.set_forkserver_preload(
-    ["difface_diffusers.cli.batch", "difface_diffusers.training", "accelerate.commands.launch"]
-)
+CONTEXT.set_forkserver_preload(["tests.no_garbage", "difface_diffusers.cli.batch", "difface_diffusers.training"])
 
 
 def start(code, *arguments, log=os.devnull, environment=None):
@@ -35,6 +34,8 @@ def run(code, *arguments, **options):
 
 def _run(code, arguments, log, environment):
     os.setsid()
+    gc.freeze()  # what is imported by now is no garbage
+    gc.enable()
     signal.signal(signal.SIGINT, signal.default_int_handler)  # background jobs of a shell ignore it
     file = os.open(log, os.O_WRONLY | os.O_CREAT)
     for stream in (1, 2):

@@ -1,5 +1,3 @@
-import subprocess
-import sys
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -12,12 +10,15 @@ from difface_diffusers.acceleration import int8_torch, runtimes
 from difface_diffusers.acceleration.int8_layers import Inputs, Int8Conv2d, counts_exactly, largest_weight
 from difface_diffusers.acceleration.int8_torch import require_torch
 from difface_diffusers.acceleration.processor import ProcessorError
+from tests import forks
 
 
 WITH_ANOTHER = """
 import sys
 import torch
 
+for name in [name for name in sys.modules if name.partition(".")[0] == "difface_diffusers"]:
+    del sys.modules[name]
 torch.__version__ = "2.99.0"
 sys.modules["torch.ao.quantization.fx._decomposed"] = None  # it may well be gone there
 from difface_diffusers.acceleration import int8, int8_swinir, runtimes
@@ -78,13 +79,10 @@ def test_every_door_refuses(install, door):
         door()
 
 
-def test_with_another_torch_the_modules_are_imported_all_the_same():
-    root = Path(__file__).parents[2]
-    answer = subprocess.run(
-        [sys.executable, "-c", WITH_ANOTHER], cwd=root, capture_output=True, text=True, check=False
-    )
-    assert answer.returncode == 0, answer.stderr
-    assert "installed is torch 2.99.0" in answer.stdout
+def test_with_another_torch_the_modules_are_imported_all_the_same(tmp_path):
+    log = tmp_path / "log.txt"
+    assert forks.run(WITH_ANOTHER, log=log) == 0, log.read_text()
+    assert "installed is torch 2.99.0" in log.read_text()
 
 
 @pytest.mark.parametrize(("largest", "refused"), [(127, True), (64, False)])

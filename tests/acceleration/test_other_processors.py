@@ -2,12 +2,10 @@
 
 import json
 import os
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 
+from tests import forks
 from tests.acceleration.int8_processors import AVX512
 
 
@@ -28,7 +26,7 @@ faces = torch.rand(2, 3, 32, 32, generator=torch.Generator().manual_seed(3))
 def restore(pipe):
     return pipe(faces, generator=torch.Generator().manual_seed(0), output_type="pt").images.float()
 
-said, expected = {}, restore(pipe)
+said, expected = {"processor": torch.backends.cpu.get_cpu_capability()}, restore(pipe)
 """
 IN_TORCH = """
 from difface_diffusers.acceleration.int8 import quantize_int8
@@ -72,29 +70,28 @@ print(json.dumps(said))
 """
 
 
-def run(script, processor, *arguments):
-    """Return what a script says on a pretended processor."""
+def run(script, log, processor, *arguments):
+    """Return what a script says on a pretended processor; it prints to the file `log`."""
     environment = os.environ | processor | {"OMP_NUM_THREADS": "1"}
-    root = Path(__file__).parents[2]
-    command = [sys.executable, "-c", PREPARE + script, *map(str, arguments)]
-    answer = subprocess.run(command, env=environment, cwd=root, capture_output=True, text=True)
-    assert answer.returncode == 0, answer.stderr
-    return json.loads(answer.stdout)
+    assert forks.run(PREPARE + script, *arguments, log=log, environment=environment) == 0, log.read_text()
+    said = json.loads(log.read_text().splitlines()[-1])
+    assert said["processor"].lower() == processor.get("ATEN_CPU_CAPABILITY", said["processor"].lower())
+    return said
 
 
 @pytest.mark.parametrize(
     "processor",
     [pytest.param(AVX2, id="AVX2"), pytest.param(SSE4, id="SSE4", marks=pytest.mark.slow)],  # the same a second time
 )
-def test_without_wide_vectors_8_bits_are_refused(processor):
-    said = run(IN_TORCH, processor)
+def test_without_wide_vectors_8_bits_are_refused(processor, tmp_path):
+    said = run(IN_TORCH, tmp_path / "log.txt", processor)
     assert "8 bits would be counted wrong here, or no faster than float32" in said["refused"]
     assert 0 < said["torch.float16"] < said["torch.bfloat16"] < 0.01
 
 
 @pytest.mark.skipif(not AVX512, reason="this processor has no AVX-512")
-def test_without_vnni_weights_have_7_bits_and_are_right():
-    said = run(IN_TORCH, WITHOUT_VNNI)
+def test_without_vnni_weights_have_7_bits_and_are_right(tmp_path):
+    said = run(IN_TORCH, tmp_path / "log.txt", WITHOUT_VNNI)
     assert said["largest"] == 63
     assert 0 < said["error"] < 0.01
 
@@ -103,7 +100,7 @@ def test_without_vnni_weights_have_7_bits_and_are_right():
 @pytest.mark.parametrize("processor", [pytest.param({}, id="this"), pytest.param(AVX2, id="AVX2")])
 def test_openvino_answers_right_or_not_at_all(processor, tmp_path):
     pytest.importorskip("openvino")
-    said = run(IN_OPENVINO, processor, tmp_path)
+    said = run(IN_OPENVINO, tmp_path / "log.txt", processor, tmp_path)
     assert 0 < said["error in 7 bits"] < 0.01
     if "error in 8 bits" in said:
         assert processor is not AVX2
@@ -114,6 +111,6 @@ def test_openvino_answers_right_or_not_at_all(processor, tmp_path):
 
 @pytest.mark.slow  # the compiler takes a minute
 def test_a_shared_cache_of_compiled_code_changes_no_picture(tmp_path):
-    cache = {"TORCHINDUCTOR_CACHE_DIR": str(tmp_path)}
-    for processor in ({}, AVX2, {}):
-        assert run(COMPILED, processor | cache)["error"] < 1e-5
+    cache = {"TORCHINDUCTOR_CACHE_DIR": str(tmp_path / "cache")}
+    for number, processor in enumerate(({}, AVX2, {})):
+        assert run(COMPILED, tmp_path / f"{number}.txt", processor | cache)["error"] < 1e-5

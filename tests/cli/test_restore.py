@@ -1,4 +1,5 @@
 import json
+import os
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ from difface_diffusers.cli import main
 from difface_diffusers.imaging.files import read_photo, write_photo
 from difface_diffusers.imaging.metadata import Metadata, PhotoFile
 from tests import forks
-from tests.conftest import SIZE
+from tests.conftest import SIZE, free_port
 
 
 @pytest.fixture
@@ -240,14 +241,38 @@ def test_aligned_faces_keep_metadata_alpha_and_16_bits(run, tmp_path):
     assert restored.metadata.dpi == pytest.approx((300, 300), rel=1e-3)
 
 
-def test_two_processes_share_the_files(run, folder, model, tmp_path):
-    (folder / "broken.png").write_bytes(b"no image")
+def start_two(command, folder):
+    """Run a command in two processes as a launcher starts them; return the first one's exit status and what both printed."""
+    port = free_port()
+    started = []
+    for rank in range(2):
+        given = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": 2, "LOCAL_WORLD_SIZE": 2, "MASTER_PORT": port}
+        environment = os.environ | {name: str(value) for name, value in given.items()} | {"MASTER_ADDR": "127.0.0.1"}
+        started.append(forks.start(forks.COMMAND, *command, log=folder / f"{rank}.txt", environment=environment))
+    for process in started:
+        process.join(120)
+    printed = "".join((folder / f"{rank}.txt").read_text() for rank in range(2))
+    assert started[1].exitcode == 0, printed
+    return started[0].exitcode, printed
+
+
+def launch_two(command, folder):
+    """The same by `accelerate launch`, which starts Python anew for each."""
     launcher = ["launch", "--main_process_port", "0", "--multi_gpu", "--num_processes", "2"]  # on a CPU too
-    command = ["-m", "difface_diffusers.cli", "restore", folder, "--aligned", "--model", model, "-o", tmp_path / "two"]
+    command = [*launcher, "-m", "difface_diffusers.cli", *command]
+    log = folder / "log.txt"
+    status = forks.run("from accelerate.commands.accelerate_cli import main; main()", *command, log=log)
+    return status, log.read_text()
+
+
+@pytest.mark.parametrize("start", [start_two, pytest.param(launch_two, marks=pytest.mark.slow)])
+def test_two_processes_share_the_files(run, folder, model, tmp_path, start):
+    (folder / "broken.png").write_bytes(b"no image")
+    command = ["restore", folder, "--aligned", "--model", model, "-o", tmp_path / "two"]
     command += ["--report", tmp_path / "two.json", "--batch-size", 1]  # other batches, other rounding
-    log = tmp_path / "log.txt"
-    assert forks.run("from accelerate.commands.accelerate_cli import main; main()", *launcher, *command, log=log) == 1
-    assert log.read_text().count("restored 3 of 4 inputs") == 1
+    status, printed = start(command, tmp_path)
+    assert status == 1, printed
+    assert printed.count("restored 3 of 4 inputs") == 1
 
     assert run(folder, "--report", tmp_path / "one.json", "--batch-size", 1, output="one") == 1
     one, two = (json.loads((tmp_path / f"{name}.json").read_text()) for name in ("one", "two"))

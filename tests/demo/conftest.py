@@ -1,4 +1,3 @@
-import socket
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +7,7 @@ from PIL import Image
 
 from difface_diffusers import DifFaceInpaintPipeline, DifFacePipeline, LaMaEstimator
 from difface_diffusers.demo import build_demo, launch, restore_tab
-from tests.conftest import ddim, tiny_estimator, tiny_unet
+from tests.conftest import ddim, free_port, tiny_estimator, tiny_unet
 
 
 PHOTOGRAPH = restore_tab.EXAMPLES / "photograph.png"  # 320 x 320 pixels, one face
@@ -47,13 +46,6 @@ def address(demo):
     """Where the demo is served."""
     yield launch(demo, port=free_port(), block=False)
     demo.close()
-
-
-def free_port():
-    """Not the one that another test process is about to take, as the first free one from 7860 may be."""
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return listener.getsockname()[1]
 
 
 @pytest.fixture

@@ -12,8 +12,9 @@ from diffusers import UNet2DModel
 from PIL import Image
 
 from difface_diffusers.demo import build_demo, launch, load_models
+from tests.conftest import free_port
 
-from .conftest import PHOTOGRAPH, free_port, pixels
+from .conftest import PHOTOGRAPH, pixels
 
 
 playwright = pytest.importorskip("playwright.sync_api")

@@ -60,10 +60,10 @@ def scene(astronaut, face_width, degrees=0, size=(480, 640), middle=(300, 240)):
 
 class TestYuNetDetector:
     @pytest.mark.parametrize(
-        ("face_width", "size"), [(16, (480, 640)), (40, (480, 640)), (150, (480, 640)), (1100, (2000, 2100))]
+        ("face_width", "degrees", "size"),
+        [(width, degrees, (480, 640)) for width in (16, 40, 150) for degrees in (0, 30)] + [(1100, 30, (2000, 2100))],
     )
-    @pytest.mark.parametrize("degrees", [0, 30])
-    def test_finds_small_and_large_faces(self, detector, astronaut, truth, face_width, size, degrees):
+    def test_finds_small_and_large_faces(self, detector, astronaut, truth, face_width, degrees, size):
         middle = (size[1] / 2 + 3, size[0] / 2)
         photo, face_to_photo = scene(astronaut, face_width, degrees, size, middle)
         (face,) = detector.detect(photo)

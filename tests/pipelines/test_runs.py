@@ -14,7 +14,7 @@ from difface_diffusers.pipelines.schedulers import SCHEDULERS
 from ..conftest import ddim
 
 
-THREADS, CALLS_EACH = 8, 20
+THREADS, CALLS_EACH = 8, 10
 CALLS = [  # steps, start, faces, their side
     (2, 300, 1, 32),
     (3, 400, 2, 20),

@@ -11,7 +11,7 @@ from difface_diffusers.training.data import FaceDataset
 from difface_diffusers.training.sources import open_faces
 
 from .test_loop import assert_same_checkpoints
-from .tiny import ESTIMATOR, face, write_faces
+from .tiny import ESTIMATOR, changed, face, write_faces
 
 
 NAMES = ["a_0.png", "a_1.png", "b_0.png", "b_1.png", "b_2.png", "c_0.png"]
@@ -91,7 +91,7 @@ def test_the_stream_is_that_of_a_folder(folder, tmp_path, kind):
 
 def test_a_training_on_tars_with_workers_ends_like_one_on_a_folder(folder, tmp_path):
     settings = {"max_steps": 3, "warmup_steps": 0, "batch_size": 2, "num_workers": 1}
-    values = ESTIMATOR | {"data": {"image_size": 16}, "loop": settings}
+    values = changed(ESTIMATOR, loop=settings)
     config = build_config(EstimatorConfig, values)
     train_estimator(config, folder, tmp_path / "folder")
     train_estimator(config, SOURCES["tar range"](folder, tmp_path / "tars"), tmp_path / "tar")
