@@ -11,6 +11,7 @@ of them stay below is its last decile.
 """
 
 import argparse
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -143,7 +144,9 @@ def restore_planted(pipe: DifFacePipeline, face: np.ndarray, size: int, seed: in
     """Plant a face, restore the photograph by default and whole, and compare."""
     photo = plant(face, size, np.random.default_rng(seed))
     restore = partial(restore_photo, pipe, photo, upscale=1, faces="center")
-    default = restore(generator=torch.Generator().manual_seed(seed))
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="no face in photograph")
+        default = restore(generator=torch.Generator().manual_seed(seed))
     if not default.faces:
         return Planted(size)
     whole = restore(generator=torch.Generator().manual_seed(seed), keep_clean=False)

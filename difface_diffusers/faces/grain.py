@@ -5,12 +5,15 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from .alignment import invert, transform, warp
+from .alignment import invert, scale_of, transform, warp
 from .compositing import WEIGHTS
 
 
 AROUND = 1.0  # how far around a face its photograph is looked at, in sides of the aligned face
-FARTHEST = 1024  # the same at most, pixels
+FARTHEST = 512  # the same at most, pixels
+KEPT = (
+    2  # pixels of the photograph in one of the model, from which on grain is finer than what the restoration changes
+)
 BLOCK = 16  # side of the places that are measured, in pixels of the photograph before it was enlarged
 FINEST = 1.5  # sigma, in the same pixels, of the blur that grain is what remains beside
 FLATTEST = 0.25  # share of the places that are measured: those with the least detail
@@ -51,6 +54,8 @@ def add_grain(
     levels = np.float32(np.iinfo(photo.dtype).max)
     block, blur = round(BLOCK * enlarged), FINEST * enlarged
     for number, (mask, photo_to_face) in enumerate(zip(masks, photo_to_faces, strict=True)):
+        if 1 / scale_of(photo_to_face) > KEPT * enlarged:
+            continue
         window, shift = _window_around(photo.shape[:2], len(mask), photo_to_face)
         shown = [
             _draw(other, matrix, shift, photo[window].shape[:2])
@@ -91,21 +96,27 @@ def _draw(mask: np.ndarray, photo_to_face: np.ndarray, shift: np.ndarray, size: 
 
 def _flat_places(part: np.ndarray, residual: np.ndarray, allowed: np.ndarray, block: int) -> Places | None:
     """Return the squares with the least coarse detail among those that lie in `allowed`; `None` if there are too few."""
-    smooth = (part - residual) @ WEIGHTS
-    step = max(1, block // 2)
-    corners = [
-        (top, left)
-        for top in range(0, part.shape[0] - block + 1, step)
-        for left in range(0, part.shape[1] - block + 1, step)
-        if allowed[top : top + block, left : left + block].all()
-        and DARKEST < smooth[top : top + block, left : left + block].mean() < BRIGHTEST
-    ]
-    if len(corners) < FEWEST:
+    height, width = allowed.shape
+    if min(height, width) < block:
         return None
-    detail = [smooth[top : top + block, left : left + block].std() for top, left in corners]
-    flattest = np.argsort(detail, kind="stable")[: max(FEWEST, round(FLATTEST * len(corners)))]
-    squares = (corners[index] for index in flattest)
-    residuals = np.stack([residual[top : top + block, left : left + block] for top, left in squares])
+    corners = np.s_[: height - block + 1 : max(1, block // 2), : width - block + 1 : max(1, block // 2)]
+
+    def mean(values: np.ndarray) -> np.ndarray:
+        """Return the mean of the square that begins at each of the corners."""
+        return cv2.boxFilter(values, -1, (block, block), anchor=(0, 0), borderType=cv2.BORDER_REFLECT)[corners]
+
+    smooth = ((part - residual) @ WEIGHTS).astype(np.float32)
+    brightness = mean(smooth)
+    usable = (mean(allowed.astype(np.float32)) > 1 - 1e-3) & (brightness > DARKEST) & (brightness < BRIGHTEST)
+    count = int(usable.sum())
+    if count < FEWEST:
+        return None
+    detail = np.where(usable, mean(smooth**2) - brightness**2, np.inf).ravel()
+    flattest = np.argsort(detail, kind="stable")[: max(FEWEST, round(FLATTEST * count))]
+    rows, columns = (axis.ravel()[flattest] for axis in np.mgrid[corners])
+    residuals = np.stack(
+        [residual[top : top + block, left : left + block] for top, left in zip(rows, columns, strict=True)]
+    )
     return Places(residuals, float(np.median((residuals @ WEIGHTS).std(axis=(1, 2)))))
 
 

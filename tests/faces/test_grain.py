@@ -6,7 +6,7 @@ from difface_diffusers.faces.grain import add_grain
 from difface_diffusers.faces.masks import face_mask
 
 
-S = 64
+S = 96
 MASK = face_mask(template(S), S)
 SIDE, CORNER = 160, (120, 80)  # of the face, in the photograph
 SPOT = np.s_[CORNER[1] + 60 : CORNER[1] + 110, CORNER[0] + 55 : CORNER[0] + 105]  # its middle
@@ -85,3 +85,11 @@ def test_the_neighbor_is_not_taken_for_the_surroundings():
     photo[80:240, 270:430] = 128
     add_grain(photo, masks, matrices)
     assert fine(photo, SPOT).std() == pytest.approx(0.04, rel=0.3)
+
+
+def test_grain_of_a_large_face_was_not_taken_away():
+    """It is finer than the model's pixels, and those are all that the restoration changes."""
+    photo = photo_of(0.04)
+    before = photo.copy()
+    add_grain(photo, [np.pad(np.ones((16, 16), np.float32), 8)], [align(template(SIDE) + CORNER, 32)])
+    np.testing.assert_array_equal(photo, before)
