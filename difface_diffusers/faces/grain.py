@@ -17,7 +17,9 @@ KEPT = (
 BLOCK = 16  # side of the places that are measured, in pixels of the photograph before it was enlarged
 FINEST = 1.5  # sigma, in the same pixels, of the blur that grain is what remains beside
 FLATTEST = 0.25  # share of the places that are measured: those with the least detail
-FEWEST = 4  # places that tell something
+FLAT = 0.01  # standard deviation of coarse detail that is none; more is texture, unless it is but the blur of grain:
+NOISY = 0.5  # share of the fine detail's deviation that the coarse one has then at most
+FEWEST = 8  # places that tell something
 INSIDE = 0.9  # of a mask, from which on a place lies in the face
 DARKEST, BRIGHTEST = 0.06, 0.94  # beyond, grain is clipped
 UNSEEN = 1 / 255  # standard deviation of grain that nobody misses
@@ -105,15 +107,16 @@ def _flat_places(part: np.ndarray, residual: np.ndarray, allowed: np.ndarray, bl
         """Return the mean of the square that begins at each of the corners."""
         return cv2.boxFilter(values, -1, (block, block), anchor=(0, 0), borderType=cv2.BORDER_REFLECT)[corners]
 
-    smooth = ((part - residual) @ WEIGHTS).astype(np.float32)
+    smooth, rough = ((values @ WEIGHTS).astype(np.float32) for values in (part - residual, residual))
     brightness = mean(smooth)
+    detail, roughness = (np.sqrt(np.maximum(mean(values**2) - mean(values) ** 2, 0)) for values in (smooth, rough))
     usable = (mean(allowed.astype(np.float32)) > 1 - 1e-3) & (brightness > DARKEST) & (brightness < BRIGHTEST)
+    usable &= detail < np.maximum(NOISY * roughness, FLAT)
     count = int(usable.sum())
     if count < FEWEST:
         return None
-    detail = np.where(usable, mean(smooth**2) - brightness**2, np.inf).ravel()
-    flattest = np.argsort(detail, kind="stable")[: max(FEWEST, round(FLATTEST * count))]
-    rows, columns = (axis.ravel()[flattest] for axis in np.mgrid[corners])
+    flattest = np.argsort(np.where(usable, detail, np.inf).ravel(), kind="stable")
+    rows, columns = (axis.ravel()[flattest[: max(FEWEST, round(FLATTEST * count))]] for axis in np.mgrid[corners])
     residuals = np.stack(
         [residual[top : top + block, left : left + block] for top, left in zip(rows, columns, strict=True)]
     )

@@ -37,7 +37,8 @@ def put_back(
     paste_faces(canvas, aligned, changed, masks)
     if match_grain == "auto":
         enlarged = canvas.shape[0] / aligned.photo_size[0]
-        add_grain(canvas, masks, canvas_to_faces(canvas, aligned), enlarged)
+        smoothed = [mask * bool(treatment.repaired) for mask, treatment in zip(masks, treatments, strict=True)]
+        add_grain(canvas, smoothed, canvas_to_faces(canvas, aligned), enlarged)
 
 
 def fit_in(face: np.ndarray, crop: np.ndarray, keep_tint: bool) -> np.ndarray:

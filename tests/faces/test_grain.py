@@ -1,3 +1,4 @@
+import cv2
 import numpy as np
 import pytest
 
@@ -92,4 +93,18 @@ def test_grain_of_a_large_face_was_not_taken_away():
     photo = photo_of(0.04)
     before = photo.copy()
     add_grain(photo, [np.pad(np.ones((16, 16), np.float32), 8)], [align(template(SIDE) + CORNER, 32)])
+    np.testing.assert_array_equal(photo, before)
+
+
+def test_texture_is_no_grain():
+    """Hair, cloth and leaves around a face before a black wall: nothing there is flat."""
+    rng = np.random.default_rng(0)
+    texture = cv2.GaussianBlur(rng.normal(0, 1, (400, 440, 3)), (0, 0), 2)
+    texture += cv2.GaussianBlur(rng.normal(0, 1, (400, 440, 3)), (0, 0), sigmaX=6, sigmaY=0.7)
+    shown = warp(MASK, invert(matrix_of()), (400, 440), 0)[..., None]
+    leaves = np.clip(0.5 + 0.6 * texture, 0, 1)
+    leaves[:, :60] = 0
+    photo = np.rint((leaves * (1 - shown) + 0.5 * shown) * 255).astype(np.uint8)
+    before = photo.copy()
+    add_grain(photo, [MASK], [matrix_of()])
     np.testing.assert_array_equal(photo, before)
