@@ -143,13 +143,13 @@ def plant(face: np.ndarray, size: int, rng: np.random.Generator) -> np.ndarray:
 def restore_planted(pipe: DifFacePipeline, face: np.ndarray, size: int, seed: int) -> Planted:
     """Plant a face, restore the photograph by default and whole, and compare."""
     photo = plant(face, size, np.random.default_rng(seed))
-    restore = partial(restore_photo, pipe, photo, upscale=1, faces="center")
+    restore = partial(restore_photo, pipe, photo, upscale=1)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="no face in photograph")
-        default = restore(generator=torch.Generator().manual_seed(seed))
+        default = restore(faces="center", generator=torch.Generator().manual_seed(seed))
     if not default.faces:
         return Planted(size)
-    whole = restore(generator=torch.Generator().manual_seed(seed), keep_clean=False)
+    whole = restore(faces=default.faces, generator=torch.Generator().manual_seed(seed), keep_clean=False)
     landmarks = default.faces[0].landmarks
 
     def cut(picture: Any, side: int) -> torch.Tensor:
