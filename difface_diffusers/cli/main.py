@@ -5,7 +5,7 @@ import io
 import sys
 from collections.abc import Sequence
 
-from . import degrade, demo, evaluate, export, info, inpaint, restore, train
+from . import convert, degrade, demo, evaluate, export, info, inpaint, restore, train
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -19,6 +19,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     evaluate.add_parser(subparsers)
     info.add_parser(subparsers)
     export.add_parser(subparsers)
+    convert.add_parser(subparsers)
     demo.add_parser(subparsers)
     args = parser.parse_args(argv)
     for stream in (sys.stdout, sys.stderr):

@@ -1,12 +1,5 @@
-"""Enlarging the background: the photo around the restored faces.
+"""Enlarging the background: the photo around the restored faces."""
 
-*Convention*: pixel (row, column) covers the square from (row, column) to (row+1, column+1), so position p in the photo
-is position p * size / side in the result, and the corners of both pictures coincide.
-"""
-
-import math
-from dataclasses import dataclass
-from itertools import pairwise
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any, Protocol
@@ -15,10 +8,10 @@ import cv2
 import numpy as np
 import torch
 from huggingface_hub.errors import StrictDataclassError
-from PIL import Image
 from safetensors import SafetensorError
 
 from ..utils.extras import import_extra
+from .tiles import Tiling, enlarge_in_tiles
 
 
 ACCEPTED = "'lanczos', 'none', or the Hub id or folder of a Swin2SR model for super-resolution"
@@ -95,11 +88,8 @@ class Swin2SRUpscaler:
             value = getattr(model.config, name)
             if value not in values:
                 raise ValueError(f"`model.config.{name}` is {value!r}; accepted is {' or '.join(map(repr, values))}.")
-        if tile_size < 1 or overlap < 0:
-            raise ValueError(f"`tile_size` is {tile_size} and `overlap` {overlap}; they must be at least 1 and 0.")
         self.model = model
-        self.tile_size = tile_size
-        self.overlap = overlap
+        self.tiling = Tiling(tile_size, overlap, multiple=model.config.window_size)
 
     @classmethod
     def from_pretrained(
@@ -153,33 +143,7 @@ class Swin2SRUpscaler:
         _check_request(photo, size)
         if photo.shape[:2] == tuple(size):
             return photo.copy()
-        levels = np.iinfo(photo.dtype).max
-        result = np.empty((*size, 3), photo.dtype)
-        columns = self._cut(photo.shape[1], size[1])
-        for row in self._cut(photo.shape[0], size[0]):
-            for column in columns:
-                enlarged = self._run(photo[row.source, column.source].astype(np.float32) / levels)
-                tile = result[row.output, column.output]
-                box = (column.start, row.start, column.stop, row.stop)
-                for channel, plane in enumerate(enlarged):
-                    plane = Image.fromarray(plane).resize(tile.shape[1::-1], Image.Resampling.LANCZOS, box)
-                    tile[..., channel] = np.rint(np.asarray(plane).clip(0, 1) * levels)
-        return result
-
-    def _cut(self, side: int, size: int) -> "list[_Interval]":
-        """Cut one axis, of `side` pixels that become `size`, into tiles of nearly equal length."""
-        window, scale = self.model.config.window_size, self.model.config.upscale
-        count = -(-side // self.tile_size)
-        intervals = []
-        for first, last in pairwise(size * i // count for i in range(count + 1)):
-            start, stop = first * side / size, last * side / size
-            # From a multiple of the window, so that the network's windows lie alike in all tiles.
-            low = max(0, math.floor(start) - self.overlap) // window * window
-            high = min(side, math.ceil(stop) + self.overlap)
-            intervals.append(
-                _Interval(slice(first, last), slice(low, high), (start - low) * scale, (stop - low) * scale)
-            )
-        return intervals
+        return enlarge_in_tiles(photo, size, self.model.config.upscale, self._run, self.tiling)
 
     def _run(self, pixels: np.ndarray) -> np.ndarray:
         """Enlarge `[h,w,3]` in [0,1] to `[3,h*upscale,w*upscale]`, about [0,1], both float32."""
@@ -192,23 +156,6 @@ class Swin2SRUpscaler:
         if not enlarged.isfinite().all():
             raise RuntimeError(f"Swin2SR's result is not finite in {self.model.dtype}; try float32 or bfloat16.")
         return enlarged[:, : height * scale, : width * scale].cpu().numpy()
-
-
-@dataclass(frozen=True)
-class _Interval:
-    """One axis of a tile.
-
-    Attributes:
-        output: the pixels of the result that the tile fills.
-        source: the pixels of the photo that the network sees.
-        start: where `output` begins, in pixels of the enlarged `source`.
-        stop: where it ends.
-    """
-
-    output: slice
-    source: slice
-    start: float
-    stop: float
 
 
 def load_upscaler(name: str, device: str | torch.device = "cpu", dtype: torch.dtype | None = None) -> Upscaler:
