@@ -5,7 +5,7 @@
 Cut-out faces are set before black, white, gray and textured backgrounds, damaged, and restored. At a contour of the mask the
 step is the difference between what was changed one pixel inside and one pixel outside of it, in luma, of 255 levels, in the
 enlarged picture. Written to OUTPUT: `seams.md`, `seams.json`, and `seams.png` with the worst. `ellipse` is the fixed mask of
-the releases up to 0.2.
+release 0.1.
 """
 
 import argparse
