@@ -126,3 +126,14 @@ def cut(side: int, size: int, tiling: Tiling) -> list[Interval]:
             )
         )
     return intervals
+
+
+def check_request(photo: np.ndarray, size: tuple[int, int]) -> None:
+    """Raise `ValueError` unless a photograph `[H,W,3]`, uint8 or uint16, can be enlarged to `size`."""
+    if photo.ndim != 3 or photo.shape[2] != 3 or photo.size == 0 or photo.dtype not in (np.uint8, np.uint16):
+        shape = list(photo.shape)
+        raise ValueError(
+            f"`photo` is {photo.dtype} of shape {shape}; accepted is uint8 or uint16, [H,W,3], not empty."
+        )
+    if size[0] < photo.shape[0] or size[1] < photo.shape[1]:
+        raise ValueError(f"`size` is {tuple(size)}; no side may be below the photo's {photo.shape[:2]}.")

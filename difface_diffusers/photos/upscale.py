@@ -11,7 +11,7 @@ from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError
 
 from ..utils.extras import import_extra
-from .tiles import Tiling, enlarge_in_tiles
+from .tiles import Tiling, check_request, enlarge_in_tiles
 
 
 ACCEPTED = "'lanczos', 'none', or the Hub id or folder of a Swin2SR model for super-resolution"
@@ -39,7 +39,7 @@ def upscale_lanczos(photo: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     Raises:
         ValueError: another shape or dtype, or a `size` below the photo's.
     """
-    _check_request(photo, size)
+    check_request(photo, size)
     return cv2.resize(photo, (size[1], size[0]), interpolation=cv2.INTER_LANCZOS4)
 
 
@@ -49,7 +49,7 @@ def upscale_nearest(photo: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     Raises:
         ValueError: another shape or dtype, or a `size` below the photo's.
     """
-    _check_request(photo, size)
+    check_request(photo, size)
     # OpenCV 4's INTER_NEAREST_EXACT crashes on sides above 32767, its INTER_NEAREST ignores the centers.
     rows, columns = ((2 * np.arange(n) + 1) * side // (2 * n) for n, side in zip(size, photo.shape, strict=False))
     return photo[rows[:, None], columns]
@@ -140,7 +140,7 @@ class Swin2SRUpscaler:
             ValueError: another shape or dtype, or a `size` below the photo's.
             RuntimeError: the network's result is not finite.
         """
-        _check_request(photo, size)
+        check_request(photo, size)
         if photo.shape[:2] == tuple(size):
             return photo.copy()
         return enlarge_in_tiles(photo, size, self.model.config.upscale, self._run, self.tiling)
@@ -164,13 +164,3 @@ def load_upscaler(name: str, device: str | torch.device = "cpu", dtype: torch.dt
     `device` and `dtype` concern the network; the errors are those of `Swin2SRUpscaler.from_pretrained`.
     """
     return BACKGROUNDS[name] if name in BACKGROUNDS else Swin2SRUpscaler.from_pretrained(name, device, dtype)
-
-
-def _check_request(photo: np.ndarray, size: tuple[int, int]) -> None:
-    if photo.ndim != 3 or photo.shape[2] != 3 or photo.size == 0 or photo.dtype not in (np.uint8, np.uint16):
-        shape = list(photo.shape)
-        raise ValueError(
-            f"`photo` is {photo.dtype} of shape {shape}; accepted is uint8 or uint16, [H,W,3], not empty."
-        )
-    if size[0] < photo.shape[0] or size[1] < photo.shape[1]:
-        raise ValueError(f"`size` is {tuple(size)}; no side may be below the photo's {photo.shape[:2]}.")

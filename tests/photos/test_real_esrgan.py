@@ -1,0 +1,123 @@
+import numpy as np
+import pytest
+import torch
+
+from difface_diffusers.models.rrdbnet import RRDBNet
+from difface_diffusers.models.srvgg import SRVGGNetCompact
+from difface_diffusers.photos.real_esrgan import RealESRGANUpscaler
+from difface_diffusers.photos.upscale import upscale_lanczos
+from tests.conftest import warned_at
+
+
+def compact(scale=2):
+    """A network whose receptive field is 5 pixels to each side."""
+    torch.manual_seed(0)
+    model = SRVGGNetCompact(scale, num_channels=8, num_convs=3).eval()
+    return model.to(memory_format=torch.channels_last)
+
+
+def noise(height, width, dtype=np.uint8):
+    return np.random.default_rng(0).integers(0, np.iinfo(dtype).max + 1, (height, width, 3)).astype(dtype)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+@pytest.mark.parametrize("scale", [2, 4])
+def test_at_its_own_factor_it_is_what_the_network_says(dtype, scale):
+    photo, levels = noise(19, 26, dtype), np.iinfo(dtype).max
+    enlarged = RealESRGANUpscaler(compact(scale))(photo, (19 * scale, 26 * scale))
+    image = torch.from_numpy(photo.astype(np.float32) / levels).permute(2, 0, 1)[None]
+    expected = compact(scale)(image)[0].permute(1, 2, 0).clamp(0, 1).numpy() * levels
+    assert enlarged.dtype == dtype
+    assert np.abs(enlarged - expected).max() <= 0.51 + 1e-5 * levels
+
+
+@pytest.mark.parametrize("size", [(106, 140), (80, 91), (53, 70), (190, 251)])
+@pytest.mark.parametrize(("tile_size", "overlap"), [(16, 8), (24, 12), (8, 8)])
+def test_tiles_equal_the_whole(size, tile_size, overlap):
+    photo = noise(53, 70, np.uint16)
+    tiled = RealESRGANUpscaler(compact(), tile_size, overlap)(photo, size)
+    whole = RealESRGANUpscaler(compact(), 70, 0)(photo, size)
+    assert np.abs(tiled.astype(int) - whole).max() <= 40  # of 65535; Pillow rounds the corners of a tile
+
+
+def test_tiles_fade_into_each_other():
+    """With a network that paints each tile in a tone of its own there is no hard edge."""
+
+    class Toned(SRVGGNetCompact):
+        tones = 0
+
+        def forward(self, image):
+            Toned.tones += 1
+            return torch.full((1, 3, 2 * image.shape[-2], 2 * image.shape[-1]), (Toned.tones % 2) * 0.8)
+
+    enlarged = RealESRGANUpscaler(Toned(2, 4, 1), tile_size=32, overlap=32)(noise(32, 64), (64, 128)).astype(int)
+    assert enlarged[0, 0, 0] == 204 and enlarged[0, -1, 0] == 0
+    assert 5 < np.abs(np.diff(enlarged[..., 0], axis=1)).max() < 12
+
+
+def test_gray_stays_gray_and_blend_is_a_mean():
+    gray = noise(20, 24)[..., :1].repeat(3, -1)
+    whole = RealESRGANUpscaler(compact())(gray, (40, 48))
+    assert not np.ptp(whole, axis=-1).any()
+    half = RealESRGANUpscaler(compact(), blend=0.5)(gray, (40, 48)).astype(int)
+    plain = upscale_lanczos(gray, (40, 48)).astype(int)
+    assert np.abs(2 * half - plain - whole).max() <= 1
+    np.testing.assert_array_equal(RealESRGANUpscaler(compact(), blend=0)(gray, (40, 48)), plain)
+
+
+def test_the_same_size_is_a_copy():
+    photo = noise(9, 7)
+    copy = RealESRGANUpscaler(compact())(photo, (9, 7))
+    assert not np.shares_memory(copy, photo)
+    np.testing.assert_array_equal(copy, photo)
+
+
+class Hungry(SRVGGNetCompact):
+    """Has memory for small pictures only."""
+
+    limit = 100
+
+    def forward(self, image):
+        if image.shape[-1] > self.limit:
+            raise torch.OutOfMemoryError("out of memory")
+        return super().forward(image)
+
+
+def test_smaller_tiles_are_tried_when_memory_runs_out():
+    photo = noise(40, 300)
+    upscaler = RealESRGANUpscaler(Hungry(2, 4, 1).eval(), tile_size=256, overlap=8)
+    with warned_at(__file__, "no memory for tiles of 256 pixels; trying 128"):
+        enlarged = upscaler(photo, (80, 600))
+    assert enlarged.shape == (80, 600, 3) and upscaler.tiling.size == 64
+    upscaler.model.limit = 10
+    with pytest.raises(torch.OutOfMemoryError), pytest.warns(UserWarning, match="trying 32"):
+        upscaler(photo, (80, 600))
+
+
+def test_a_result_that_is_not_finite():
+    model = compact()
+    torch.nn.init.constant_(model.body[0].weight, float("nan"))
+    with pytest.raises(RuntimeError, match=r"not finite in torch\.float32"):
+        RealESRGANUpscaler(model)(noise(5, 5), (10, 10))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"tile_size": 0}, "`tile_size` is 0"),
+        ({"tile_size": 16, "overlap": 17}, "`overlap` is 17"),
+        ({"overlap": -1}, "`overlap` is -1"),
+        ({"blend": 1.5}, "`blend` is 1.5"),
+        ({"model": torch.nn.Identity()}, "`model` is a Identity"),
+    ],
+)
+def test_bad_arguments(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        RealESRGANUpscaler(**({"model": compact()} | arguments))
+
+
+def test_the_large_network_too():
+    torch.manual_seed(0)
+    upscaler = RealESRGANUpscaler(RRDBNet(2, 8, 1, 4).eval())
+    assert upscaler(noise(7, 9), (15, 21)).shape == (15, 21, 3)
