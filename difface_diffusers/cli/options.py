@@ -136,7 +136,7 @@ class RestoreOptions:
         blend: see there.
         keep_clean: see there.
         match_grain: see there.
-        background: name, or Hub id or folder of a Swin2SR model.
+        background: see `load_upscaler`.
         damage_mask: mask, or folder with one of each input's name.
         save_crops: also write every face.
         uncertainty: also write where the samples differ.

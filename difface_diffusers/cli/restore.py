@@ -46,7 +46,9 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     )
     photos.add_argument("--upscale", type=float, default=2, metavar="F", help="of the whole picture, 1 .. 8")
     photos.add_argument(
-        "--background", default="lanczos", help='"lanczos", "none", or the Hub id or folder of a Swin2SR model'
+        "--background",
+        default="lanczos",
+        help='"lanczos", "none", or a network: file, folder or Hub id of Real-ESRGAN or Swin2SR',
     )
     photos.add_argument(
         "--keep-gray", choices=["auto", "on", "off"], default="auto", help="whether gray or sepia photographs stay so"

@@ -1,10 +1,15 @@
 """Enlarging a photograph by a network of Real-ESRGAN."""
 
+from pathlib import Path
+from typing import cast
+
 import cv2
 import numpy as np
 import torch
+from safetensors import SafetensorError
 
 from ..faces.compositing import to_gray
+from ..hub.originals.upscalers import load_upscaler_file
 from ..models.rrdbnet import RRDBNet
 from ..models.srvgg import SRVGGNetCompact
 from ..utils.checks import check_integer, check_number
@@ -45,6 +50,34 @@ class RealESRGANUpscaler:
         self.tiling = Tiling(tile_size, overlap, fade=overlap // 4)
         self.blend = blend
 
+    @classmethod
+    def from_pretrained(
+        cls, name: str | Path, device: str | torch.device = "cpu", dtype: torch.dtype | None = None
+    ) -> "RealESRGANUpscaler":
+        """Load a network.
+
+        Args:
+            name: an official file, `.pth` or `.safetensors`; or what `save_pretrained` wrote, a folder or Hub id.
+            device: where the network runs.
+            dtype: of its weights; float32 if `None`.
+
+        Raises:
+            OSError: nothing there, or a file that cannot be read.
+            ValueError: another network, or weights that are damaged, unsafe or do not fit; the message has the name.
+        """
+        if Path(name).is_file():
+            model = load_upscaler_file(name)
+        else:
+            kind = kind_of_network(name)
+            if kind is None:
+                raise ValueError(f"{str(name)!r} is no RRDBNet or SRVGGNetCompact, or there is no such file.")
+            try:
+                model = kind.from_pretrained(name)
+            except (RuntimeError, ValueError, SafetensorError) as error:
+                raise ValueError(f"the weights in {str(name)!r} do not fit its config.json: {error}") from error
+        model = model.eval().to(memory_format=torch.channels_last)
+        return cls(model.to(device, dtype or torch.float32))
+
     def __call__(self, photo: np.ndarray, size: tuple[int, int]) -> np.ndarray:
         """Enlarge `[H,W,3]`, uint8 or uint16, to `[*size,3]`; a photograph that has this size already is copied.
 
@@ -84,3 +117,12 @@ class RealESRGANUpscaler:
         if not enlarged.isfinite().all():
             raise RuntimeError(f"the network's result is not finite in {self.model.dtype}; try float32 or bfloat16.")
         return enlarged.cpu().contiguous().numpy()
+
+
+def kind_of_network(name: str | Path) -> type[RRDBNet] | type[SRVGGNetCompact] | None:
+    """Return the class that the config.json of a folder or Hub id names; `None` if it is another, or there is none."""
+    try:
+        config = cast(dict, RRDBNet.load_config(name))
+    except (OSError, ValueError):
+        return None
+    return next((kind for kind in (RRDBNet, SRVGGNetCompact) if kind.__name__ == config.get("_class_name")), None)

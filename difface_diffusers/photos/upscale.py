@@ -11,10 +11,11 @@ from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError
 
 from ..utils.extras import import_extra
+from .real_esrgan import RealESRGANUpscaler, kind_of_network
 from .tiles import Tiling, check_request, enlarge_in_tiles
 
 
-ACCEPTED = "'lanczos', 'none', or the Hub id or folder of a Swin2SR model for super-resolution"
+ACCEPTED = "'lanczos', 'none', or the file, folder or Hub id of a Real-ESRGAN or Swin2SR network"
 
 
 class Upscaler(Protocol):
@@ -159,8 +160,21 @@ class Swin2SRUpscaler:
 
 
 def load_upscaler(name: str, device: str | torch.device = "cpu", dtype: torch.dtype | None = None) -> Upscaler:
-    """Return the upscaler of a name: "lanczos", "none" (`upscale_nearest`), or a Swin2SR network's Hub id or folder.
+    """Return the upscaler of a name.
 
-    `device` and `dtype` concern the network; the errors are those of `Swin2SRUpscaler.from_pretrained`.
+    Args:
+        name: "lanczos"; "none" (`upscale_nearest`); a file, folder or Hub id of a Real-ESRGAN network; or the folder or
+            Hub id of a Swin2SR network.
+        device: where a network runs.
+        dtype: of its weights.
+
+    Raises:
+        ImportError: see `Swin2SRUpscaler.from_pretrained`.
+        OSError: see there.
+        ValueError: see there, and `RealESRGANUpscaler.from_pretrained`.
     """
-    return BACKGROUNDS[name] if name in BACKGROUNDS else Swin2SRUpscaler.from_pretrained(name, device, dtype)
+    if name in BACKGROUNDS:
+        return BACKGROUNDS[name]
+    real_esrgan = Path(name).is_file() or kind_of_network(name) is not None
+    kind = RealESRGANUpscaler if real_esrgan else Swin2SRUpscaler
+    return kind.from_pretrained(name, device, dtype)

@@ -1,11 +1,14 @@
+import json
+
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from difface_diffusers.models.rrdbnet import RRDBNet
 from difface_diffusers.models.srvgg import SRVGGNetCompact
 from difface_diffusers.photos.real_esrgan import RealESRGANUpscaler
-from difface_diffusers.photos.upscale import upscale_lanczos
+from difface_diffusers.photos.upscale import load_upscaler, upscale_lanczos
 from tests.conftest import warned_at
 
 
@@ -121,3 +124,31 @@ def test_the_large_network_too():
     torch.manual_seed(0)
     upscaler = RealESRGANUpscaler(RRDBNet(2, 8, 1, 4).eval())
     assert upscaler(noise(7, 9), (15, 21)).shape == (15, 21, 3)
+
+
+@pytest.mark.parametrize("form", ["pth", "safetensors", "folder"])
+def test_loaded_by_name(tmp_path, form):
+    model, path = compact(), tmp_path / f"net.{form}"
+    if form == "pth":
+        torch.save({"params": model.state_dict()}, path)
+    elif form == "safetensors":
+        save_file({key: value.contiguous() for key, value in model.state_dict().items()}, path)
+    else:
+        model.save_pretrained(path)
+    upscaler, photo = load_upscaler(str(path)), noise(9, 11)
+    assert isinstance(upscaler, RealESRGANUpscaler) and not upscaler.model.training
+    np.testing.assert_array_equal(upscaler(photo, (18, 22)), RealESRGANUpscaler(model)(photo, (18, 22)))
+    assert load_upscaler(str(path), dtype=torch.bfloat16).model.dtype == torch.bfloat16
+
+
+def test_what_cannot_be_loaded_is_named(tmp_path):
+    (tmp_path / "text.pth").write_text("no network")
+    with pytest.raises(ValueError, match=r"text\.pth was refused"):
+        load_upscaler(str(tmp_path / "text.pth"))
+    compact().save_pretrained(tmp_path / "net")
+    config = json.loads((tmp_path / "net" / "config.json").read_text())
+    (tmp_path / "net" / "config.json").write_text(json.dumps(config | {"num_channels": 9}))
+    with pytest.raises(ValueError, match="do not fit its config"):
+        load_upscaler(str(tmp_path / "net"))
+    with pytest.raises(ValueError, match="is no RRDBNet or SRVGGNetCompact"):
+        RealESRGANUpscaler.from_pretrained(tmp_path / "nothing")
