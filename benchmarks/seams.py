@@ -27,8 +27,8 @@ from difface_diffusers import BUNDLED_MODEL, DifFacePipeline
 from difface_diffusers.degradation.blind import DegradationRanges, degrade
 from difface_diffusers.faces import YuNetDetector
 from difface_diffusers.faces.alignment import invert, transform, warp
-from difface_diffusers.faces.compositing import WEIGHTS
-from difface_diffusers.faces.crops import AlignedFaces, align_faces, canvas_to_faces, landmarks_in_crops, paste_faces
+from difface_diffusers.faces.compositing import WEIGHTS, add_changes
+from difface_diffusers.faces.crops import AlignedFaces, align_faces, canvas_to_faces, landmarks_in_crops
 from difface_diffusers.faces.masks import fitting_mask
 from difface_diffusers.imaging.files import load_image
 from difface_diffusers.photos.pasting import fit_in
@@ -125,8 +125,8 @@ def paste(
     after = before.copy()
     (crop,), (landmarks,) = aligned.crops, landmarks_in_crops(aligned)
     mask = mask_of(landmarks, restored - crop)
-    paste_faces(after, aligned, [restored], [mask])
     (matrix,) = canvas_to_faces(after, aligned)
+    add_changes(after, [restored - crop], [mask], [matrix])
     return before, after, np.clip(warp(mask, invert(matrix), after.shape[:2], cv2.BORDER_CONSTANT), 0, 1)
 
 

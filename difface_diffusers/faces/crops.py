@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 
 from .alignment import align, compose, invert, scale_of, transform, warp
-from .compositing import add_changes, to_gray
+from .compositing import to_gray
 from .detection import Face
 
 
@@ -42,17 +42,14 @@ def align_faces(rgb: np.ndarray, faces: list[Face], face_size: int, keep_tint: b
     return AlignedFaces(rgb.shape[:2], faces, photo_to_faces, crops, keep_tint)
 
 
-def paste_faces(canvas: np.ndarray, aligned: AlignedFaces, changed: list[np.ndarray], masks: list[np.ndarray]) -> None:
-    """Add to the enlarged photograph, in place, what changed in each of its faces.
-
-    Args:
-        canvas: RGB `[H,W,3]`, uint8 or uint16.
-        aligned: the faces before.
-        changed: per face `[S,S,3]` float32 in [0,1].
-        masks: per face `[S,S]` float32, see `masks`.
-    """
-    changes = [after - before for after, before in zip(changed, aligned.crops, strict=True)]
-    add_changes(canvas, changes, masks, canvas_to_faces(canvas, aligned))
+def crops_of_canvas(canvas: np.ndarray, aligned: AlignedFaces) -> list[np.ndarray]:
+    """Return the crops of the same faces in the enlarged photograph, RGB `[H,W,3]` uint8 or uint16; see `AlignedFaces`."""
+    scale = np.float32(np.iinfo(canvas.dtype).max)
+    crops = [
+        warp(canvas, canvas_to_face, crop.shape[:2]) / scale
+        for canvas_to_face, crop in zip(canvas_to_faces(canvas, aligned), aligned.crops, strict=True)
+    ]
+    return [to_gray(crop) for crop in crops] if aligned.keep_tint else crops
 
 
 def outline_faces(canvas: np.ndarray, aligned: AlignedFaces) -> None:

@@ -10,8 +10,8 @@ from PIL import Image
 
 from ..faces import Face, FaceDetector, YuNetDetector
 from ..faces.alignment import warp
-from ..faces.compositing import keeps_tint, to_gray
-from ..faces.crops import AlignedFaces, align_faces, landmarks_in_crops, paste_faces
+from ..faces.compositing import add_changes, keeps_tint, to_gray
+from ..faces.crops import AlignedFaces, align_faces, landmarks_in_crops
 from ..faces.masks import face_mask
 from ..faces.selection import MIN_FACE_SIZE, Selection, parse_selection, select_faces
 from ..imaging.masks import fit_masks
@@ -119,7 +119,8 @@ def fill_damage(
     filled = fill_faces(inpainter, aligned, holes, batch_size, generator, gamma, call)
     canvas = plain.copy()
     masks = [face_mask(landmarks, side) for landmarks in landmarks_in_crops(aligned)]
-    paste_faces(canvas, aligned, filled, masks)
+    changes = [face - crop for face, crop in zip(filled, aligned.crops, strict=True)]
+    add_changes(canvas, changes, masks, aligned.photo_to_faces)
     return FilledPhoto(
         join_channels(np.where(damage[..., None], canvas, rgb), alpha, like=photo, gray=aligned.keep_tint),
         [face for face, hole in zip(chosen, holes, strict=True) if hole.any()],

@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from ..faces.compositing import match_color, to_gray
-from ..faces.crops import AlignedFaces, canvas_to_faces, landmarks_in_crops, paste_faces
+from ..faces.compositing import add_changes, match_color, to_gray
+from ..faces.crops import AlignedFaces, canvas_to_faces, crops_of_canvas, landmarks_in_crops
 from ..faces.grain import add_grain
 from ..faces.masks import fitting_mask
 from .treatment import FaceTreatment
@@ -19,6 +19,8 @@ def put_back(
 ) -> None:
     """Add to the enlarged photograph, in place, the changes to its faces and the grain that they lost.
 
+    What changes is the face as the enlarged photograph shows it, for a network that enlarges draws detail of its own.
+
     Args:
         canvas: RGB `[H,W,3]`, uint8 or uint16.
         aligned: the faces before.
@@ -27,14 +29,20 @@ def put_back(
         treatments: per face how much of both is put back.
         match_grain: see `restore_photo`.
     """
-    changed, masks = [], []
-    for crop, estimate, face, treatment, landmarks in zip(
-        aligned.crops, estimates, restored, treatments, landmarks_in_crops(aligned), strict=True
+    changes, masks = [], []
+    for crop, estimate, face, before, treatment, landmarks in zip(
+        aligned.crops,
+        estimates,
+        restored,
+        crops_of_canvas(canvas, aligned),
+        treatments,
+        landmarks_in_crops(aligned),
+        strict=True,
     ):
-        after = treatment.apply(crop, fit_in(estimate, crop, aligned.keep_tint), face)
-        changed.append(after)
-        masks.append(fitting_mask(landmarks, after - crop))
-    paste_faces(canvas, aligned, changed, masks)
+        after = treatment.apply(before, fit_in(estimate, crop, aligned.keep_tint), face)
+        changes.append(after - before)
+        masks.append(fitting_mask(landmarks, after - before))
+    add_changes(canvas, changes, masks, canvas_to_faces(canvas, aligned))
     if match_grain == "auto":
         enlarged = canvas.shape[0] / aligned.photo_size[0]
         smoothed = [mask * bool(treatment.repaired) for mask, treatment in zip(masks, treatments, strict=True)]

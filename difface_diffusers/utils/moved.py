@@ -44,7 +44,6 @@ MOVED = {  # what has gone to several modules, to all of them
 }
 RENAMED = {
     "count_in_int8": "quantize_int8",
-    "put_back": "paste_faces",
     "quantise_graph": "quantize_graph",
     "sheet": "image_grid",
     "use_engine": "use_runtime",

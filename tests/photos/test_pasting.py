@@ -1,3 +1,4 @@
+import cv2
 import numpy as np
 import pytest
 
@@ -54,3 +55,16 @@ def test_each_face_has_its_own_treatment(photo):
     put_back(canvas, aligned, painted, painted, [SPARED, WHOLE], "off")
     changed = (canvas != photo).any(axis=(0, 2))
     assert not changed[:160].any() and changed[200:280].all()
+
+
+def test_the_face_is_the_restored_one_whatever_the_background_was_enlarged_by(photo):
+    """A network that enlarges sharpens faces too; the change is not added on top of that."""
+    aligned = aligned_in(photo, (80, 80))
+    plain = photo.repeat(2, axis=0).repeat(2, axis=1)
+    sharpened = np.clip(2 * plain.astype(float) - 128, 0, 255).astype(np.uint8)
+    painted = [np.clip(0.5 + 0.1 * np.sin(np.arange(SIDE) / 3)[:, None, None] * np.ones((1, SIDE, 3)), 0, 1)]
+    painted = [painted[0].astype(np.float32)]
+    for canvas in (plain, sharpened):
+        put_back(canvas, aligned, painted, painted, [WHOLE], "off")
+    shown = [cv2.GaussianBlur(canvas[240:340, 240:320].astype(float), (0, 0), 4) for canvas in (plain, sharpened)]
+    assert np.abs(shown[0] - shown[1]).max() < 8
