@@ -48,7 +48,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     photos.add_argument(
         "--background",
         default="lanczos",
-        help='"lanczos", "none", or a network: file, folder or Hub id of Real-ESRGAN or Swin2SR',
+        help='"lanczos", "none", or a network of Real-ESRGAN, as realesr-general-x4v3 or a file, or of Swin2SR',
     )
     photos.add_argument(
         "--keep-gray", choices=["auto", "on", "off"], default="auto", help="whether gray or sepia photographs stay so"

@@ -1,6 +1,7 @@
 """Fetching a file over HTTP, with progress, and going on where an interrupted download stopped."""
 
 import contextlib
+import hashlib
 import http.client
 import urllib.error
 import urllib.request
@@ -13,7 +14,7 @@ CHUNK = 1 << 20
 TIMEOUT = 60  # seconds without a byte
 
 
-def download(url: str, folder: str | Path) -> Path:
+def download(url: str, folder: str | Path, sha256: str | None = None) -> Path:
     """Fetch a file, unless it is there.
 
     What arrives is collected in a file ending in `.part`, which the next call goes on from; the file itself appears
@@ -22,12 +23,13 @@ def download(url: str, folder: str | Path) -> Path:
     Args:
         url: its last part is the name of the file.
         folder: where to; made when it is missing.
+        sha256: what the file is to have; another is deleted.
 
     Returns:
         Path of the file.
 
     Raises:
-        ValueError: the server has no such file.
+        ValueError: the server has no such file, or what arrived is another.
         OSError: the connection failed or broke off; call again to go on.
     """
     target = Path(folder) / url.rpartition("/")[2]
@@ -43,7 +45,7 @@ def download(url: str, folder: str | Path) -> Path:
     except urllib.error.HTTPError as error:
         if error.code == 416:  # the part is as long as the file or longer: of another file, or all but renamed
             part.unlink()
-            return download(url, folder)
+            return download(url, folder, sha256)
         raise ValueError(f"{url} cannot be fetched: {error}.") from error
     except OSError as error:
         raise ConnectionError(f"{url} cannot be reached: {error}.") from error
@@ -62,4 +64,14 @@ def download(url: str, folder: str | Path) -> Path:
         raise ConnectionError(
             f"{url} broke off after {part.stat().st_size} of {total} bytes; run the same command again to go on."
         )
+    found = hash_of(part)
+    if sha256 not in (None, found):
+        part.unlink()
+        raise ValueError(f"{url} is not the file that it was: its sha256 is {found}, not {sha256}; it was deleted.")
     return part.rename(target)
+
+
+def hash_of(path: Path) -> str:
+    """Return the sha256 of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -9,6 +9,7 @@ import torch
 from safetensors import SafetensorError
 
 from ..faces.compositing import to_gray
+from ..hub.originals.released_upscalers import RELEASED, released_upscaler
 from ..hub.originals.upscalers import load_upscaler_file
 from ..models.rrdbnet import RRDBNet
 from ..models.srvgg import SRVGGNetCompact
@@ -57,7 +58,8 @@ class RealESRGANUpscaler:
         """Load a network.
 
         Args:
-            name: an official file, `.pth` or `.safetensors`; or what `save_pretrained` wrote, a folder or Hub id.
+            name: one of the releases (`RELEASED`), which is fetched the first time; an official file, `.pth` or
+                `.safetensors`; or what `save_pretrained` wrote, a folder or Hub id.
             device: where the network runs.
             dtype: of its weights; float32 if `None`.
 
@@ -65,7 +67,9 @@ class RealESRGANUpscaler:
             OSError: nothing there, or a file that cannot be read.
             ValueError: another network, or weights that are damaged, unsafe or do not fit; the message has the name.
         """
-        if Path(name).is_file():
+        if name in RELEASED:
+            model = released_upscaler(str(name))
+        elif Path(name).is_file():
             model = load_upscaler_file(name)
         else:
             kind = kind_of_network(name)

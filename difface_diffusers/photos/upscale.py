@@ -10,12 +10,13 @@ import torch
 from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError
 
+from ..hub.originals.released_upscalers import RELEASED
 from ..utils.extras import import_extra
 from .real_esrgan import RealESRGANUpscaler, kind_of_network
 from .tiles import Tiling, check_request, enlarge_in_tiles
 
 
-ACCEPTED = "'lanczos', 'none', or the file, folder or Hub id of a Real-ESRGAN or Swin2SR network"
+ACCEPTED = f"'lanczos', 'none', {', '.join(map(repr, RELEASED))}, or the file, folder or Hub id of a network"
 
 
 class Upscaler(Protocol):
@@ -163,8 +164,8 @@ def load_upscaler(name: str, device: str | torch.device = "cpu", dtype: torch.dt
     """Return the upscaler of a name.
 
     Args:
-        name: "lanczos"; "none" (`upscale_nearest`); a file, folder or Hub id of a Real-ESRGAN network; or the folder or
-            Hub id of a Swin2SR network.
+        name: "lanczos"; "none" (`upscale_nearest`); a name, file, folder or Hub id of a Real-ESRGAN network, see
+            `RealESRGANUpscaler.from_pretrained`; or the folder or Hub id of a Swin2SR network.
         device: where a network runs.
         dtype: of its weights.
 
@@ -175,6 +176,6 @@ def load_upscaler(name: str, device: str | torch.device = "cpu", dtype: torch.dt
     """
     if name in BACKGROUNDS:
         return BACKGROUNDS[name]
-    real_esrgan = Path(name).is_file() or kind_of_network(name) is not None
+    real_esrgan = name in RELEASED or Path(name).is_file() or kind_of_network(name) is not None
     kind = RealESRGANUpscaler if real_esrgan else Swin2SRUpscaler
     return kind.from_pretrained(name, device, dtype)

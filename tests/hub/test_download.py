@@ -1,5 +1,7 @@
+import hashlib
 import re
 import threading
+from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
@@ -11,10 +13,11 @@ CONTENT = bytes(range(256)) * 5000
 
 
 class FileServer(ThreadingHTTPServer):
-    """Serves `CONTENT` as weights.pth; records the ranges asked for and breaks off where it is told to."""
+    """Serves its content as any file but one called nothing; records the ranges asked for and breaks off where it is told to."""
 
-    def __init__(self):
+    def __init__(self, content=CONTENT):
         super().__init__(("127.0.0.1", 0), FileHandler)
+        self.content = content
         self.url = f"http://127.0.0.1:{self.server_port}/release/weights.pth"
         self.knows_ranges = True
         self.break_after = None
@@ -29,24 +32,32 @@ class FileHandler(BaseHTTPRequestHandler):
         wanted = self.headers["Range"]
         self.server.ranges.append(wanted)
         start = int(re.fullmatch(r"bytes=(\d+)-", wanted)[1]) if wanted and self.server.knows_ranges else 0
-        if not self.path.endswith("/weights.pth"):
+        content = self.server.content
+        if "nothing" in self.path:
             self.send_error(404)
             return
-        if start >= len(CONTENT):
+        if start >= len(content):
             self.send_error(416)
             return
         self.send_response(206 if start else 200)
-        self.send_header("Content-Length", str(len(CONTENT) - start))
+        self.send_header("Content-Length", str(len(content) - start))
         self.end_headers()
-        self.wfile.write(CONTENT[start : self.server.break_after])
+        self.wfile.write(content[start : self.server.break_after])
+
+
+@contextmanager
+def serving(server):
+    """Let a server answer."""
+    with server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield server
+        server.shutdown()
 
 
 @pytest.fixture
 def server():
-    with FileServer() as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
+    with serving(FileServer()) as server:
         yield server
-        server.shutdown()
 
 
 def test_fetches_a_file_once_and_shows_progress(server, tmp_path, capsys):
@@ -93,3 +104,11 @@ def test_names_a_server_that_cannot_be_reached(server, tmp_path):
     server.server_close()
     with pytest.raises(ConnectionError, match=rf"{re.escape(server.url)} cannot be reached"):
         download(server.url, tmp_path)
+
+
+def test_a_file_of_another_hash_is_deleted(server, tmp_path):
+    right = hashlib.sha256(CONTENT).hexdigest()
+    with pytest.raises(ValueError, match=f"its sha256 is {right}, not abc; it was deleted"):
+        download(server.url, tmp_path, sha256="abc")
+    assert list(tmp_path.iterdir()) == []
+    assert download(server.url, tmp_path, sha256=right).read_bytes() == CONTENT

@@ -292,7 +292,9 @@ class TestLoading:
     def test_nothing_there(self, monkeypatch, name):
         pytest.importorskip("transformers")
         monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
-        with pytest.raises(OSError, match=f"'{name}' cannot be loaded; accepted is 'lanczos', 'none', or"):
+        with pytest.raises(
+            OSError, match=f"'{name}' cannot be loaded; accepted is 'lanczos', 'none', 'realesr-general-x4v3', "
+        ):
             load_upscaler(name)
 
     def test_folder_without_weights(self, folder):

@@ -1,0 +1,73 @@
+"""Real-ESRGAN's networks by name: the files of its releases, fetched once."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from huggingface_hub import cached_assets_path
+from huggingface_hub.constants import HF_HUB_OFFLINE
+from tqdm import tqdm
+
+from ...models.rrdbnet import RRDBNet
+from ...models.srvgg import SRVGGNetCompact
+from ..download import download
+from .upscalers import load_upscaler_file
+
+
+RELEASES = "https://github.com/xinntao/Real-ESRGAN/releases/download"  # BSD-3-Clause
+
+
+@dataclass(frozen=True)
+class ReleasedFile:
+    """A file of a release.
+
+    Attributes:
+        path: below `RELEASES`.
+        sha256: of the file.
+    """
+
+    path: str
+    sha256: str
+
+
+RELEASED = {
+    "realesr-general-x4v3": ReleasedFile(
+        "v0.2.5.0/realesr-general-x4v3.pth", "8dc7edb9ac80ccdc30c3a5dca6616509367f05fbc184ad95b731f05bece96292"
+    ),
+    "realesr-general-wdn-x4v3": ReleasedFile(
+        "v0.2.5.0/realesr-general-wdn-x4v3.pth", "1641f8c4464b9f097c9fdda5589273713f67cf59f3d909e0bd688f0cee269dca"
+    ),
+    "realesrgan-x2plus": ReleasedFile(
+        "v0.2.1/RealESRGAN_x2plus.pth", "49fafd45f8fd7aa8d31ab2a22d14d91b536c34494a5cfe31eb5d89c2fa266abb"
+    ),
+    "realesrgan-x4plus": ReleasedFile(
+        "v0.1.0/RealESRGAN_x4plus.pth", "4fa0d38905f75ac06eb49a7951b426670021be3018265fd191d2125df9d682f1"
+    ),
+}
+
+
+def released_upscaler(name: str) -> RRDBNet | SRVGGNetCompact:
+    """Return a network of Real-ESRGAN by its name; its file is fetched into Hugging Face's cache the first time.
+
+    Args:
+        name: one of `RELEASED`.
+
+    Raises:
+        OSError: the file cannot be fetched, or `HF_HUB_OFFLINE` is set; the message says where to put it by hand.
+        ValueError: there is no such name, or what arrived is not the file that it was.
+    """
+    if name not in RELEASED:
+        raise ValueError(f"{name!r} is no network of Real-ESRGAN; there are {', '.join(RELEASED)}.")
+    released = RELEASED[name]
+    folder = cached_assets_path("difface_diffusers", "real_esrgan")
+    path = folder / Path(released.path).name
+    if not path.exists():
+        url = f"{RELEASES}/{released.path}"
+        by_hand = f"fetch {url} elsewhere and put it there as {path}"
+        if HF_HUB_OFFLINE:
+            raise OSError(f"{name} is not in the cache, and HF_HUB_OFFLINE is set; {by_hand}.")
+        tqdm.write(f"fetching {url} to {path}")
+        try:
+            download(url, folder, released.sha256)
+        except OSError as error:
+            raise OSError(f"{error} Or {by_hand}.") from error
+    return load_upscaler_file(path)
