@@ -13,7 +13,7 @@ CONTENT = bytes(range(256)) * 5000
 
 
 class FileServer(ThreadingHTTPServer):
-    """Serves its content as any file but one called nothing; records the ranges asked for and breaks off where it is told to."""
+    """Serves its content under any name but "nothing"; records the ranges asked for and breaks off where it is told to."""
 
     def __init__(self, content=CONTENT):
         super().__init__(("127.0.0.1", 0), FileHandler)
