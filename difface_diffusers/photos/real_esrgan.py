@@ -53,7 +53,11 @@ class RealESRGANUpscaler:
 
     @classmethod
     def from_pretrained(
-        cls, name: str | Path, device: str | torch.device = "cpu", dtype: torch.dtype | None = None
+        cls,
+        name: str | Path,
+        device: str | torch.device = "cpu",
+        dtype: torch.dtype | None = None,
+        blend: float = 1.0,
     ) -> "RealESRGANUpscaler":
         """Load a network.
 
@@ -62,6 +66,7 @@ class RealESRGANUpscaler:
                 `.safetensors`; or what `save_pretrained` wrote, a folder or Hub id.
             device: where the network runs.
             dtype: of its weights; float32 if `None`.
+            blend: share of the network's picture, 0 .. 1; the rest is enlarged by Lanczos.
 
         Raises:
             OSError: nothing there, or a file that cannot be read.
@@ -80,7 +85,7 @@ class RealESRGANUpscaler:
             except (RuntimeError, ValueError, SafetensorError) as error:
                 raise ValueError(f"the weights in {str(name)!r} do not fit its config.json: {error}") from error
         model = model.eval().to(memory_format=torch.channels_last)
-        return cls(model.to(device, dtype or torch.float32))
+        return cls(model.to(device, dtype or torch.float32), blend=blend)
 
     def __call__(self, photo: np.ndarray, size: tuple[int, int]) -> np.ndarray:
         """Enlarge `[H,W,3]`, uint8 or uint16, to `[*size,3]`; a photograph that has this size already is copied.

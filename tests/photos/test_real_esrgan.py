@@ -139,6 +139,7 @@ def test_loaded_by_name(tmp_path, form):
     assert isinstance(upscaler, RealESRGANUpscaler) and not upscaler.model.training
     np.testing.assert_array_equal(upscaler(photo, (18, 22)), RealESRGANUpscaler(model)(photo, (18, 22)))
     assert load_upscaler(str(path), dtype=torch.bfloat16).model.dtype == torch.bfloat16
+    assert RealESRGANUpscaler.from_pretrained(path, blend=0.3).blend == 0.3
 
 
 def test_what_cannot_be_loaded_is_named(tmp_path):
