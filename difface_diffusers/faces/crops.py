@@ -35,21 +35,15 @@ class AlignedFaces:
 def align_faces(rgb: np.ndarray, faces: list[Face], face_size: int, keep_tint: bool) -> AlignedFaces:
     """Cut the faces out of a photograph, RGB `[H,W,3]` uint8 or uint16, upright and of `face_size` pixels."""
     photo_to_faces = [align(face.landmarks, face_size) for face in faces]
-    scale = np.float32(np.iinfo(rgb.dtype).max)
-    crops = [warp(rgb, photo_to_face, (face_size, face_size)) / scale for photo_to_face in photo_to_faces]
-    if keep_tint:
-        crops = [to_gray(crop) for crop in crops]
+    crops = cut_out(rgb, photo_to_faces, face_size, keep_tint)
     return AlignedFaces(rgb.shape[:2], faces, photo_to_faces, crops, keep_tint)
 
 
-def crops_of_canvas(canvas: np.ndarray, aligned: AlignedFaces) -> list[np.ndarray]:
-    """Return the crops of the same faces in the enlarged photograph, RGB `[H,W,3]` uint8 or uint16; see `AlignedFaces`."""
-    scale = np.float32(np.iinfo(canvas.dtype).max)
-    crops = [
-        warp(canvas, canvas_to_face, crop.shape[:2]) / scale
-        for canvas_to_face, crop in zip(canvas_to_faces(canvas, aligned), aligned.crops, strict=True)
-    ]
-    return [to_gray(crop) for crop in crops] if aligned.keep_tint else crops
+def cut_out(rgb: np.ndarray, to_faces: list[np.ndarray], face_size: int, keep_tint: bool) -> list[np.ndarray]:
+    """Return the crops, see `AlignedFaces`, of a picture `[H,W,3]`, uint8 or uint16; `to_faces` lead from it to them."""
+    scale = np.float32(np.iinfo(rgb.dtype).max)
+    crops = [warp(rgb, to_face, (face_size, face_size)) / scale for to_face in to_faces]
+    return [to_gray(crop) for crop in crops] if keep_tint else crops
 
 
 def outline_faces(canvas: np.ndarray, aligned: AlignedFaces) -> None:

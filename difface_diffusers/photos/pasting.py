@@ -3,7 +3,7 @@
 import numpy as np
 
 from ..faces.compositing import add_changes, match_color, to_gray
-from ..faces.crops import AlignedFaces, canvas_to_faces, crops_of_canvas, landmarks_in_crops
+from ..faces.crops import AlignedFaces, canvas_to_faces, cut_out, landmarks_in_crops
 from ..faces.grain import add_grain
 from ..faces.masks import fitting_mask
 from .treatment import FaceTreatment
@@ -29,12 +29,16 @@ def put_back(
         treatments: per face how much of both is put back.
         match_grain: see `restore_photo`.
     """
+    if not aligned.crops:
+        return
+    matrices = canvas_to_faces(canvas, aligned)
+    shown = cut_out(canvas, matrices, len(aligned.crops[0]), aligned.keep_tint)
     changes, masks = [], []
     for crop, estimate, face, before, treatment, landmarks in zip(
         aligned.crops,
         estimates,
         restored,
-        crops_of_canvas(canvas, aligned),
+        shown,
         treatments,
         landmarks_in_crops(aligned),
         strict=True,
@@ -42,11 +46,11 @@ def put_back(
         after = treatment.apply(before, fit_in(estimate, crop, aligned.keep_tint), face)
         changes.append(after - before)
         masks.append(fitting_mask(landmarks, after - before))
-    add_changes(canvas, changes, masks, canvas_to_faces(canvas, aligned))
+    add_changes(canvas, changes, masks, matrices)
     if match_grain == "auto":
         enlarged = canvas.shape[0] / aligned.photo_size[0]
         smoothed = [mask * bool(treatment.repaired) for mask, treatment in zip(masks, treatments, strict=True)]
-        add_grain(canvas, smoothed, canvas_to_faces(canvas, aligned), enlarged)
+        add_grain(canvas, smoothed, matrices, enlarged)
 
 
 def fit_in(face: np.ndarray, crop: np.ndarray, keep_tint: bool) -> np.ndarray:
