@@ -59,14 +59,15 @@ class RestorationSettings:
         check_number("background_blend", self.background_blend, 0, 1)
         check_number("min_face_size", self.min_face_size, 0)
         check_integer("batch_size", self.batch_size, 1, None)
-        _check_choice("keep_gray", self.keep_gray, GRAY_CHOICES)
+        check_choice("keep_gray", self.keep_gray, GRAY_CHOICES)
         check_number("blend", self.blend, 0, 1)
         if not isinstance(self.keep_clean, bool):
             raise ValueError(f"`keep_clean` is {self.keep_clean!r}; it must be True or False.")
-        _check_choice("match_grain", self.match_grain, GRAIN_CHOICES)
-        _check_choice("pick", self.pick, PICK_CHOICES)
+        check_choice("match_grain", self.match_grain, GRAIN_CHOICES)
+        check_choice("pick", self.pick, PICK_CHOICES)
 
 
-def _check_choice(name: str, value: str | None, choices: tuple[str | None, ...]) -> None:
+def check_choice(name: str, value: str | None, choices: tuple[str | None, ...]) -> None:
+    """Raise `ValueError` unless a value is one of some."""
     if value not in choices:
         raise ValueError(f"`{name}` is {value!r}; it must be one of {', '.join(map(str, choices))}.")

@@ -83,7 +83,7 @@ class FaceTracker:
         self._open: list[_Open] = []
         self.tracks: list[FaceTrack] = []
 
-    def advance(self, frames: Sequence[np.ndarray], number: int, faces: Sequence[np.ndarray]) -> None:
+    def advance(self, frames: Sequence[np.ndarray], number: int, faces: Sequence[np.ndarray]) -> list[int]:
         """Go on to the next look.
 
         Args:
@@ -91,8 +91,11 @@ class FaceTracker:
                 at the beginning.
             number: of the last of them.
             faces: landmarks `[5,2]` of the faces found in it.
+
+        Returns:
+            The number of the track of each of the faces.
         """
-        forth = {}
+        forth, numbers = {}, []
         for entry in self._open:
             is_here = entry.track.stop == number - len(frames) + 2  # it was seen in the first of the frames
             forth[id(entry)] = follow(frames, entry.track.landmarks[-1]) if is_here else []
@@ -101,8 +104,9 @@ class FaceTracker:
             entry, looks = pairs.get(index), looks_of(frames[-1], landmarks)
             back = follow(frames[::-1], landmarks)[: len(frames) - 2]
             if entry is None:
-                self._begin(number, landmarks, looks, _while_alike(frames[-2::-1], back, looks))
+                numbers.append(self._begin(number, landmarks, looks, _while_alike(frames[-2::-1], back, looks)))
                 continue
+            numbers.append(entry.track.number)
             there = forth.pop(id(entry))
             if entry.track.stop == number - len(frames) + 2:
                 entry.track.extend(_between(entry.track.landmarks[-1], there, landmarks, back, len(frames) - 2))
@@ -116,6 +120,7 @@ class FaceTracker:
             if number - entry.found <= self._patience:
                 entry.track.extend(_while_alike(frames[1:], forth.get(id(entry), []), entry.looks))
         self._open = [entry for entry in self._open if number - entry.track.stop < self._patience]
+        return numbers
 
     def _match(
         self,
@@ -144,12 +149,13 @@ class FaceTracker:
                 taken.add(id(entry))
         return pairs
 
-    def _begin(self, number: int, landmarks: np.ndarray, looks: np.ndarray, back: list[np.ndarray]) -> None:
-        """Begin a track in the first frame that a new face can be followed back to."""
+    def _begin(self, number: int, landmarks: np.ndarray, looks: np.ndarray, back: list[np.ndarray]) -> int:
+        """Begin a track in the first frame that a new face can be followed back to; return its number."""
         track = FaceTrack(self._first_number + len(self.tracks), number - len(back))
         track.extend([*back[::-1], landmarks])
         self.tracks.append(track)
         self._open.append(_Open(track, looks, number))
+        return track.number
 
 
 def _while_alike(frames: Sequence[np.ndarray], path: list[np.ndarray], looks: np.ndarray) -> list[np.ndarray]:

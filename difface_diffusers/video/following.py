@@ -53,9 +53,9 @@ def _motion(before: np.ndarray, after: np.ndarray, landmarks: np.ndarray) -> np.
     if inside.sum() < FEWEST_POINTS:
         return None
     start = (points[inside] - 0.5).astype(np.float32)[:, None]  # OpenCV counts from the center of the first pixel
-    options = {"winSize": (WINDOW, WINDOW), "maxLevel": 3}
-    moved, found, _ = cv2.calcOpticalFlowPyrLK(before, after, start, None, **options)
-    returned, found_back, _ = cv2.calcOpticalFlowPyrLK(after, before, moved, None, **options)
+    window = (WINDOW, WINDOW)
+    moved, found, _ = cv2.calcOpticalFlowPyrLK(before, after, start, start.copy(), winSize=window)
+    returned, found_back, _ = cv2.calcOpticalFlowPyrLK(after, before, moved, moved.copy(), winSize=window)
     misses = np.linalg.norm(returned - start, axis=-1)[:, 0]
     good = (found & found_back)[:, 0].astype(bool) & (misses < RETURNS_WITHIN)
     if good.sum() < FEWEST_POINTS:

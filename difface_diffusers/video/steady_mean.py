@@ -13,7 +13,10 @@ from ..faces.masks import smooth_step
 LOOKAHEAD = 8  # frames after one that its mean has a share of
 BLOCK = 8  # frames whose means are made together
 SOFTNESS = 1.5  # sigma of the blur by which two pictures are compared, pixels of a face of 128
-SAME, ANOTHER = 0.04, 0.12  # mean difference, on a scale of [0,1], up to which two pixels are one, and from which they are not
+SAME, ANOTHER = (
+    0.04,
+    0.12,
+)  # mean difference, on a scale of [0,1], up to which two pixels are one, and from which they are not
 STILL = 1.15  # a pixel has not moved unless moving it lessens the difference by this factor
 
 
