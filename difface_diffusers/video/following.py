@@ -57,7 +57,7 @@ def _motion(before: np.ndarray, after: np.ndarray, landmarks: np.ndarray) -> np.
     moved, found, _ = cv2.calcOpticalFlowPyrLK(before, after, start, start.copy(), winSize=window)
     returned, found_back, _ = cv2.calcOpticalFlowPyrLK(after, before, moved, moved.copy(), winSize=window)
     misses = np.linalg.norm(returned - start, axis=-1)[:, 0]
-    good = (found & found_back)[:, 0].astype(bool) & (misses < RETURNS_WITHIN)
+    good = (found[:, 0] > 0) & (found_back[:, 0] > 0) & (misses < RETURNS_WITHIN)
     if good.sum() < FEWEST_POINTS:
         return None
     _, agrees = cv2.estimateAffinePartial2D(

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from ..photos.treatment import FaceTreatment
+from ..utils.atomic import whole_file
 
 
 @dataclass(frozen=True)
@@ -71,10 +72,12 @@ class Survey:
 
     Attributes:
         times: when each frame is shown, seconds.
+        source_times: when the source shows it; others where the rate was changed.
         scenes: in order.
     """
 
     times: list[Fraction]
+    source_times: list[Fraction]
     scenes: list[Scene]
 
     def save(self, path: Path) -> None:
@@ -83,7 +86,9 @@ class Survey:
             asdict(scene) | {"faces": [asdict(face) | {"landmarks": face.landmarks.tolist()} for face in scene.faces]}
             for scene in self.scenes
         ]
-        path.write_text(json.dumps({"times": list(map(str, self.times)), "scenes": scenes}))
+        times = {"times": list(map(str, self.times)), "source_times": list(map(str, self.source_times))}
+        with whole_file(path) as file:
+            file.write(json.dumps(times | {"scenes": scenes}).encode())
 
     @classmethod
     def load(cls, path: Path) -> "Survey":
@@ -93,7 +98,8 @@ class Survey:
             Scene(scene["first"], scene["stop"], scene["keep_tint"], list(map(_face_from_json, scene["faces"])))
             for scene in content["scenes"]
         ]
-        return cls([Fraction(time) for time in content["times"]], scenes)
+        times, source_times = ([Fraction(time) for time in content[name]] for name in ("times", "source_times"))
+        return cls(times, source_times, scenes)
 
 
 def _face_from_json(face: dict[str, Any]) -> FacePlan:

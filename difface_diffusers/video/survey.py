@@ -56,23 +56,33 @@ class Surveyor:
         self._next_face = 0
         self._scenes: list[Scene] = []
         self._times: list[Fraction] = []
+        self._source_times: list[Fraction] = []
         self._begin_scene(0)
 
-    def watch(self, frames: Iterable[tuple[Fraction, np.ndarray]]) -> Survey:
-        """Take all frames, with the times when they are shown; RGB `[H,W,3]`, uint8 or uint16."""
+    def watch(
+        self, frames: Iterable[tuple[Fraction, Fraction, np.ndarray]], on_frame: Callable[[int], None]
+    ) -> Survey:
+        """Survey a video.
+
+        Args:
+            frames: of each when it is shown, when the source shows it, and its pixels `[H,W,3]`, RGB uint8 or uint16.
+            on_frame: told the number of frames so far after each of them.
+        """
         last = np.empty(0)
-        for number, (time, pixels) in enumerate(frames):
+        for number, (time, source_time, pixels) in enumerate(frames):
             if self._cuts.is_cut(pixels) and number > 0:
                 self._end_scene(last)
                 self._begin_scene(number)
             self._times.append(time)
+            self._source_times.append(source_time)
             self._waiting.append(_small_gray(pixels))
             if number == self._first or len(self._waiting) > self._every:
                 self._look(pixels)
             last = pixels
+            on_frame(number + 1)
         if self._times:
             self._end_scene(last)
-        return Survey(self._times, self._scenes)
+        return Survey(self._times, self._source_times, self._scenes)
 
     def _begin_scene(self, number: int) -> None:
         self._first = number
