@@ -1,5 +1,6 @@
 """Reading videos: what a file holds, and its frames one by one, upright, in RGB and at their true times."""
 
+import re
 from collections.abc import Generator, Iterator, Mapping
 from dataclasses import dataclass, field
 from fractions import Fraction
@@ -286,6 +287,8 @@ def _duration_of(container: Any, stream: Any, start: Fraction) -> Fraction | Non
         return stream.frames * stream.time_base
     if stream.duration is not None:
         return ((stream.start_time or 0) + stream.duration) * stream.time_base - start
+    if noted := re.fullmatch(r"(\d+):(\d+):(\d+\.\d+)", stream.metadata.get("DURATION", "")):  # in MKV
+        return int(noted[1]) * 3600 + int(noted[2]) * 60 + Fraction(noted[3]) - start
     if container.duration is not None:
         return container.duration * MICROSECOND
     return None
