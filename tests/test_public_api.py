@@ -82,7 +82,7 @@ class TestLoading:
         """Neither metrics, demo nor development packages are touched by the import."""
         code = (
             "import sys\n"
-            "for name in ('torchmetrics', 'dlib', 'gradio', 'pytest', 'torchvision', 'transformers'):\n"
+            "for name in ('torchmetrics', 'dlib', 'gradio', 'pytest', 'torchvision', 'transformers', 'av'):\n"
             "    sys.modules[name] = None\n"
             "import difface_diffusers.cli\n"
             "from difface_diffusers import DifFacePipeline\n"

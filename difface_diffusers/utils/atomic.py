@@ -42,13 +42,26 @@ def replaced_folder(output: Path) -> Generator[Path]:
 
 
 @contextlib.contextmanager
+def whole_path(path: Path) -> Generator[Path]:
+    """Give a file beside `path` to be written by its name; it takes its place at `path` only when the block has ended well."""
+    with _temporary(path) as (descriptor, temporary):
+        os.close(descriptor)
+        yield Path(temporary)
+
+
+@contextlib.contextmanager
 def whole_file(path: Path) -> Generator[BinaryIO]:
     """Open a file for writing that takes its place at `path` only when the block has ended well."""
+    with _temporary(path) as (descriptor, _), os.fdopen(descriptor, "wb") as file:
+        yield file
+
+
+@contextlib.contextmanager
+def _temporary(path: Path) -> Generator[tuple[int, str]]:
     path.parent.mkdir(parents=True, exist_ok=True)
     descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem[:50]}-", suffix=".part")
     try:
-        with os.fdopen(descriptor, "wb") as file:
-            yield file
+        yield descriptor, temporary
         os.chmod(temporary, 0o644)
         os.replace(temporary, path)
     except BaseException:

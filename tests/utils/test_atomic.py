@@ -1,6 +1,6 @@
 import pytest
 
-from difface_diffusers.utils.atomic import whole_file
+from difface_diffusers.utils.atomic import whole_file, whole_path
 
 
 @pytest.mark.parametrize("problem", [ValueError, KeyboardInterrupt])
@@ -20,3 +20,16 @@ def test_takes_its_place_only_at_the_end(tmp_path):
     assert path.read_bytes() == b"whole"
     assert path.stat().st_mode & 0o777 == 0o644
     assert list(path.parent.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("problem", [ValueError, KeyboardInterrupt])
+def test_files_that_others_write_by_name(tmp_path, problem):
+    path = tmp_path / "a.txt"
+    with whole_path(path) as temporary:
+        temporary.write_bytes(b"whole")
+        assert not path.exists() and temporary.parent == path.parent
+    with pytest.raises(problem), whole_path(path) as temporary:
+        temporary.write_bytes(b"half")
+        raise problem
+    assert path.read_bytes() == b"whole"
+    assert list(tmp_path.iterdir()) == [path]
