@@ -131,7 +131,7 @@ def restore_video(
     }
     sampling = pipe.with_defaults(**call, eta=eta, s_noise=s_noise, scheduler=scheduler)
     pipe.check_inputs(num_images=1, sampling=sampling)
-    settings = take(VideoSettings, locals())
+    settings = take(VideoSettings, locals() | vars(sampling))
     with open_video(source) as video:
         job = VideoJob(pipe, select_frames(video, start, stop, fps), settings, Path(target), on_frame, processes)
         job.prepare(resume)
