@@ -67,7 +67,7 @@ def run_job(
             outcome = _complete(outcome, plan, found)
             return conclude(outcome, time.monotonic() - started, verb, files.report, found.left_out())
 
-        processes = _join_processes() if plan else None
+        processes = join_processes() if plan else None
         outcome: list[FileResult] = []
         try:
             for result in _results(plan, work, processes, files, extras):
@@ -132,7 +132,7 @@ def _check_streams(files: FileOptions, extras: Extras) -> None:
         raise UsageError(f"{STANDARD} is for one process; name files to share them among several")
 
 
-def _join_processes() -> "PartialState | None":
+def join_processes() -> "PartialState | None":
     """Return the processes of `accelerate launch` that share the work, `None` if this one is alone."""
     if "LOCAL_RANK" not in os.environ:
         return None

@@ -5,7 +5,7 @@ import io
 import sys
 from collections.abc import Sequence
 
-from . import convert, degrade, demo, evaluate, export, info, inpaint, restore, train
+from . import convert, degrade, demo, evaluate, export, info, inpaint, restore, train, video
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -14,6 +14,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     subparsers = parser.add_subparsers(required=True, metavar="COMMAND")
     restore.add_parser(subparsers)
     inpaint.add_parser(subparsers)
+    video.add_parser(subparsers)
     train.add_parser(subparsers)
     degrade.add_parser(subparsers)
     evaluate.add_parser(subparsers)

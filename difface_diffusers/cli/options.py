@@ -230,8 +230,8 @@ class InpaintOptions:
             raise UsageError("--invert-mask turns a mask around; give one by --mask")
 
 
-def add_model_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the arguments of `ModelOptions` and `SamplingOptions`."""
+def add_model_arguments(parser: argparse.ArgumentParser, for_video: bool = False) -> None:
+    """Declare the arguments of `ModelOptions` and `SamplingOptions`; a video has one result, and its --start is a time."""
     model = parser.add_argument_group("model and sampling")
     model.add_argument("--model", help="Hub id or folder of a pipeline; the bundled one unless given")
     model.add_argument(
@@ -239,7 +239,7 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> None:
     )
     model.add_argument("--steps", dest="num_inference_steps", type=int, metavar="K", help="network calls per face")
     model.add_argument(
-        "--start",
+        "--start-timestep" if for_video else "--start",
         dest="start_timestep",
         type=number_or_auto,
         metavar="N",
@@ -248,7 +248,9 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> None:
     model.add_argument("--eta", type=float, metavar="E", help="share of fresh noise in each step, 0 .. 1")
     model.add_argument("--s-noise", type=float, metavar="F", help="factor on the first noise; 1.03 draws more detail")
     model.add_argument("--scheduler", choices=SCHEDULERS, help="instead of the preset's or the model's own")
-    model.add_argument("--samples", dest="num_samples", type=int, default=1, metavar="M", help="results per input")
+    if not for_video:
+        model.add_argument("--samples", dest="num_samples", type=int, default=1, metavar="M", help="results per input")
+    parser.set_defaults(num_samples=1)
     model.add_argument("--seed", type=int, default=0, metavar="S", help="of the noise; every file starts from it")
     model.add_argument("--device", metavar="D", help="cpu, cuda, cuda:1, mps; the best there is unless given")
     model.add_argument("--dtype", choices=["float32", "bfloat16", "float16"], default="float32")

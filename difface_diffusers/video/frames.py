@@ -26,6 +26,13 @@ class Selected:
     stop: Fraction | None
     rate: Fraction | None
 
+    @property
+    def expected_count(self) -> int | None:
+        """About how many they are, by what the file tells; `None` if it does not."""
+        end = self.source.duration if self.stop is None else self.stop
+        rate = self.rate or self.source.average_rate
+        return None if end is None else round((end - (self.start or 0)) * rate)
+
     def __iter__(self) -> Generator[tuple[Fraction, Fraction, np.ndarray], None, None]:
         """Yield all: when each is shown, when the source shows it, and its pixels `[H,W,3]`."""
         if self.rate is None:

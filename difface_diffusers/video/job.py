@@ -139,7 +139,8 @@ class VideoJob:
             settings.keep_gray,
             settings.steadiness,
         )
-        return surveyor.watch(self._selected, lambda done: self._report("survey", done, source.frame_count))
+        expected = self._selected.expected_count
+        return surveyor.watch(self._selected, lambda done: self._report("survey", done, expected))
 
     def restore(self, survey: Survey) -> int:
         """Restore and write the frames of this process that are missing; return how many."""
