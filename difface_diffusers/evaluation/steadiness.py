@@ -10,7 +10,9 @@ import numpy as np
 RETURNS_WITHIN = 1.0  # pixels: where a point misses itself by more, followed there and back, it was covered
 
 
-def warping_error(frames: Sequence[np.ndarray], reference: Sequence[np.ndarray]) -> float:
+def warping_error(
+    frames: Sequence[np.ndarray], reference: Sequence[np.ndarray], masks: Sequence[np.ndarray] | None = None
+) -> float:
     """Mean absolute change of what is seen from frame to frame, where the reference says that it is the same.
 
     Every frame is moved by the optical flow of the reference (DIS; Kroeger et al., ECCV 2016) to the next one, and compared
@@ -19,6 +21,7 @@ def warping_error(frames: Sequence[np.ndarray], reference: Sequence[np.ndarray])
     Args:
         frames: RGB `[H,W,3]`, uint8 or float in [0,1], two at least.
         reference: the same of the clean video, or of the input; flow is found here.
+        masks: of each frame what counts, `[H,W]` bool; all of it if `None`.
 
     Returns:
         In [0,1]; 0 if all moves as the reference does.
@@ -29,11 +32,13 @@ def warping_error(frames: Sequence[np.ndarray], reference: Sequence[np.ndarray])
     _check(frames, reference)
     flow_finder = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
     errors = []
-    for (before, after), (clean_before, clean_after) in zip(pairwise(frames), pairwise(reference), strict=True):
+    counted = [np.ones(frame.shape[:2], bool) for frame in frames] if masks is None else masks
+    pairs = zip(pairwise(frames), pairwise(reference), counted[1:], strict=True)
+    for (before, after), (clean_before, clean_after), mask in pairs:
         first, second = _to_gray(clean_before), _to_gray(clean_after)
         back = flow_finder.calc(second, first, None)  # where each pixel of the second frame was in the first
         forth = flow_finder.calc(first, second, None)
-        visible = np.linalg.norm(back + _moved(forth, back), axis=-1) < RETURNS_WITHIN
+        visible = mask & (np.linalg.norm(back + _moved(forth, back), axis=-1) < RETURNS_WITHIN)
         change = np.abs(_unit(after) - _moved(_unit(before), back)).mean(axis=-1)
         errors.append(change[visible].mean() if visible.any() else 0.0)
     return float(np.mean(errors))

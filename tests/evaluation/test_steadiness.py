@@ -31,6 +31,17 @@ def test_what_is_covered_does_not_count():
     assert warping_error(clean, clean) < 0.02 < 0.5 * still_error(clean)
 
 
+def test_only_what_is_masked_counts():
+    clean = film(3)
+    left = np.zeros(clean[0].shape[:2], bool)
+    left[:, :50] = True
+    shaken = [
+        np.where(left[..., None], frame, other) for frame, other in zip(clean, flickering(clean, 0.05), strict=True)
+    ]
+    assert warping_error(shaken, clean, [left] * 3) < 0.006
+    assert warping_error(shaken, clean, [~left] * 3) == pytest.approx(0.1, abs=0.01)
+
+
 def test_a_still_clip():
     frames = [np.full((8, 9, 3), level, np.uint8) for level in (51, 51, 102)]
     assert still_error(frames) == pytest.approx(0.1)
