@@ -188,6 +188,14 @@ class TestParts:
                 assert (frame.pts, frame.time) == (before.pts, before.time)
                 np.testing.assert_array_equal(frame.pixels, before.pixels)
 
+    def test_frames_without_what_they_depend_on_are_not_trusted(self, tmp_path, monkeypatch):
+        """Frames before a key that is shown after them are lost to a decoder that begins with it."""
+        monkeypatch.setattr("difface_diffusers.video.reading.REORDERED", 0)
+        pictures = [picture(number % 25) for number in range(64)]
+        source = open_video(write_clip(tmp_path / "a.mkv", 64, pictures=pictures, options=OPEN_GROUPS))
+        for frame in list(source.frames()):
+            assert next(source.frames(start=frame.time)).pts == frame.pts
+
     def test_jumps_do_not_decode_all(self, tmp_path, monkeypatch):
         pictures = [picture(number % 25) for number in range(100)]
         source = open_video(write_clip(tmp_path / "a.mp4", 100, pictures=pictures, options=GROUPS))
