@@ -188,11 +188,12 @@ class TestParts:
                 assert (frame.pts, frame.time) == (before.pts, before.time)
                 np.testing.assert_array_equal(frame.pixels, before.pixels)
 
-    def test_frames_without_what_they_depend_on_are_not_trusted(self, tmp_path, monkeypatch):
-        """Frames before a key that is shown after them are lost to a decoder that begins with it."""
+    @pytest.mark.parametrize("name", ["a.mp4", "a.ts"])
+    def test_jumps_that_end_too_late_are_made_anew(self, tmp_path, monkeypatch, name):
+        """Frames that are stored behind a key and shown before it are lost to a decoder that begins with it."""
         monkeypatch.setattr("difface_diffusers.video.reading.REORDERED", 0)
         pictures = [picture(number % 25) for number in range(64)]
-        source = open_video(write_clip(tmp_path / "a.mkv", 64, pictures=pictures, options=OPEN_GROUPS))
+        source = open_video(write_clip(tmp_path / name, 64, pictures=pictures, options=OPEN_GROUPS))
         for frame in list(source.frames()):
             assert next(source.frames(start=frame.time)).pts == frame.pts
 
