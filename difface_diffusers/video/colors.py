@@ -119,7 +119,6 @@ def from_rgb(pixels: np.ndarray, pixel_format: str, colors: Colors) -> Any:
     planes = [planes[0], *(downsample(plane, ratios) for plane in planes[1:])]
     for plane, levels in zip(frame.planes, planes, strict=True):
         _samples(plane, bits)[:] = np.clip(np.rint(levels), 0, 2**bits - 1)
-    frame.colorspace, frame.color_range = colors.matrix, RANGES[colors.full_range]
     return frame
 
 

@@ -19,7 +19,6 @@ from .tracks import Span, add_tracks, track_packets
 # What a container says of itself, no longer true of another one.
 STALE = ("encoder", "major_brand", "minor_version", "compatible_brands", "duration", "software")
 STREAM_TEXTS = ("language", "title", "handler_name")
-COARSEST = 1000  # units per second of the times in an MP4's header, at least
 
 
 @dataclass(frozen=True)
@@ -128,16 +127,9 @@ def _check(chunks: Sequence[_Chunk]) -> None:
 
 
 def _options(name: str, unit: Fraction) -> dict[str, str]:
-    options = {"fflags": "+bitexact"}
     if name in ("mp4", "mov"):
-        units = unit.denominator * -(-COARSEST // unit.denominator)
-        return {
-            **options,
-            "movflags": "+faststart",
-            "movie_timescale": str(units),
-            "video_track_timescale": str(units),
-        }
-    return {**options, "avoid_negative_ts": "disabled"}
+        return {"fflags": "+bitexact", "movflags": "+faststart", "movie_timescale": str(unit.denominator)}
+    return {"fflags": "+bitexact", "avoid_negative_ts": "disabled"}
 
 
 def _add_video(output: Any, template: Any, source: VideoSource) -> Any:

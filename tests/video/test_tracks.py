@@ -178,6 +178,7 @@ class TestConversions:
         (before, rate, begin), (after, new_rate, new_begin) = sound_of(source.path), sound_of(target)
         assert rate == new_rate == SAMPLE_RATE
         assert abs(begin - new_begin) < 0.03
+        assert new_begin + Fraction(len(after), rate) >= begin + Fraction(len(before), rate), "its end is missing"
         middle = slice(4000, 16000)
         lag = round((begin - new_begin) * rate)
         spectrum = [np.abs(np.fft.rfft(samples[middle])) for samples in (before, after)]
