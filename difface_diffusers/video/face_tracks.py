@@ -1,10 +1,12 @@
 """The faces of a scene: found in every few frames, followed in between, each with a number of its own."""
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 
+from ..faces.alignment import estimate_similarity
 from .following import follow, looks_of, side_of
 
 
@@ -24,28 +26,39 @@ class FaceTrack:
         first: number of the frame that it begins in.
         landmarks: per frame from there on, `[5,2]` as of `Face`; where the face is not seen, as it was last.
         seen: per frame, whether the face is there.
+        motions: per frame the similarity `[2,3]` that took the face there from the frame before, by optical flow alone; `None`
+            where that cannot be told.
     """
 
     number: int
     first: int
     landmarks: list[np.ndarray] = field(default_factory=list)
     seen: list[bool] = field(default_factory=list)
+    motions: list[np.ndarray | None] = field(default_factory=list)
 
     @property
     def stop(self) -> int:
         """Number of the frame after its last."""
         return self.first + len(self.landmarks)
 
-    def extend(self, landmarks: Sequence[np.ndarray]) -> None:
-        """Add frames in which the face is seen."""
+    def extend(self, landmarks: Sequence[np.ndarray], followed: Sequence[np.ndarray]) -> None:
+        """Add frames in which the face is seen.
+
+        Args:
+            landmarks: in them.
+            followed: where flow alone takes the landmarks, from those in the frame before the first on; as far as it does.
+        """
+        motions = [estimate_similarity(before, after) for before, after in itertools.pairwise(followed)]
         self.landmarks += landmarks
         self.seen += [True] * len(landmarks)
+        self.motions += [*motions, *[None] * len(landmarks)][: len(landmarks)]
 
     def extend_unseen(self, stop: int) -> None:
         """Add frames in which it is not seen."""
         missing = stop - self.stop
         self.landmarks += [self.landmarks[-1]] * missing
         self.seen += [False] * missing
+        self.motions += [None] * missing
 
 
 @dataclass
@@ -108,17 +121,19 @@ class FaceTracker:
                 continue
             numbers.append(entry.track.number)
             there = forth.pop(id(entry))
+            last = entry.track.landmarks[-1]
             if entry.track.stop == number - len(frames) + 2:
-                entry.track.extend(_between(entry.track.landmarks[-1], there, landmarks, back, len(frames) - 2))
+                between = _between(last, there, landmarks, back, len(frames) - 2)
+                entry.track.extend([*between, landmarks], [last, *there])
             else:
                 back = _while_alike(frames[-2::-1], back, looks)
                 entry.track.extend_unseen(number - len(back))
-                entry.track.extend(back[::-1])
-            entry.track.extend([landmarks])
+                _extend_back(entry.track, back, landmarks)
             entry.looks, entry.found = looks, number
         for entry in self._open:
             if number - entry.found <= self._patience:
-                entry.track.extend(_while_alike(frames[1:], forth.get(id(entry), []), entry.looks))
+                there = _while_alike(frames[1:], forth.get(id(entry), []), entry.looks)
+                entry.track.extend(there, [entry.track.landmarks[-1], *there])
         self._open = [entry for entry in self._open if number - entry.track.stop < self._patience]
         return numbers
 
@@ -152,10 +167,17 @@ class FaceTracker:
     def _begin(self, number: int, landmarks: np.ndarray, looks: np.ndarray, back: list[np.ndarray]) -> int:
         """Begin a track in the first frame that a new face can be followed back to; return its number."""
         track = FaceTrack(self._first_number + len(self.tracks), number - len(back))
-        track.extend([*back[::-1], landmarks])
+        _extend_back(track, back, landmarks)
         self.tracks.append(track)
         self._open.append(_Open(track, looks, number))
         return track.number
+
+
+def _extend_back(track: FaceTrack, back: list[np.ndarray], landmarks: np.ndarray) -> None:
+    """Add the frames in which a face was followed back from where it was found, and that one."""
+    path = [*back[::-1], landmarks]
+    track.extend(path[:1], [])
+    track.extend(path[1:], path)
 
 
 def _while_alike(frames: Sequence[np.ndarray], path: list[np.ndarray], looks: np.ndarray) -> list[np.ndarray]:

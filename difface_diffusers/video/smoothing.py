@@ -4,40 +4,61 @@ from collections.abc import Sequence
 
 import numpy as np
 
-
-WIDEST = 4.0  # sigma of the window in time, frames
-REACH = 3  # how far it goes, in multiples of sigma
+from ..faces.alignment import estimate_similarity, transform
 
 
-def smooth_landmarks(landmarks: Sequence[np.ndarray], seen: Sequence[bool], steadiness: float) -> list[np.ndarray]:
+MOTION_SIGMA, FOUND_SIGMA = 4.0, 12.0  # of the windows in time, at full steadiness, frames
+REACH = 3  # how far they go, in multiples of sigma
+
+
+def smooth_landmarks(
+    landmarks: Sequence[np.ndarray],
+    seen: Sequence[bool],
+    motions: Sequence[np.ndarray | None],
+    steadiness: float,
+) -> list[np.ndarray]:
     """Smooth a track over time, in both directions, so that nothing lags behind.
 
-    In each frame a parabola is fitted to the positions around, weighted by a Gaussian in time; it follows steady motion and
-    steady acceleration exactly. Positions beyond a frame in which the face is not seen do not count.
+    How a face moves from frame to frame is best known from optical flow, where it is in the long run from where it is found. So
+    the path that flow alone would take is smoothed little (it follows steady motion and acceleration), and what leads from
+    it to where the face was found is smoothed much. Positions beyond a frame in which the face is not seen do not count.
 
     Args:
         landmarks: per frame, `[5,2]`.
         seen: per frame, whether the face is there.
+        motions: per frame, see `FaceTrack`.
         steadiness: 0, which leaves them as they are, .. 1.
 
     Returns:
         Per frame `[5,2]`.
     """
     smoothed = [np.asarray(points, np.float64) for points in landmarks]
-    sigma = WIDEST * steadiness
-    if sigma == 0:
+    if steadiness == 0:
         return smoothed
     for start, stop in _runs(seen):
-        positions = np.stack(landmarks[start:stop]).reshape(stop - start, -1)
-        for index in range(stop - start):
-            low, high = max(0, index - round(REACH * sigma)), min(stop - start, index + round(REACH * sigma) + 1)
-            times = np.arange(low, high) - index
-            weights = np.exp(-0.5 * np.square(times / sigma))
-            powers = np.stack([times**power for power in range(min(3, high - low))], axis=1).astype(np.float64)
-            root = np.sqrt(weights)[:, None]
-            fit, *_ = np.linalg.lstsq(powers * root, positions[low:high] * root, rcond=None)
-            smoothed[start + index] = fit[0].reshape(-1, 2)
+        found = np.stack(smoothed[start:stop])
+        path = [found[0]]
+        for before, after, motion in zip(found, found[1:], motions[start + 1 : stop], strict=False):
+            path.append(transform(path[-1], estimate_similarity(before, after) if motion is None else motion))
+        flowed = np.stack(path)
+        steady = _smooth(flowed, MOTION_SIGMA * steadiness, order=2)
+        steady += _smooth(found - flowed, FOUND_SIGMA * steadiness, order=1)
+        smoothed[start:stop] = list(steady)
     return smoothed
+
+
+def _smooth(values: np.ndarray, sigma: float, order: int) -> np.ndarray:
+    """Fit in each frame a polynomial over time to the frames around, weighted by a Gaussian; `[F,...]` in and out."""
+    rows, reach = values.reshape(len(values), -1), round(REACH * sigma)
+    smoothed = np.empty_like(rows)
+    for index in range(len(rows)):
+        low, high = max(0, index - reach), min(len(rows), index + reach + 1)
+        times = np.arange(low, high) - index
+        root = np.exp(-0.25 * np.square(times / sigma))[:, None]
+        powers = np.stack([times**power for power in range(min(order + 1, high - low))], axis=1)
+        fit, *_ = np.linalg.lstsq(powers * root, rows[low:high] * root, rcond=None)
+        smoothed[index] = fit[0]
+    return smoothed.reshape(values.shape)
 
 
 def _runs(seen: Sequence[bool]) -> list[tuple[int, int]]:

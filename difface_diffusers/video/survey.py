@@ -129,7 +129,7 @@ class Surveyor:
         self._next_face += len(self._tracker.tracks)
 
     def _plan(self, track: FaceTrack, grow: float) -> FacePlan:
-        steady = smooth_landmarks(track.landmarks, track.seen, self._steadiness)
+        steady = smooth_landmarks(track.landmarks, track.seen, track.motions, self._steadiness)
         judgement = None if self._judge is None else self._judge(self._samples[track.number])
         return FacePlan(track.number, track.first, np.stack(steady) * grow, track.seen, judgement)
 

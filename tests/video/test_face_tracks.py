@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 
+from difface_diffusers.faces.alignment import transform
 from difface_diffusers.video.face_tracks import FaceTracker
 
 from .scenes import background, draw, gray, noisy, place
@@ -60,6 +61,11 @@ def test_between_two_finds_nothing_jumps():
     (track,) = film.tracks()
     steps = np.linalg.norm(np.diff([points.mean(axis=0) for points in track.landmarks], axis=0), axis=1)
     assert np.abs(steps - np.hypot(3, 1)).max() < 1.5
+    assert track.motions[0] is None and len(track.motions) == 21
+    for motion, points in zip(
+        track.motions[1:], track.landmarks[1:], strict=True
+    ):  # flow alone knows nothing of finds
+        np.testing.assert_allclose(transform(points, motion) - points, [[3, 1]] * 5, atol=0.35)
 
 
 def test_a_face_that_comes_later_is_followed_back_to_where_it_appears():
