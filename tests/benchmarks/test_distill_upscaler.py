@@ -76,17 +76,20 @@ def test_pairs_are_those_of_the_seed_and_kept(data, tmp_path, tiny):
     assert files[0].stat().st_mtime_ns == before and (tmp_path / "one" / "0002.npz").exists()
 
 
-def test_what_is_wanted_lies_between_the_teacher_and_the_clean_patch(data, tmp_path, tiny, monkeypatch):
+def test_what_is_wanted_is_the_clean_patch_with_the_teachers_detail(data, tmp_path, tiny, monkeypatch):
     distill_pairs.make_pairs([data / "a.png"], nearest(2), tmp_path / "pairs", 4, seed=0, side=SIDE)
     pairs = distill_upscaler.Pairs(tmp_path / "pairs")
-    pairs.teacher, pairs.clean = np.full_like(pairs.teacher, 200), np.full_like(pairs.clean, 100)
+    checks = np.indices((2 * SIDE, 2 * SIDE)).sum(0)[None, ..., None] % 2
+    pairs.teacher, pairs.clean = (180 + 40 * checks).repeat(3, -1).repeat(4, 0), np.full_like(pairs.clean, 100)
     monkeypatch.setattr(distill_upscaler, "GRAINY", 0)
     images, wanted = pairs.batch(3, 0.25, np.random.default_rng(0))
     assert images.shape == (3, 3, SIDE, SIDE) and images.dtype == torch.float32
-    assert torch.allclose(wanted, torch.full((3, 3, 2 * SIDE, 2 * SIDE), 125 / 255))
+    levels = 255 * wanted[..., 20:-20, 20:-20]
+    assert levels.mean().item() == pytest.approx(100, abs=0.1)  # not brighter, as the teacher is
+    assert levels.max().item() == pytest.approx(105, abs=0.1) and levels.min().item() == pytest.approx(95, abs=0.1)
     monkeypatch.setattr(distill_upscaler, "GRAINY", 1)
     _, grainy = pairs.batch(3, 0.25, np.random.default_rng(0))
-    assert grainy.std() > 0 and grainy.mean() == pytest.approx(125 / 255, abs=0.01)
+    assert grainy.std() > wanted.std()
 
 
 def test_a_view_is_turned_mirrored_and_colored():
