@@ -47,6 +47,13 @@ def is_native(dtype: torch.dtype) -> bool:
     return dtype not in NATIVE or _has(*NATIVE[dtype])
 
 
+def fastest_dtype(device: str | torch.device) -> torch.dtype:
+    """Return the precision that a device runs a network of convolutions fastest in."""
+    if torch.device(device).type != "cpu":
+        return torch.float16
+    return torch.bfloat16 if is_native(torch.bfloat16) else torch.float32
+
+
 def why_slow(dtype: torch.dtype) -> str | None:
     """Say why a precision is slow on this processor; `None` if it is not."""
     if is_native(dtype):

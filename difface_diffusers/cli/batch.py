@@ -116,6 +116,7 @@ def _restore(
             arrays,
             upscale=options.upscale,
             background=background,
+            background_blend=options.background_blend,
             faces=options.faces if isinstance(options.faces, str) else [options.faces] * len(arrays),
             min_face_size=options.min_face_size,
             batch_size=sampling.batch_size,

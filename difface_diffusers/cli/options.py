@@ -137,6 +137,8 @@ class RestoreOptions:
         keep_clean: see there.
         match_grain: see there.
         background: see `load_upscaler`.
+        background_blend: see `restore_photo`.
+        background_denoise: `denoise_strength` of `load_upscaler`.
         damage_mask: mask, or folder with one of each input's name.
         save_crops: also write every face.
         uncertainty: also write where the samples differ.
@@ -161,6 +163,8 @@ class RestoreOptions:
     keep_clean: bool
     match_grain: str
     background: str
+    background_blend: float
+    background_denoise: float
     damage_mask: Path | None
     save_crops: bool
     uncertainty: bool
@@ -169,10 +173,12 @@ class RestoreOptions:
 
     def __post_init__(self) -> None:
         samples = self.sampling.num_samples
-        if not 1 <= self.upscale <= 8:
-            raise UsageError(f"--upscale is {self.upscale}; it must be within 1 .. 8")
-        if not 0 <= self.blend <= 1:
-            raise UsageError(f"--blend is {self.blend}; it must be within 0 .. 1")
+        ranges = {"--upscale": (self.upscale, 1, 8), "--blend": (self.blend, 0, 1)}
+        ranges["--background-blend"] = (self.background_blend, 0, 1)
+        ranges["--background-denoise"] = (self.background_denoise, 0, 1)
+        for option, (value, lowest, highest) in ranges.items():
+            if not lowest <= value <= highest:
+                raise UsageError(f"{option} is {value}; it must be within {lowest} .. {highest}")
         if self.aligned and (self.blend != 1 or not self.keep_clean or self.match_grain != "auto"):
             raise UsageError("--blend, --no-keep-clean and --match-grain are for photographs; leave out --aligned")
         if self.aligned and (self.faces != "all" or self.save_crops or self.draw_box or self.damage_mask is not None):

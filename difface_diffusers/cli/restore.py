@@ -51,6 +51,20 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
         help='"lanczos", "none", or a network of Real-ESRGAN, as realesr-general-x4v3 or a file, or of Swin2SR',
     )
     photos.add_argument(
+        "--background-blend",
+        type=float,
+        default=1.0,
+        metavar="B",
+        help="share of --background, 0 .. 1; the rest is enlarged by Lanczos",
+    )
+    photos.add_argument(
+        "--background-denoise",
+        type=float,
+        default=1.0,
+        metavar="S",
+        help="with realesr-general-x4v3: how far it takes noise away, 0 .. 1",
+    )
+    photos.add_argument(
         "--keep-gray", choices=["auto", "on", "off"], default="auto", help="whether gray or sepia photographs stay so"
     )
     photos.add_argument(
@@ -136,7 +150,7 @@ def _restore(options: RestoreOptions, plan: Plan, processes: "PartialState | Non
     if options.damage_mask is not None:
         inpainter = DifFaceInpaintPipeline.from_pretrained(BUNDLED_INPAINT_MODEL).to(pipe.device)
         inpainter.set_progress_bar_config(disable=True)
-    background = _load_background(options.background, device_of(model, processes), model.dtype)
+    background = _load_background(options, device_of(model, processes))
     yield from restore_files(pipe, plan, options, background, inpainter)
 
 
@@ -161,12 +175,10 @@ def _use_runtime(pipe: "DifFacePipeline", folder: str, runtime: str, dtype: str)
         raise UsageError(f"--runtime {runtime}: {error}") from error
 
 
-def _load_background(name: str, device: str, dtype: str) -> "Upscaler":
-    import torch
-
+def _load_background(options: RestoreOptions, device: str) -> "Upscaler":
     from ..photos.upscale import load_upscaler
 
     try:
-        return load_upscaler(name, device, getattr(torch, dtype))
+        return load_upscaler(options.background, device, denoise_strength=options.background_denoise)
     except (ImportError, OSError, ValueError) as error:
         raise UsageError(f"--background: {error}") from error

@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 
 import cv2
 import gradio as gr
+import numpy as np
 import torch
 from gradio.components import Component
 from gradio.components.image_editor import EditorData
@@ -86,11 +87,27 @@ def read_upload(path: str | None, upscale: float = 1) -> PhotoFile:
 
 def write_download(photo: PhotoFile, name: str) -> str:
     """Write a picture as PNG into Gradio's cache, from where old files go; return its path."""
-    folder = Path(get_upload_folder())
-    folder.mkdir(parents=True, exist_ok=True)
-    path = Path(tempfile.mkdtemp(dir=folder)) / f"{name}.png"
+    path = _folder_in_cache() / f"{name}.png"
     write_photo(photo, path)
     return str(path)
+
+
+def write_array(array: np.ndarray) -> str:
+    """Write an array into Gradio's cache, as memory would fill up with those of all visitors; return its path."""
+    path = _folder_in_cache() / "enlarged.npy"
+    np.save(path, array)
+    return str(path)
+
+
+def read_array(path: str) -> np.ndarray:
+    """Return what `write_array` has written."""
+    return np.load(path)
+
+
+def _folder_in_cache() -> Path:
+    folder = Path(get_upload_folder())
+    folder.mkdir(parents=True, exist_ok=True)
+    return Path(tempfile.mkdtemp(dir=folder))
 
 
 def checked(component: ComponentT) -> ComponentT:

@@ -4,13 +4,16 @@ import queue
 import threading
 from collections.abc import Callable, Generator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, TypeVar
 
 import torch
 from PIL import Image
 
 from ..imaging.tensors import from_tensors
+from ..photos.tiles import OnTile
 from ..pipelines.pipeline_difface import DifFacePipeline
 
 
@@ -32,6 +35,23 @@ class Preview:
     faces: list[Image.Image]
 
 
+@dataclass(frozen=True)
+class TileDone:
+    """How far the enlargement of a background is.
+
+    Attributes:
+        done: tiles.
+        total: tiles.
+    """
+
+    done: int
+    total: int
+
+
+class _ClosedError(Exception):
+    """Nobody follows any longer."""
+
+
 def follow(run: Callable[..., T]) -> Generator[Preview | T, None, None]:
     """Yield a `Preview` after every call of the prior, and at the end what `run` returns.
 
@@ -41,7 +61,7 @@ def follow(run: Callable[..., T]) -> Generator[Preview | T, None, None]:
         run: calls a pipeline with the keyword arguments that it is given: a callback, and the tensors that this wants. It
             runs in a thread of its own; what it raises is raised here.
     """
-    events: queue.SimpleQueue[Preview | None] = queue.SimpleQueue()
+    events: queue.SimpleQueue[Any] = queue.SimpleQueue()
     closed = threading.Event()
 
     def on_step_end(
@@ -52,10 +72,33 @@ def follow(run: Callable[..., T]) -> Generator[Preview | T, None, None]:
         events.put(Preview(step + 1, pipe.num_timesteps, from_tensors(list(clean.clamp(0, 1)), "pil")))
         return {}
 
+    callback = {"callback_on_step_end": on_step_end, "callback_on_step_end_tensor_inputs": ["pred_original_sample"]}
+    yield from _follow(partial(run, **callback), events, closed)
+
+
+def follow_tiles(run: Callable[[OnTile], T]) -> Generator[TileDone | T, None, None]:
+    """Yield a `TileDone` after every tile of a background, and at the end what `run` returns; see `follow`.
+
+    Args:
+        run: calls an upscaler with the callback that it is given.
+    """
+    events: queue.SimpleQueue[Any] = queue.SimpleQueue()
+    closed = threading.Event()
+
+    def on_tile(done: int, total: int) -> None:
+        if closed.is_set():
+            raise _ClosedError
+        events.put(TileDone(done, total))
+
+    yield from _follow(partial(run, on_tile), events, closed)
+
+
+def _follow(
+    run: Callable[[], T], events: queue.SimpleQueue[Any], closed: threading.Event
+) -> Generator[Any, None, None]:
+    """Run in a thread of its own; yield what arrives in `events` meanwhile, then the answer."""
     thread = ThreadPoolExecutor(max_workers=1)
-    future = thread.submit(
-        run, callback_on_step_end=on_step_end, callback_on_step_end_tensor_inputs=["pred_original_sample"]
-    )
+    future = thread.submit(run)
     future.add_done_callback(lambda _: events.put(None))
     try:
         yield from iter(events.get, None)
@@ -63,3 +106,11 @@ def follow(run: Callable[..., T]) -> Generator[Preview | T, None, None]:
     finally:
         closed.set()
         thread.shutdown(wait=False)
+
+
+def pass_on(events: Generator[Any, None, None]) -> Generator[Preview | TileDone, None, Any]:
+    """Yield what happens on the way and return what comes last, for the events of `follow` and `follow_tiles`."""
+    with closing(events):
+        while isinstance(event := next(events), Preview | TileDone):
+            yield event
+    return event

@@ -16,11 +16,16 @@ from ..faces import Face, YuNetDetector
 from ..faces.selection import MIN_FACE_SIZE, select_faces
 from ..imaging.opening import count_pages
 from ..imaging.pixels import split_channels, to_uint8
+from ..photos.enlarging import enlarge
+from ..photos.real_esrgan import RealESRGANUpscaler
 from ..photos.restore import restore_photo
 from ..photos.result import PhotoRestoration
+from ..photos.swin2sr import Swin2SRUpscaler
+from ..photos.tiles import OnTile
+from ..photos.upscale import as_upscaler
 from .controls import MAX_SAMPLES, Settings, add_controls, settings_of
-from .files import checked, errors_for_people, read_upload, sentence, write_download
-from .live import Preview, follow
+from .files import checked, errors_for_people, read_upload, sentence, write_array, write_download
+from .live import Preview, TileDone, follow, follow_tiles, pass_on
 from .result import Restored, draw_uncertainty, face_sheets, paste, view
 from .run_panel import RunPanel, progress_bar
 from .tab import EXAMPLES, Tab
@@ -28,7 +33,12 @@ from .tab import EXAMPLES, Tab
 
 DRAWN_TOGETHER = 8  # faces, of all samples
 SESSION_SECONDS = 3600
-BACKGROUNDS = [("smoothly", "lanczos"), ("pixel by pixel", "none")]
+BACKGROUNDS = [
+    ("smoothly", "lanczos"),
+    ("by Real-ESRGAN, fetched once", "realesr-general-x4v3"),
+    ("pixel by pixel", "none"),
+]
+NETWORKS = RealESRGANUpscaler, Swin2SRUpscaler
 KEEP_GRAY = [("gray and sepia stay so", "auto"), ("as in the picture", "on"), ("as the model paints", "off")]
 
 
@@ -153,14 +163,13 @@ class RestoreTab(Tab):
             if not faces:
                 raise sentence("No face was found in this picture.")
             samples = int(samples)
-            restoration = yield from self.panel.watch(
-                self.run(photo.pixels, faces, keep_gray, samples, settings),
+            restoration, enlarged = yield from self.panel.watch(
+                self.run(photo.pixels, faces, upscale, background, keep_gray, samples, settings),
                 chains=math.ceil(len(faces) / batch_size_of(samples)),
             )
             clean_damage = self.pipe.config.get("clean_damage")
-            result = Restored(
-                str(path), restoration, samples, upscale, background, keep_gray, blend, keep_clean, clean_damage
-            )
+            stored = write_array(enlarged)
+            result = Restored(str(path), stored, restoration, samples, keep_gray, blend, keep_clean, clean_damage)
             yield self.show(result, settings.seed) | {
                 self.panel.status: summary(len(faces), time.monotonic() - started, count_pages(str(path)))
             }
@@ -193,7 +202,7 @@ class RestoreTab(Tab):
             faces = face_sheets(result, int(sample) - 1)
             captions = [
                 f"Face {number + 1}: {treatment.reason if number in chosen else 'left out'}"
-                for number, treatment in enumerate(result.treatments())
+                for number, treatment in enumerate(result.treatments)
             ]
             return (
                 (view(before), view(photo.pixels)),
@@ -237,7 +246,7 @@ class RestoreTab(Tab):
         Args:
             photo: the photograph.
             upscale: by how much it is enlarged, 1 .. 4.
-            background: how; "lanczos" or "none".
+            background: how; "lanczos", "realesr-general-x4v3" or "none".
             keep_gray: whether gray and sepia faces stay so; "auto", "on" or "off".
             blend: how much of the change to each face is put back, 0 .. 1.
             keep_clean: leave clean faces as they are and change the others only as far as they are damaged.
@@ -267,11 +276,19 @@ class RestoreTab(Tab):
         return end[self.download]
 
     def _run(
-        self, pixels: np.ndarray, faces: list[Face], keep_gray: str, samples: int, settings: Settings
-    ) -> Generator[Preview | PhotoRestoration, None, None]:
-        """Draw the faces; see `follow`. Of the restoration only the faces are of use."""
+        self,
+        pixels: np.ndarray,
+        faces: list[Face],
+        upscale: float,
+        background: str,
+        keep_gray: str,
+        samples: int,
+        settings: Settings,
+    ) -> Generator[Preview | TileDone | tuple[PhotoRestoration, np.ndarray], None, None]:
+        """Draw the faces and enlarge the photograph, see `follow`; of the restoration only the faces are of use."""
+        upscaler = as_upscaler(background, self.pipe.device)
 
-        def run(**callback: Any) -> PhotoRestoration:
+        def draw(**callback: Any) -> PhotoRestoration:
             restoration = restore_photo(
                 self.pipe,
                 pixels,
@@ -287,7 +304,16 @@ class RestoreTab(Tab):
             )
             return replace(restoration, images=[])
 
-        yield from follow(run)
+        def enlarge_all(on_tile: OnTile) -> np.ndarray:
+            rgb, alpha = split_channels(pixels)
+            size = (round(rgb.shape[0] * upscale), round(rgb.shape[1] * upscale))
+            watched = partial(upscaler, on_tile=on_tile) if isinstance(upscaler, NETWORKS) else upscaler
+            enlarged, alpha = enlarge(rgb, alpha, size, watched)
+            return enlarged if alpha is None else np.dstack([enlarged, alpha])
+
+        restoration = yield from pass_on(follow(draw))
+        enlarged = yield from pass_on(follow_tiles(enlarge_all))
+        yield restoration, enlarged
 
 
 def find_faces(pixels: np.ndarray) -> list[Face]:
@@ -302,7 +328,7 @@ def batch_size_of(samples: int) -> int:
 
 def still_there(result: Restored | None) -> Restored:
     """Return a result; raise a `gr.Error` if it, or its upload, is older than what is kept."""
-    if result is None or not Path(result.path).exists():
+    if result is None or not all(Path(path).exists() for path in (result.path, result.enlarged)):
         raise sentence("This picture is not kept any longer; upload it again.")
     return result
 

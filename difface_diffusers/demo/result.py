@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from PIL import Image
@@ -12,11 +13,12 @@ from ..imaging.grids import image_grid
 from ..imaging.metadata import PhotoFile
 from ..imaging.pixels import join_channels, split_channels, to_uint8
 from ..imaging.tensors import pil_to_tensor
-from ..photos.enlarging import enlarge, fill_invisible
+from ..photos.enlarging import fill_invisible
 from ..photos.pasting import put_back
 from ..photos.result import PhotoRestoration
 from ..photos.samples import BRIGHTEST_UNCERTAINTY, add_maps, face_uncertainties, heat_map
 from ..photos.treatment import FaceTreatment, choose_treatment
+from .files import read_array
 
 
 DARKENED = 0.3  # share of its brightness that the upload keeps below a heat map
@@ -25,25 +27,23 @@ VIEW_SIDE = 2048  # longest side of what the browser shows, pixels
 
 @dataclass(frozen=True)
 class Restored:
-    """The faces of an upload, and how it is to be enlarged.
+    """The faces of an upload, and the upload enlarged.
 
     Attributes:
         path: of the upload.
+        enlarged: file of the upload enlarged, as `write_array` writes it: `[H,W,3]`, or `[H,W,4]` with alpha.
         restoration: its faces before and after; the pictures in it are not used.
         samples: restorations per face.
-        upscale: see `restore_photo`, as are the next two.
-        background: see there.
-        keep_gray: see there.
+        keep_gray: see `restore_photo`.
         blend: see there.
         keep_clean: see there.
         clean_damage: of the pipeline, see `DifFacePipeline`.
     """
 
     path: str
+    enlarged: str
     restoration: PhotoRestoration
     samples: int
-    upscale: float
-    background: str
     keep_gray: str
     blend: float
     keep_clean: bool
@@ -53,8 +53,9 @@ class Restored:
         """Return the restored faces of one sample, counted from 0."""
         return self.restoration.restored[sample :: self.samples]
 
+    @cached_property
     def treatments(self) -> list[FaceTreatment]:
-        """Return how far each face is changed."""
+        """How far each face is changed."""
         befores, guesses = self.restoration.crops, self.restoration.estimates[:: self.samples]
         return [
             choose_treatment(_levels(before), _levels(guess), self.clean_damage, self.keep_clean, self.blend)
@@ -63,7 +64,7 @@ class Restored:
 
 
 def paste(photo: PhotoFile, result: Restored, chosen: Sequence[int], sample: int) -> tuple[PhotoFile, np.ndarray]:
-    """Enlarge a photograph and put some of its restored faces back.
+    """Put some of the restored faces back into the enlarged photograph.
 
     Args:
         photo: the upload.
@@ -75,19 +76,16 @@ def paste(photo: PhotoFile, result: Restored, chosen: Sequence[int], sample: int
         The photograph with the faces and its metadata, and the colors of the same only enlarged, RGB `[H,W,3]`, uint8 or
         uint16.
     """
-    rgb, alpha = split_channels(photo.pixels)
-    size = (round(rgb.shape[0] * result.upscale), round(rgb.shape[1] * result.upscale))
-    visible = fill_invisible(rgb, alpha)
-    before, alpha = enlarge(rgb, alpha, size, result.background)
+    visible = fill_invisible(*split_channels(photo.pixels))
+    before, alpha = split_channels(read_array(result.enlarged))
     after = before.copy()
     keep_tint = keeps_tint(visible, result.keep_gray)
     if chosen:
         restored = [_levels(result.faces_of(sample)[index]) for index in chosen]
         estimates = [_levels(result.restoration.estimates[index * result.samples]) for index in chosen]
-        treatments = result.treatments()
         faces = [result.restoration.faces[index] for index in chosen]
         aligned = align_faces(visible, faces, len(restored[0]), keep_tint)
-        put_back(after, aligned, estimates, restored, [treatments[index] for index in chosen], "auto")
+        put_back(after, aligned, estimates, restored, [result.treatments[index] for index in chosen], "auto")
     pixels = np.asarray(join_channels(after, alpha, like=photo.pixels, gray=keep_tint))
     return PhotoFile(pixels, photo.metadata), before
 

@@ -10,7 +10,7 @@ import gradio as gr
 from gradio.blocks import Block
 from gradio.components import Component
 
-from .live import Preview
+from .live import Preview, TileDone
 
 
 T = TypeVar("T")
@@ -79,23 +79,27 @@ class RunPanel:
         self.stop_button.click(None, cancels=runs).then(lambda: "Stopped.", None, self.status, **here())
 
     def watch(
-        self, events: Generator[Preview | T, None, None], chains: int = 1
+        self, events: Generator[Preview | TileDone | T, None, None], chains: int = 1
     ) -> Generator[dict[Component, Any], None, T]:
-        """Yield new values of `progress` and `preview` for every `Preview`; return what comes after the last.
+        """Yield new values of `progress` and `preview` for everything that happens; return what comes last.
 
         Args:
-            events: as `follow` yields them.
+            events: as `follow` and `follow_tiles` yield them.
             chains: how many chains there will be one after the other; where there are more, the total grows.
         """
-        done = 0
+        steps = 0
         with closing(events):
-            while isinstance(event := next(events), Preview):
-                done += 1
-                total = event.total * max(chains, math.ceil(done / event.total))
-                yield {
-                    self.progress: progress_bar(f"Drawing: step {done} of {total}", done, total),
-                    self.preview: gr.update(value=event.faces, visible=True),
-                }
+            while isinstance(event := next(events), Preview | TileDone):
+                if isinstance(event, TileDone):
+                    text = f"Enlarging: tile {event.done} of {event.total}"
+                    yield {self.progress: progress_bar(text, event.done, event.total)}
+                else:
+                    steps += 1
+                    total = event.total * max(chains, math.ceil(steps / event.total))
+                    yield {
+                        self.progress: progress_bar(f"Drawing: step {steps} of {total}", steps, total),
+                        self.preview: gr.update(value=event.faces, visible=True),
+                    }
         return event
 
     def _start(self) -> dict[Block, Any]:

@@ -3,7 +3,7 @@
 import cv2
 import numpy as np
 
-from .upscale import BACKGROUNDS, Upscaler
+from .upscale import Upscaler, upscale_lanczos
 
 
 HEADROOM = 0.75  # share of the levels that weighted colors take, as filters overshoot
@@ -42,7 +42,7 @@ def _fill_holes(weighted: np.ndarray) -> np.ndarray:
 
 
 def enlarge(
-    rgb: np.ndarray, alpha: np.ndarray | None, size: tuple[int, int], background: str | Upscaler
+    rgb: np.ndarray, alpha: np.ndarray | None, size: tuple[int, int], background: Upscaler, blend: float = 1.0
 ) -> tuple[np.ndarray, np.ndarray | None]:
     """Enlarge a photograph; the result is the caller's to change.
 
@@ -52,7 +52,8 @@ def enlarge(
         rgb: `[H,W,3]`, uint8 or uint16; enlarged as `fill_invisible` returns it.
         alpha: `[H,W]` of the same type, or `None`.
         size: height and width of the result.
-        background: see `restore_photo`.
+        background: enlarges it.
+        blend: share of `background`, 0 .. 1; the rest is enlarged by Lanczos.
 
     Returns:
         `[*size,3]` and `[*size]` or `None`, both of the type of `rgb`.
@@ -62,16 +63,16 @@ def enlarge(
     """
     levels = np.iinfo(rgb.dtype).max
     if alpha is None or size == rgb.shape[:2]:
-        return _upscale(rgb, size, background), alpha
+        return _upscale(rgb, size, background, blend), alpha
     rgb = fill_invisible(rgb, alpha)
-    enlarged = _upscale(rgb, size, background)
+    enlarged = _upscale(rgb, size, background, blend)
     reach = np.ones((2 * FILTER_RADIUS + 1,) * 2, np.uint8)
     uneven = cv2.dilate(alpha, reach) != cv2.erode(alpha, reach)
     if not uneven.any():
         return enlarged, np.full(size, alpha[0, 0], rgb.dtype)
     weights = (alpha.astype(np.float32) / levels * HEADROOM)[..., None]
     weights, colors = (
-        _upscale(np.rint(part * np.float32(65535)).astype(np.uint16), size, background)
+        _upscale(np.rint(part * np.float32(65535)).astype(np.uint16), size, background, blend)
         for part in (np.repeat(weights, 3, axis=-1), weights * rgb / np.float32(levels))
     )
     weights = weights[..., :1] / np.float32(65535 * HEADROOM)
@@ -82,12 +83,15 @@ def enlarge(
     return enlarged, np.rint(np.clip(weights[..., 0], 0, 1) * levels).astype(rgb.dtype)
 
 
-def _upscale(rgb: np.ndarray, size: tuple[int, int], background: str | Upscaler) -> np.ndarray:
+def _upscale(rgb: np.ndarray, size: tuple[int, int], background: Upscaler, blend: float) -> np.ndarray:
     """Enlarge `[H,W,3]` to `size`; the result shares no memory with it."""
-    upscaler = BACKGROUNDS[background] if isinstance(background, str) else background
-    enlarged = upscaler(rgb, size)
+    if blend == 0:
+        return upscale_lanczos(rgb, size)
+    enlarged = background(rgb, size)
     if enlarged.shape != (*size, 3) or enlarged.dtype != rgb.dtype:
         raise ValueError(
             f"`background` answered {enlarged.dtype} {list(enlarged.shape)}; it must be {rgb.dtype} {[*size, 3]}."
         )
+    if blend < 1:
+        return cv2.addWeighted(enlarged, blend, upscale_lanczos(rgb, size), 1 - blend, 0)
     return enlarged.copy() if np.may_share_memory(enlarged, rgb) else enlarged

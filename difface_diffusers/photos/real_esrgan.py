@@ -3,19 +3,19 @@
 from pathlib import Path
 from typing import cast
 
-import cv2
 import numpy as np
 import torch
 from safetensors import SafetensorError
 
+from ..acceleration.processor import fastest_dtype
 from ..faces.compositing import to_gray
 from ..hub.originals.released_upscalers import RELEASED, released_upscaler
 from ..hub.originals.upscalers import load_upscaler_file
 from ..models.rrdbnet import RRDBNet
 from ..models.srvgg import SRVGGNetCompact
-from ..utils.checks import check_integer, check_number
+from ..utils.checks import check_integer
 from ..utils.warning import warn_user
-from .tiles import Tiling, check_request, enlarge_in_tiles
+from .tiles import OnTile, Tiling, check_request, enlarge_in_tiles
 
 
 SMALLEST_TILE = 32  # tried when memory runs out, pixels of the photograph
@@ -29,27 +29,35 @@ class RealESRGANUpscaler:
     for. A gray photograph stays gray. If memory runs out, smaller tiles are tried, and a warning says so.
 
     Args:
-        model: in eval mode; it runs where and in the dtype it is.
+        model: in eval mode; it is moved, see the last two.
         tile_size: side of a tile, pixels of the photograph.
         overlap: pixels that the network sees beyond what it draws, not more than a tile has; over half of it neighbors fade
             into each other.
-        blend: share of the network's picture, 0 .. 1; the rest is enlarged by Lanczos.
+        device: where the network runs; where it is if `None`.
+        dtype: of its weights; the one in which `device` is fastest if `None`: float16, or on a CPU bfloat16 where it has
+            instructions for it, else float32.
 
     Raises:
         ValueError: an argument is out of range.
     """
 
     def __init__(
-        self, model: RRDBNet | SRVGGNetCompact, tile_size: int = 256, overlap: int = 24, blend: float = 1.0
+        self,
+        model: RRDBNet | SRVGGNetCompact,
+        tile_size: int = 256,
+        overlap: int = 24,
+        device: str | torch.device | None = None,
+        dtype: torch.dtype | None = None,
     ) -> None:
         check_integer("tile_size", tile_size, 1, None)
         check_integer("overlap", overlap, 0, tile_size, "`tile_size`")
-        check_number("blend", blend, 0, 1)
         if not isinstance(model, RRDBNet | SRVGGNetCompact):
             raise ValueError(f"`model` is a {type(model).__name__}; it must be an RRDBNet or SRVGGNetCompact.")
-        self.model = model
+        device = model.device if device is None else device
+        dtype = fastest_dtype(device) if dtype is None else dtype
+        self.model = model.to(memory_format=torch.channels_last)
+        torch.nn.Module.to(model, device, dtype)  # the one of diffusers 0.42 warns of every dtype
         self.tiling = Tiling(tile_size, overlap, fade=overlap // 4)
-        self.blend = blend
 
     @classmethod
     def from_pretrained(
@@ -57,7 +65,7 @@ class RealESRGANUpscaler:
         name: str | Path,
         device: str | torch.device = "cpu",
         dtype: torch.dtype | None = None,
-        blend: float = 1.0,
+        denoise_strength: float = 1.0,
     ) -> "RealESRGANUpscaler":
         """Load a network.
 
@@ -65,30 +73,25 @@ class RealESRGANUpscaler:
             name: one of the releases (`RELEASED`), which is fetched the first time; an official file, `.pth` or
                 `.safetensors`; or what `save_pretrained` wrote, a folder or Hub id.
             device: where the network runs.
-            dtype: of its weights; float32 if `None`.
-            blend: share of the network's picture, 0 .. 1; the rest is enlarged by Lanczos.
+            dtype: see the class.
+            denoise_strength: see `released_upscaler`.
 
         Raises:
             OSError: nothing there, or a file that cannot be read.
             ValueError: another network, or weights that are damaged, unsafe or do not fit; the message has the name.
         """
-        if name in RELEASED:
-            model = released_upscaler(str(name))
-        elif Path(name).is_file():
-            model = load_upscaler_file(name)
-        else:
-            kind = kind_of_network(name)
-            if kind is None:
-                raise ValueError(f"{str(name)!r} is no RRDBNet or SRVGGNetCompact, or there is no such file.")
-            try:
-                model = kind.from_pretrained(name)
-            except (RuntimeError, ValueError, SafetensorError) as error:
-                raise ValueError(f"the weights in {str(name)!r} do not fit its config.json: {error}") from error
-        model = model.eval().to(memory_format=torch.channels_last)
-        return cls(model.to(device, dtype or torch.float32), blend=blend)
+        network = find_network(name, denoise_strength)
+        if network is None:
+            raise ValueError(f"{str(name)!r} is no RRDBNet or SRVGGNetCompact, or there is no such file.")
+        return cls(network, device=device, dtype=dtype)
 
-    def __call__(self, photo: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    def __call__(self, photo: np.ndarray, size: tuple[int, int], on_tile: OnTile | None = None) -> np.ndarray:
         """Enlarge `[H,W,3]`, uint8 or uint16, to `[*size,3]`; a photograph that has this size already is copied.
+
+        Args:
+            photo: RGB, upright.
+            size: height and width of the result.
+            on_tile: see `enlarge_in_tiles`.
 
         Raises:
             ValueError: another shape or dtype, or a `size` below the photograph's.
@@ -98,19 +101,15 @@ class RealESRGANUpscaler:
         check_request(photo, size)
         if photo.shape[:2] == tuple(size):
             return photo.copy()
-        enlarged = self._enlarge(photo, size)
-        if not np.ptp(photo, axis=-1).any():
-            enlarged = np.rint(to_gray(enlarged)).astype(photo.dtype)
-        if self.blend == 1:
-            return enlarged
-        plain = cv2.resize(photo, size[::-1], interpolation=cv2.INTER_LANCZOS4)
-        return np.rint(plain + np.float32(self.blend) * (enlarged.astype(np.float32) - plain)).astype(photo.dtype)
+        is_gray = not np.ptp(photo, axis=-1).any()
 
-    def _enlarge(self, photo: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-        """Enlarge in tiles that fit into memory."""
+        def run(pixels: np.ndarray) -> np.ndarray:
+            enlarged = self._run(pixels)
+            return to_gray(enlarged.transpose(1, 2, 0)).transpose(2, 0, 1).copy() if is_gray else enlarged
+
         while True:
             try:
-                return enlarge_in_tiles(photo, size, self.model.config["scale"], self._run, self.tiling)
+                return enlarge_in_tiles(photo, size, self.model.config["scale"], run, self.tiling, on_tile)
             except NO_MEMORY:
                 half = self.tiling.size // 2
                 if half < max(SMALLEST_TILE, self.tiling.overlap):
@@ -128,10 +127,20 @@ class RealESRGANUpscaler:
         return enlarged.cpu().contiguous().numpy()
 
 
-def kind_of_network(name: str | Path) -> type[RRDBNet] | type[SRVGGNetCompact] | None:
-    """Return the class that the config.json of a folder or Hub id names; `None` if it is another, or there is none."""
+def find_network(name: str | Path, denoise_strength: float = 1.0) -> RRDBNet | SRVGGNetCompact | None:
+    """Return the network of a name as `RealESRGANUpscaler.from_pretrained` takes it; `None` if it is none of Real-ESRGAN's."""
+    if name in RELEASED:
+        return released_upscaler(str(name), denoise_strength)
+    if Path(name).is_file():
+        return load_upscaler_file(name)
     try:
         config = cast(dict, RRDBNet.load_config(name))
     except (OSError, ValueError):
         return None
-    return next((kind for kind in (RRDBNet, SRVGGNetCompact) if kind.__name__ == config.get("_class_name")), None)
+    for kind in (RRDBNet, SRVGGNetCompact):
+        if kind.__name__ == config.get("_class_name"):
+            try:
+                return kind.from_pretrained(name)
+            except (RuntimeError, ValueError, SafetensorError) as error:
+                raise ValueError(f"the weights in {str(name)!r} do not fit its config.json: {error}") from error
+    return None

@@ -29,7 +29,7 @@ from .result import PhotoRestoration
 from .samples import closest_in_identity
 from .settings import RestorationSettings
 from .treatment import choose_treatment
-from .upscale import Upscaler
+from .upscale import Upscaler, as_upscaler
 
 
 def restore_photo(
@@ -38,6 +38,7 @@ def restore_photo(
     detector: FaceDetector | None = None,
     upscale: float = 2,
     background: str | Upscaler = "lanczos",
+    background_blend: float = 1.0,
     faces: Selection = "all",
     min_face_size: float = MIN_FACE_SIZE,
     batch_size: int = 8,
@@ -71,7 +72,9 @@ def restore_photo(
             or float in [0,1]. Any size.
         detector: finds the faces; `YuNetDetector()` unless given.
         upscale: by how much the whole picture is enlarged, 1 .. 8.
-        background: how: "lanczos"; "none", which repeats the pixels as they are; or an `upscale.Upscaler`.
+        background: how: "lanczos"; "none", which repeats the pixels as they are; another name that `load_upscaler` takes,
+            as "realesr-general-x4v3", whose network stays in memory; or an `Upscaler`, as `load_upscaler` returns it.
+        background_blend: share of `background`, 0 .. 1; the rest is enlarged by Lanczos.
         faces: "all", "largest", "center", or a list whose entries are indices of the faces found, counted from the left, or
             faces given by hand: boxes (left, top, right, bottom), landmarks `[5,2]` or `Face`s, in pixels of the photo.
         min_face_size: found faces of a narrower box are left as they are, pixels.
@@ -104,6 +107,7 @@ def restore_photo(
         `PhotoRestoration`. Where no face is found the photograph is only enlarged, and a `UserWarning` says so.
 
     Raises:
+        ImportError, OSError: `background` cannot be loaded; see `load_upscaler`.
         TypeError: `photo` or `generator` is of none of the accepted types.
         ValueError: an argument is out of range; the message names it.
     """
@@ -127,6 +131,7 @@ def restore_photos(
     detector: FaceDetector | None = None,
     upscale: float = 2,
     background: str | Upscaler = "lanczos",
+    background_blend: float = 1.0,
     faces: str | Sequence[Selection] = "all",
     min_face_size: float = MIN_FACE_SIZE,
     batch_size: int = 8,
@@ -157,6 +162,7 @@ def restore_photos(
         detector: see `restore_photo`.
         upscale: see `restore_photo`.
         background: see `restore_photo`.
+        background_blend: see `restore_photo`.
         faces: "all", "largest" or "center", or one selection for each photograph.
         min_face_size: see `restore_photo`.
         batch_size: faces of all photographs that go through the networks together.
@@ -183,6 +189,7 @@ def restore_photos(
         One `PhotoRestoration` for each photograph.
 
     Raises:
+        ImportError, OSError: see `restore_photo`.
         TypeError: a photograph or `generator` is of none of the accepted types.
         ValueError: an argument is out of range; the message names it.
     """
@@ -208,6 +215,7 @@ def _restore(
     channels = [split_channels(picture) for picture in photos]
     detector = YuNetDetector() if settings.detector is None else settings.detector
     min_face_size, keep_gray = settings.min_face_size, settings.keep_gray
+    background = as_upscaler(settings.background, pipe.device)
 
     # 2. Damage filled
     if any(mask is not None for mask in masks):
@@ -244,7 +252,7 @@ def _restore(
     restorations = []
     for picture, (rgb, alpha), each, (restored, estimates) in zip(photos, channels, aligned, answers, strict=True):
         size = (round(rgb.shape[0] * settings.upscale), round(rgb.shape[1] * settings.upscale))
-        enlarged, alpha = enlarge(rgb, alpha, size, settings.background)
+        enlarged, alpha = enlarge(rgb, alpha, size, background, settings.background_blend)
         guesses = estimates[:: settings.num_samples]
         treatments = [
             choose_treatment(crop, guess, pipe.config.get("clean_damage"), settings.keep_clean, settings.blend)

@@ -7,7 +7,7 @@ from ..faces.compositing import GRAY_CHOICES
 from ..pipelines.pipeline_difface_inpaint import DifFaceInpaintPipeline
 from ..pipelines.sampling import Callback
 from ..utils.checks import check_integer, check_number
-from .upscale import BACKGROUNDS, Upscaler
+from .upscale import ACCEPTED, Upscaler
 
 
 GRAIN_CHOICES = ("auto", "off")
@@ -39,6 +39,7 @@ class RestorationSettings:
     detector: FaceDetector | None
     upscale: float
     background: str | Upscaler
+    background_blend: float
     min_face_size: float
     batch_size: int
     keep_gray: str
@@ -53,11 +54,9 @@ class RestorationSettings:
 
     def __post_init__(self) -> None:
         check_number("upscale", self.upscale, 1, 8)
-        known = self.background in BACKGROUNDS if isinstance(self.background, str) else callable(self.background)
-        if not known:
-            raise ValueError(
-                f"`background` is {self.background!r}; it must be {', '.join(BACKGROUNDS)} or an upscaler."
-            )
+        if not isinstance(self.background, str) and not callable(self.background):
+            raise ValueError(f"`background` is {self.background!r}; it must be {ACCEPTED}, or an upscaler.")
+        check_number("background_blend", self.background_blend, 0, 1)
         check_number("min_face_size", self.min_face_size, 0)
         check_integer("batch_size", self.batch_size, 1, None)
         _check_choice("keep_gray", self.keep_gray, GRAY_CHOICES)

@@ -4,13 +4,19 @@
 is position p * size / side in the result, and the corners of both pictures coincide.
 """
 
+import itertools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
 from dataclasses import dataclass
-from itertools import pairwise
 
 import numpy as np
 from PIL import Image
+from tqdm import tqdm
+
+
+OnTile = Callable[[int, int], None]  # told how many tiles are done, and of how many; what it raises ends the run
+SECONDS_BEFORE_BAR = 3  # a bar for what takes less would only flicker
 
 
 @dataclass(frozen=True)
@@ -61,9 +67,16 @@ class Interval:
 
 
 def enlarge_in_tiles(
-    photo: np.ndarray, size: tuple[int, int], scale: int, run: Callable[[np.ndarray], np.ndarray], tiling: Tiling
+    photo: np.ndarray,
+    size: tuple[int, int],
+    scale: int,
+    run: Callable[[np.ndarray], np.ndarray],
+    tiling: Tiling,
+    on_tile: OnTile | None = None,
 ) -> np.ndarray:
     """Enlarge a photograph by a network of a factor of its own; what it makes of a tile is resampled to the size asked for.
+
+    In a terminal a bar shows how far it is, if it takes longer than a few seconds.
 
     Args:
         photo: `[H,W,3]`, uint8 or uint16.
@@ -71,6 +84,7 @@ def enlarge_in_tiles(
         scale: the network's factor.
         run: from a part of the photograph, `[h,w,3]` float32 in [0,1], to `[3,scale*h,scale*w]` float32, about [0,1].
         tiling: how the photograph is cut.
+        on_tile: called after each tile instead of the bar.
 
     Returns:
         `[*size,3]` of the type of `photo`.
@@ -80,32 +94,49 @@ def enlarge_in_tiles(
     columns = cut(photo.shape[1], size[1], tiling)
     band = np.zeros((0, size[1], 3), np.float32)  # rows that are not finished, from `top` on
     top = 0
-    for row in cut(photo.shape[0], size[0], tiling):
-        missing = row.output.stop - top - len(band)
-        band = np.concatenate([band, np.zeros((missing, size[1], 3), np.float32)])
-        for column in columns:
-            enlarged = run(photo[row.source, column.source].astype(np.float32) / levels)
-            box = (scale * column.start, scale * row.start, scale * column.stop, scale * row.stop)
-            shape = (len(column.weights), len(row.weights))
-            planes = [
-                np.asarray(Image.fromarray(plane).resize(shape, Image.Resampling.LANCZOS, box)) for plane in enlarged
-            ]
-            weights = row.weights[:, None, None] * column.weights[:, None]
-            band[row.output.start - top :, column.output] += weights * np.stack(planes, axis=-1)
-        done = band[: row.finished - top]
-        result[top : row.finished] = np.rint(done.clip(0, 1) * levels)
-        band, top = band[len(done) :], row.finished
+    rows = cut(photo.shape[0], size[0], tiling)
+    with _progress(len(rows) * len(columns), on_tile) as advance:
+        for row in rows:
+            missing = row.output.stop - top - len(band)
+            band = np.concatenate([band, np.zeros((missing, size[1], 3), np.float32)])
+            for column in columns:
+                enlarged = run(photo[row.source, column.source].astype(np.float32) / levels)
+                box = (scale * column.start, scale * row.start, scale * column.stop, scale * row.stop)
+                shape = (len(column.weights), len(row.weights))
+                planes = [
+                    np.asarray(Image.fromarray(plane).resize(shape, Image.Resampling.LANCZOS, box))
+                    for plane in enlarged
+                ]
+                weights = row.weights[:, None, None] * column.weights[:, None]
+                band[row.output.start - top :, column.output] += weights * np.stack(planes, axis=-1)
+                advance()
+            done = band[: row.finished - top]
+            result[top : row.finished] = np.rint(done.clip(0, 1) * levels)
+            band, top = band[len(done) :], row.finished
     return result
+
+
+@contextmanager
+def _progress(total: int, on_tile: OnTile | None) -> Generator[Callable[[], None]]:
+    """Give a function that is to be called after every tile: it moves a bar, or tells `on_tile`."""
+    if on_tile is None:
+        with tqdm(
+            total=total, desc="background", unit="tile", delay=SECONDS_BEFORE_BAR, leave=False, disable=None
+        ) as bar:
+            yield bar.update
+    else:
+        done = itertools.count(1)
+        yield lambda: on_tile(next(done), total)
 
 
 def cut(side: int, size: int, tiling: Tiling) -> list[Interval]:
     """Cut one axis, of `side` pixels that become `size`, into tiles of nearly equal length."""
     count = -(-side // tiling.size)
     edges = [size * number // count for number in range(count + 1)]
-    shortest = min(last - first for first, last in pairwise(edges))
+    shortest = min(last - first for first, last in itertools.pairwise(edges))
     fade = min(tiling.fade * size // side, shortest // 2)
     intervals = []
-    for first, last in pairwise(edges):
+    for first, last in itertools.pairwise(edges):
         begin, end = max(0, first - fade), min(size, last + fade)
         low = max(0, math.floor(begin * side / size) - tiling.overlap) // tiling.multiple * tiling.multiple
         high = min(side, math.ceil(end * side / size) + tiling.overlap)

@@ -1,9 +1,10 @@
 import threading
+import time
 
 import pytest
 import torch
 
-from difface_diffusers.demo.live import Preview, follow
+from difface_diffusers.demo.live import Preview, TileDone, follow, follow_tiles, pass_on
 
 
 @pytest.fixture
@@ -58,3 +59,32 @@ def test_errors_are_raised_where_it_is_followed():
 
     with pytest.raises(ValueError, match="no such thing"):
         list(follow(run))
+
+
+def test_tiles_are_followed_and_closing_stops_them():
+    def enlarge(on_tile):
+        for number in range(1, 4):
+            on_tile(number, 3)
+            reached.append(number)
+            go_on.wait(5)
+        return "enlarged"
+
+    reached, go_on = [], threading.Event()
+    go_on.set()
+    assert list(follow_tiles(enlarge)) == [TileDone(1, 3), TileDone(2, 3), TileDone(3, 3), "enlarged"]
+    reached.clear()
+    go_on.clear()
+    events = follow_tiles(enlarge)
+    assert next(events) == TileDone(1, 3)
+    events.close()
+    go_on.set()
+    time.sleep(0.05)
+    assert reached == [1]
+
+
+def test_what_comes_last_is_returned():
+    def outer():
+        answers.append((yield from pass_on(event for event in (TileDone(1, 1), "enlarged"))))
+
+    answers = []
+    assert list(outer()) == [TileDone(1, 1)] and answers == ["enlarged"]

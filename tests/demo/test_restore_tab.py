@@ -4,9 +4,14 @@ from types import SimpleNamespace
 import gradio as gr
 import numpy as np
 import pytest
+import torch
 
 from difface_diffusers.demo import restore_tab
 from difface_diffusers.demo.restore_tab import RestoreTab, summary
+from difface_diffusers.imaging.files import read_photo, write_photo
+from difface_diffusers.imaging.metadata import Metadata, PhotoFile
+from difface_diffusers.models.srvgg import SRVGGNetCompact
+from difface_diffusers.photos.real_esrgan import RealESRGANUpscaler
 
 from .conftest import PHOTOGRAPH, pixels
 
@@ -17,9 +22,9 @@ def tab(restorer, cache):
         return RestoreTab(restorer)
 
 
-def run(tab, samples=1, randomize=False, seed=0, steps=4):
+def run(tab, samples=1, randomize=False, seed=0, steps=4, background="lanczos", path=PHOTOGRAPH):
     return tab.restore_upload(
-        str(PHOTOGRAPH), 1.5, "lanczos", "auto", 1, True, samples, randomize, 200, 0.5, 1.0, steps, "", seed
+        str(path), 1.5, background, "auto", 1, True, samples, randomize, 200, 0.5, 1.0, steps, "", seed
     )
 
 
@@ -114,10 +119,63 @@ def test_a_run_that_is_closed_ends(tab):
     assert list(events) == []
 
 
+def test_alpha_is_kept(tab, tmp_path):
+    """And what is fully transparent stays so."""
+    picture = np.dstack([pixels(PHOTOGRAPH), np.full((320, 320), 200, np.uint8)])
+    picture[:40, :40, 3] = 0
+    write_photo(PhotoFile(picture, Metadata()), tmp_path / "cut.png")
+    *_, end = run(tab, path=tmp_path / "cut.png")
+    restored = read_photo(end[tab.download]).pixels
+    assert restored.shape == (480, 480, 4) and not restored[:50, :50, 3].any()
+    assert restored[100:, 100:, 3].min() == 200
+
+
+@pytest.fixture
+def network(monkeypatch):
+    """What a name stands for: a network that darkens, in tiles of 100 pixels."""
+
+    class Darker(SRVGGNetCompact):
+        def forward(self, image):
+            return torch.zeros(1, 3, 2 * image.shape[-2], 2 * image.shape[-1])
+
+    upscaler = RealESRGANUpscaler(Darker(2, 4, 1), tile_size=100)
+    monkeypatch.setattr(restore_tab, "as_upscaler", lambda name, device: {"network": upscaler}[name])
+    return upscaler
+
+
+def test_a_network_enlarges_tile_by_tile(tab, network):
+    _, *steps, end = run(tab, background="network")
+    tiles = [step[tab.panel.progress].split("<progress")[0] for step in steps[4:]]
+    assert tiles == [f"<label>Enlarging: tile {number} of 16" for number in range(1, 17)]
+    assert not np.asarray(end[tab.slider][0]).any() and np.asarray(end[tab.slider][1]).any()
+    (before, _), _, _ = tab.choose(end[tab.result], [], 1, 1, True)
+    assert not np.asarray(before).any()
+
+
+def test_the_enlargement_can_be_stopped(tab, network):
+    events = run(tab, background="network")
+    for _ in range(6):
+        last = next(events)
+    assert "Enlarging: tile 1 of 16" in last[tab.panel.progress]
+    events.close()
+    assert list(events) == []
+
+
+def test_a_network_that_cannot_be_had_is_said_before_anything_is_drawn(tab, monkeypatch):
+    def offline(name, device):
+        raise OSError("it is not in the cache")
+
+    monkeypatch.setattr(restore_tab, "as_upscaler", offline)
+    events = run(tab, background="realesr-general-x4v3")
+    next(events)
+    with pytest.raises(gr.Error, match="not in the cache"):
+        next(events)
+
+
 def test_results_are_not_kept_for_ever(tab):
     *_, end = run(tab)
-    gone = replace(end[tab.result], path="/no/such/upload.png")
-    for result in (None, gone):
+    gone = [replace(end[tab.result], **{name: "/no/such/file"}) for name in ("path", "enlarged")]
+    for result in (None, *gone):
         with pytest.raises(gr.Error, match="not kept any longer; upload it again"):
             tab.choose(result, [0], 1, 1, True)
         with pytest.raises(gr.Error, match="not kept any longer"):

@@ -1,7 +1,7 @@
 import gradio as gr
 import pytest
 
-from difface_diffusers.demo.live import Preview
+from difface_diffusers.demo.live import Preview, TileDone
 from difface_diffusers.demo.run_panel import RunPanel, progress_bar
 
 
@@ -39,6 +39,12 @@ def test_steps_are_counted_over_the_chains(panel):
 
 def test_the_total_grows_where_more_chains_come_than_expected(panel):
     assert watch(panel, 2) == (["1 of 2", "2 of 2", "3 of 4", "4 of 4"], "answer")
+
+
+def test_tiles_of_the_background_are_counted_too(panel):
+    events = panel.watch(event for event in (Preview(1, 1, []), TileDone(1, 3), "answer"))
+    next(events)
+    assert next(events) == {panel.progress: progress_bar("Enlarging: tile 1 of 3", 1, 3)}
 
 
 def test_closing_it_closes_what_is_watched(panel):

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from difface_diffusers.photos.enlarging import enlarge, fill_invisible
-from difface_diffusers.photos.upscale import upscale_lanczos
+from difface_diffusers.photos.upscale import upscale_lanczos, upscale_nearest
 
 
 COLOR = np.array((255, 230, 200))
@@ -21,7 +21,7 @@ class TestEnlarge:
     @pytest.mark.parametrize("levels", [255, 65535])
     @pytest.mark.parametrize("edge", [(0, 255), (1, 128), (40, 200)])
     @pytest.mark.parametrize(
-        ("background", "factor"), [("lanczos", 2), ("lanczos", 3.3), ("none", 2), (upscale_lanczos, 2)]
+        ("background", "factor"), [(upscale_lanczos, 2), (upscale_lanczos, 3.3), (upscale_nearest, 2)]
     )
     def test_no_invisible_color_bleeds_into_the_rim(self, levels, edge, background, factor):
         rgb, alpha = cut_out(levels, edge)
@@ -33,7 +33,7 @@ class TestEnlarge:
         assert (share * colors + (1 - share) * 255 > COLOR - 1).all()
         assert np.abs(colors - COLOR).max() < 1  # sensible where nothing is seen, too
 
-    @pytest.mark.parametrize("background", ["lanczos", "none"])
+    @pytest.mark.parametrize("background", [upscale_lanczos, upscale_nearest])
     def test_colors_show_in_proportion_to_their_alpha(self, background):
         """What lies on black after enlarging is what lay on black, enlarged."""
         rng = np.random.default_rng(0)
@@ -47,16 +47,16 @@ class TestEnlarge:
     def test_opaque_pixels_are_as_without_alpha(self):
         rgb = np.random.default_rng(0).integers(0, 256, (40, 30, 3), np.uint8)
         alpha = np.full((40, 30), 255, np.uint8)
-        plain, _ = enlarge(rgb, None, (80, 60), "lanczos")
-        opaque, opacity = enlarge(rgb, alpha, (80, 60), "lanczos")
+        plain, _ = enlarge(rgb, None, (80, 60), upscale_lanczos)
+        opaque, opacity = enlarge(rgb, alpha, (80, 60), upscale_lanczos)
         np.testing.assert_array_equal(opaque, plain)
         assert (opacity == 255).all()
         alpha[:5] = 0
-        np.testing.assert_array_equal(enlarge(rgb, alpha, (80, 60), "lanczos")[0][20:], plain[20:])
+        np.testing.assert_array_equal(enlarge(rgb, alpha, (80, 60), upscale_lanczos)[0][20:], plain[20:])
 
     def test_nothing_changes_at_the_same_size(self):
         rgb, alpha = cut_out(255, (3, 100))
-        for part, same in zip((rgb, alpha), enlarge(rgb, alpha, (40, 50), "lanczos"), strict=True):
+        for part, same in zip((rgb, alpha), enlarge(rgb, alpha, (40, 50), upscale_lanczos), strict=True):
             np.testing.assert_array_equal(part, same)
 
 
@@ -70,3 +70,14 @@ def test_fill_invisible():
     assert (filled[0, 0] == rgb[0, 0]).all() and (filled[8, 6] == rgb[8, 6]).all()
     np.testing.assert_allclose(filled[7, 6], (200, 100, 0), atol=60)
     assert filled[..., 0].min() >= 10
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_a_share_of_lanczos(dtype):
+    rng, levels = np.random.default_rng(0), np.iinfo(dtype).max
+    photo = rng.integers(0, levels + 1, (12, 15, 3)).astype(dtype)
+    whole, plain = upscale_nearest(photo, (24, 30)).astype(float), upscale_lanczos(photo, (24, 30)).astype(float)
+    for blend in (0, 0.25, 1):
+        enlarged, _ = enlarge(photo, None, (24, 30), upscale_nearest, blend)
+        assert enlarged.dtype == dtype
+        assert np.abs(enlarged - (blend * whole + (1 - blend) * plain)).max() <= 0.51

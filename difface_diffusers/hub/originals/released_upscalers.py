@@ -3,12 +3,14 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
 from huggingface_hub import cached_assets_path
 from huggingface_hub.constants import HF_HUB_OFFLINE
 from tqdm import tqdm
 
 from ...models.rrdbnet import RRDBNet
 from ...models.srvgg import SRVGGNetCompact
+from ...utils.checks import check_number
 from ..download import download
 from .upscalers import load_upscaler_file
 
@@ -45,16 +47,42 @@ RELEASED = {
 }
 
 
-def released_upscaler(name: str) -> RRDBNet | SRVGGNetCompact:
+GENTLE_TWINS = {"realesr-general-x4v3": "realesr-general-wdn-x4v3"}  # trained to leave noise as it is ("weak denoise")
+
+
+def released_upscaler(name: str, denoise_strength: float = 1.0) -> RRDBNet | SRVGGNetCompact:
     """Return a network of Real-ESRGAN by its name; its file is fetched into Hugging Face's cache the first time.
 
     Args:
         name: one of `RELEASED`.
+        denoise_strength: share of its own weights, 0 .. 1; the rest are those of its twin in `GENTLE_TWINS`, which leaves
+            more of the noise.
 
     Raises:
-        OSError: the file cannot be fetched, or `HF_HUB_OFFLINE` is set; the message says where to put it by hand.
-        ValueError: there is no such name, or what arrived is not the file that it was.
+        OSError: a file cannot be fetched, or `HF_HUB_OFFLINE` is set; the message says where to put it by hand.
+        ValueError: there is no such name, it has no twin, or what arrived is not the file that it was.
     """
+    check_denoising(name, denoise_strength)
+    if denoise_strength == 1:
+        return _load(name)
+    network, twin = _load(name), _load(GENTLE_TWINS[name])
+    with torch.no_grad():
+        for weight, gentle in zip(network.parameters(), twin.parameters(), strict=True):
+            weight.lerp_(gentle, 1 - denoise_strength)
+    return network
+
+
+def check_denoising(name: str | Path, denoise_strength: float) -> None:
+    """Raise `ValueError` unless the network of a name can be mixed to this `denoise_strength`; see `released_upscaler`."""
+    check_number("denoise_strength", denoise_strength, 0, 1)
+    if denoise_strength < 1 and name not in GENTLE_TWINS:
+        raise ValueError(
+            f"`denoise_strength` is {denoise_strength}; below 1 is for {', '.join(GENTLE_TWINS)}, not {str(name)!r}."
+        )
+
+
+def _load(name: str) -> RRDBNet | SRVGGNetCompact:
+    """Return a network as it was released."""
     if name not in RELEASED:
         raise ValueError(f"{name!r} is no network of Real-ESRGAN; there are {', '.join(RELEASED)}.")
     released = RELEASED[name]

@@ -55,6 +55,18 @@ def test_it_is_a_background_by_its_name(server, cache):
     assert isinstance(upscaler, RealESRGANUpscaler) and upscaler.model.config["scale"] == 4
 
 
+def test_the_gentle_twin_is_mixed_in_by_the_strength(network, cache, monkeypatch):
+    monkeypatch.setattr(released_upscalers, "HF_HUB_OFFLINE", True)
+    cache.mkdir(parents=True)
+    twin = SRVGGNetCompact(4, num_channels=6, num_convs=1)
+    torch.save({"params": network.state_dict()}, cache / f"{NAME}.pth")
+    torch.save({"params": twin.state_dict()}, cache / "realesr-general-wdn-x4v3.pth")
+    for strength in (0.25, 0):
+        mixed = dict(released_upscaler(NAME, strength).named_parameters())
+        for (key, strong), gentle in zip(network.named_parameters(), twin.parameters(), strict=True):
+            torch.testing.assert_close(mixed[key], strength * strong + (1 - strength) * gentle)
+
+
 def test_another_file_is_refused_and_deleted(server, cache, monkeypatch):
     monkeypatch.setitem(RELEASED, NAME, dataclasses.replace(RELEASED[NAME], sha256="0" * 64))
     with pytest.raises(ValueError, match=r"its sha256 is [0-9a-f]{64}, not 0{64}; it was deleted"):
