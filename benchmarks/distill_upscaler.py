@@ -182,7 +182,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     files = [file for folder in args.data for file in list_files(folder, IMAGE_SUFFIXES, recursive=True)]
     if not files:
         parser.error(f"--data {' '.join(map(str, args.data))} holds no image")
-    teacher = RealESRGANUpscaler.from_pretrained(args.teacher, dtype=torch.bfloat16).model
+    teacher = RealESRGANUpscaler.from_pretrained(args.teacher).model
     make_pairs(files, teacher, args.output / "pairs", args.pairs, args.seed, args.side)
     torch.manual_seed(args.seed)
     student = SRVGGNetCompact(SCALE, args.num_channels, args.num_convs)
