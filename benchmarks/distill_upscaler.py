@@ -3,7 +3,8 @@
     python -m benchmarks.distill_upscaler --data FOLDER_OF_PHOTOGRAPHS [...] --teacher RealESRGAN_x4plus --output FOLDER
 
 `--teacher` is whatever `RealESRGANUpscaler.from_pretrained` takes. Written to OUTPUT: `pairs/` (see `distill_pairs`),
-`state.pt` every few hundred steps, from which the same command goes on, and `model/`, in half precision.
+`state.pt` every few hundred steps, from which the same command goes on, and `model/`, in half precision. With `--start` the
+student begins with the weights of another one, of its size.
 
 The student sees a patch with grain and JPEG's blocks. It shall answer with the clean patch, half way to the teacher's answer in
 what is fine, so that it invents less, and with most of the grain, enlarged as Lanczos does: a restored photograph shall not
@@ -35,7 +36,7 @@ from difface_diffusers.utils.listing import list_files
 BORDER = 8  # not judged, pixels of a patch: there the two see less of the picture than they need
 WARM_UP = 50  # steps
 DETAIL = 1.0  # weight of the differences between neighbors
-EMA = 0.998
+AVERAGED = 0.25  # share of the steps that the moving average of the weights reaches back over
 FINE = 4  # deviation of the blur that what is learned from the teacher does not survive, pixels of an answer
 GRAINY, STRONGEST_GRAIN, KEPT_GRAIN = 0.6, 8 / 255, 0.75
 COMPRESSED, QUALITY = 0.7, (60, 95)
@@ -127,7 +128,8 @@ def loss(answer: torch.Tensor, wanted: torch.Tensor) -> torch.Tensor:
 def train(student: SRVGGNetCompact, pairs: Pairs, training: Training, state_file: Path) -> SRVGGNetCompact:
     """Train a student, from `state_file` on if it is there; return its moving average."""
     student = student.to(memory_format=torch.channels_last).train()
-    average = AveragedModel(student, multi_avg_fn=get_ema_multi_avg_fn(EMA))
+    decay = max(0, 1 - 1 / (AVERAGED * training.steps))
+    average = AveragedModel(student, multi_avg_fn=get_ema_multi_avg_fn(decay))
     optimizer = torch.optim.Adam(student.parameters(), training.learning_rate, betas=(0.9, 0.99))
     first = 0
     if state_file.exists():
@@ -175,6 +177,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--side", type=int, default=SIDE, help="of a patch that is enlarged, pixels")
     parser.add_argument("--num-channels", type=int, default=64)
     parser.add_argument("--num-convs", type=int, default=6)
+    parser.add_argument("--start", type=Path, help="folder of a student to go on with")
     parser.add_argument("--teacher-share", type=float, default=Training.teacher_share)
     parser.add_argument("--steps", type=int, default=Training.steps)
     parser.add_argument("--seed", type=int, default=Training.seed)
@@ -186,6 +189,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     make_pairs(files, teacher, args.output / "pairs", args.pairs, args.seed, args.side)
     torch.manual_seed(args.seed)
     student = SRVGGNetCompact(SCALE, args.num_channels, args.num_convs)
+    if args.start:  # into a new network: a loaded one remembers in its config where it was
+        student.load_state_dict(SRVGGNetCompact.from_pretrained(args.start).state_dict())
     training = Training(steps=args.steps, teacher_share=args.teacher_share, seed=args.seed)
     student = train(student, Pairs(args.output / "pairs"), training, args.output / "state.pt")
     with replaced_folder(args.output / "model") as folder:

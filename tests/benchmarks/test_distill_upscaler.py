@@ -146,6 +146,20 @@ def test_command_trains_and_goes_on(data, tmp_path, tiny, capsys):
     assert any((whole[name] != longer[name]).any() for name in whole)
 
 
+def test_a_student_goes_on_from_another(data, tmp_path, tiny):
+    torch.manual_seed(0)
+    first = SRVGGNetCompact(2, num_channels=4, num_convs=1)
+    first.save_pretrained(tmp_path / "first")
+    nearest(4).save_pretrained(tmp_path / "teacher")
+    command = ["--data", str(data), "--teacher", str(tmp_path / "teacher"), "--output", str(tmp_path / "out")]
+    start = ["--start", str(tmp_path / "first"), "--num-channels", "4", "--num-convs", "1", "--steps", "1"]
+    distill_upscaler.main([*command, *start, "--pairs", "4", "--side", str(SIDE)])
+    assert str(tmp_path) not in (tmp_path / "out" / "model" / "config.json").read_text()
+    second = SRVGGNetCompact.from_pretrained(tmp_path / "out" / "model")
+    pairs = zip(first.parameters(), second.parameters(), strict=True)
+    assert all((one - two).abs().max() < 1e-3 for one, two in pairs)  # half precision, and a step of a small rate
+
+
 def test_training_comes_closer(data, tmp_path, tiny):
     distill_pairs.make_pairs([data / "a.png"], nearest(2), tmp_path / "pairs", 4, seed=0, side=SIDE)
     pairs = distill_upscaler.Pairs(tmp_path / "pairs")
