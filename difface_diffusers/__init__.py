@@ -5,7 +5,7 @@ from diffusers.models.modeling_utils import ModelMixin  # the loader looks this 
 from .faces import Face, FaceDetector
 from .models import *  # noqa: F403  the estimators that there are
 from .models import ESTIMATORS
-from .models.bundled import BUNDLED_INPAINT_MODEL, BUNDLED_MODEL, BundledPrior
+from .models.bundled import BUNDLED_INPAINT_MODEL, BUNDLED_MODEL, BUNDLED_UPSCALER, BundledPrior
 from .photos.restore import restore_photo, restore_photos
 from .photos.result import PhotoRestoration
 from .pipelines.output import DifFacePipelineOutput
@@ -21,6 +21,7 @@ register()
 __all__ = [
     "BUNDLED_INPAINT_MODEL",
     "BUNDLED_MODEL",
+    "BUNDLED_UPSCALER",
     "BundledPrior",
     "DifFaceInpaintPipeline",
     "DifFacePipeline",

@@ -3,16 +3,25 @@
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
 
 from benchmarks import chains
 from benchmarks.inpainting import PLAIN_FILLS, psnr_of_holes
-from difface_diffusers import BUNDLED_INPAINT_MODEL, BUNDLED_MODEL, DifFaceInpaintPipeline, DifFacePipeline
-from difface_diffusers.evaluation import gradient_ratio, identity_distance, psnr
+from benchmarks.upscalers import RECIPES, damage_photo, mix, to_batch
+from difface_diffusers import (
+    BUNDLED_INPAINT_MODEL,
+    BUNDLED_MODEL,
+    BUNDLED_UPSCALER,
+    DifFaceInpaintPipeline,
+    DifFacePipeline,
+)
+from difface_diffusers.evaluation import gradient_ratio, identity_distance, psnr, ssim
 from difface_diffusers.imaging.files import load_image
 from difface_diffusers.imaging.tensors import pil_to_tensor, resize
+from difface_diffusers.photos.upscale import load_upscaler, upscale_lanczos
 
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
@@ -33,7 +42,9 @@ def result():
     }
 
 
-@pytest.mark.parametrize(("folder", "most_bytes"), [(BUNDLED_MODEL, 40e6), (BUNDLED_INPAINT_MODEL, 10e6)])
+@pytest.mark.parametrize(
+    ("folder", "most_bytes"), [(BUNDLED_MODEL, 40e6), (BUNDLED_INPAINT_MODEL, 10e6), (BUNDLED_UPSCALER, 3e6)]
+)
 def test_is_small_and_in_half_precision(folder, most_bytes):
     files = [path for path in Path(folder).rglob("*") if path.is_file()]
     assert sum(path.stat().st_size for path in files) < most_bytes
@@ -42,7 +53,7 @@ def test_is_small_and_in_half_precision(folder, most_bytes):
     assert torch.float16 in dtypes and torch.float32 not in dtypes
 
 
-@pytest.mark.parametrize("folder", [BUNDLED_MODEL, BUNDLED_INPAINT_MODEL])
+@pytest.mark.parametrize("folder", [BUNDLED_MODEL, BUNDLED_INPAINT_MODEL, BUNDLED_UPSCALER])
 def test_card_states_the_license(folder):
     assert "license: cc-by-nc-sa-4.0" in (Path(folder) / "README.md").read_text()
 
@@ -101,6 +112,33 @@ def test_the_inpainting_model_draws_what_opencv_cannot():
     plain = [fill(damaged[0], mask[0])[None] for fill in PLAIN_FILLS.values()]
     best, *others = (psnr_of_holes(picture, clean, mask).item() for picture in (filled, *plain))
     assert best > max(others) + 1
+
+
+@pytest.mark.parametrize("recipe", ["good", "mild"])
+def test_the_upscaler_is_sharper_and_nearer_the_pixels_than_lanczos(recipe):
+    clean = np.array(load_image(EXAMPLES / "astronaut_clean.png").convert("RGB").resize((128, 128)))
+    small = damage_photo(clean, 2, RECIPES[recipe], np.random.default_rng(0))
+    plain = upscale_lanczos(small, (128, 128))
+    mixed = mix(load_upscaler(BUNDLED_UPSCALER)(small, (128, 128)), plain, 0.7)
+    enlarged, plain, clean = map(to_batch, (mixed, plain, clean))
+    assert psnr(enlarged, clean) > psnr(plain, clean) and ssim(enlarged, clean) > ssim(plain, clean)
+    assert gradient_ratio(plain, clean) < gradient_ratio(enlarged, clean) < 1.1
+
+
+def test_the_upscaler_does_not_say_where_it_was():
+    config = json.loads((Path(BUNDLED_UPSCALER) / "config.json").read_text())
+    assert {name: value for name, value in config.items() if name != "_diffusers_version"} == {
+        "_class_name": "SRVGGNetCompact",
+        "num_channels": 64,
+        "num_convs": 6,
+        "scale": 2,
+    }
+
+
+def test_the_upscaler_leaves_plain_areas_alone():
+    plain = np.full((40, 40, 3), (30, 120, 220), np.uint8)
+    enlarged = load_upscaler(BUNDLED_UPSCALER, dtype=torch.float32)(plain, (80, 80))
+    assert np.abs(enlarged[4:-4, 4:-4].astype(int) - plain[0, 0]).max() <= 3
 
 
 @pytest.mark.slow

@@ -35,8 +35,8 @@ def restore(pipe, faces):
 
 def test_the_public_names_are_a_closed_list():
     assert set(difface_diffusers.__all__) == {
-        "BUNDLED_INPAINT_MODEL", "BUNDLED_MODEL", "BundledPrior", "DifFaceInpaintPipeline", "DifFacePipeline",
-        "DifFacePipelineOutput", "DifFaceUNet2DModel", "Face", "FaceDetector", "LaMaEstimator", "ModelMixin",
+        "BUNDLED_INPAINT_MODEL", "BUNDLED_MODEL", "BUNDLED_UPSCALER", "BundledPrior", "DifFaceInpaintPipeline",
+        "DifFacePipeline", "DifFacePipelineOutput", "DifFaceUNet2DModel", "Face", "FaceDetector", "LaMaEstimator", "ModelMixin",
         "PhotoRestoration", "SRCNNEstimator",
         "SwinIREstimator", "restore_photo", "restore_photos",
     }  # fmt: skip

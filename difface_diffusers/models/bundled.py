@@ -1,4 +1,4 @@
-"""Where the models lie that come with the package, and the prior that they share."""
+"""Where the models lie that come with the package, and the prior that two of them share."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,6 +11,7 @@ from diffusers.models.unets.unet_2d import UNet2DModel
 
 BUNDLED_MODEL = str(Path(__file__).parents[1] / "mini")
 BUNDLED_INPAINT_MODEL = str(Path(__file__).parents[1] / "mini_inpaint")  # its prior is that of BUNDLED_MODEL
+BUNDLED_UPSCALER = str(Path(__file__).parents[1] / "background")
 
 
 def shares_prior(index: Mapping[str, Any]) -> bool:
