@@ -21,7 +21,7 @@ from ..photos.aligned import restore_aligned
 from ..photos.restore import restore_photos
 from ..photos.result import PhotoRestoration
 from ..photos.samples import BRIGHTEST_UNCERTAINTY, face_fidelities, face_uncertainties, heat_map, photo_uncertainty
-from ..photos.upscale import Upscaler
+from ..photos.upscale import Upscaler, share_of
 from ..pipelines.pipeline_difface import DifFacePipeline
 from ..pipelines.pipeline_difface_inpaint import DifFaceInpaintPipeline
 from .files import comparison_path, crops_folder, save_image, uncertainty_path
@@ -116,7 +116,7 @@ def _restore(
             arrays,
             upscale=options.upscale,
             background=background,
-            background_blend=options.background_blend,
+            background_blend=share_of(options.background, options.background_blend),
             faces=options.faces if isinstance(options.faces, str) else [options.faces] * len(arrays),
             min_face_size=options.min_face_size,
             batch_size=sampling.batch_size,

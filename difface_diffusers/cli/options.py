@@ -163,7 +163,7 @@ class RestoreOptions:
     keep_clean: bool
     match_grain: str
     background: str
-    background_blend: float
+    background_blend: float | None
     background_denoise: float
     damage_mask: Path | None
     save_crops: bool
@@ -173,9 +173,12 @@ class RestoreOptions:
 
     def __post_init__(self) -> None:
         samples = self.sampling.num_samples
-        ranges = {"--upscale": (self.upscale, 1, 8), "--blend": (self.blend, 0, 1)}
-        ranges["--background-blend"] = (self.background_blend, 0, 1)
-        ranges["--background-denoise"] = (self.background_denoise, 0, 1)
+        ranges = {
+            "--upscale": (self.upscale, 1, 8),
+            "--blend": (self.blend, 0, 1),
+            "--background-blend": (self.background_blend or 0, 0, 1),
+            "--background-denoise": (self.background_denoise, 0, 1),
+        }
         for option, (value, lowest, highest) in ranges.items():
             if not lowest <= value <= highest:
                 raise UsageError(f"{option} is {value}; it must be within {lowest} .. {highest}")

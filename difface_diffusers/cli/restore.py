@@ -47,15 +47,14 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     photos.add_argument("--upscale", type=float, default=2, metavar="F", help="of the whole picture, 1 .. 8")
     photos.add_argument(
         "--background",
-        default="lanczos",
-        help='"lanczos", "none", or a network of Real-ESRGAN, as realesr-general-x4v3 or a file, or of Swin2SR',
+        default="bundled",
+        help='"bundled", "lanczos", "none", or a network of Real-ESRGAN, as realesr-general-x4v3 or a file, or of Swin2SR',
     )
     photos.add_argument(
         "--background-blend",
         type=float,
-        default=1.0,
         metavar="B",
-        help="share of --background, 0 .. 1; the rest is enlarged by Lanczos",
+        help="share of --background, 0 .. 1; the rest is enlarged by Lanczos; .7 of the bundled one, all of others",
     )
     photos.add_argument(
         "--background-denoise",

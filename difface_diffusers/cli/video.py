@@ -63,7 +63,7 @@ class VideoOptions:
     sampling: SamplingOptions
     upscale: float
     background: str
-    background_blend: float
+    background_blend: float | None
     faces: str
     min_face_size: float
     detect_every: int
@@ -122,11 +122,10 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
         help="look for faces in every Kth frame, follow them between",
     )
     faces.add_argument("--upscale", type=float, default=1, metavar="F", help="of the whole picture, 1 .. 8")
-    faces.add_argument("--background", default="lanczos", help="what enlarges the frames; see difface restore")
+    faces.add_argument("--background", default="bundled", help="what enlarges the frames; see difface restore")
     faces.add_argument(
         "--background-blend",
         type=float,
-        default=1.0,
         metavar="B",
         help="share of --background, 0 .. 1; the rest is enlarged by Lanczos",
     )

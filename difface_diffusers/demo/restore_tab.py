@@ -22,7 +22,7 @@ from ..photos.restore import restore_photo
 from ..photos.result import PhotoRestoration
 from ..photos.swin2sr import Swin2SRUpscaler
 from ..photos.tiles import OnTile
-from ..photos.upscale import as_upscaler
+from ..photos.upscale import as_upscaler, share_of
 from .controls import MAX_SAMPLES, Settings, add_controls, settings_of
 from .files import checked, errors_for_people, read_upload, sentence, write_array, write_download
 from .live import Preview, TileDone, follow, follow_tiles, pass_on
@@ -34,6 +34,7 @@ from .tab import EXAMPLES, Tab
 DRAWN_TOGETHER = 8  # faces, of all samples
 SESSION_SECONDS = 3600
 BACKGROUNDS = [
+    ("a little sharper", "bundled"),
     ("smoothly", "lanczos"),
     ("by Real-ESRGAN, fetched once", "realesr-general-x4v3"),
     ("pixel by pixel", "none"),
@@ -70,7 +71,7 @@ class RestoreTab(Tab):
             0, 1, 1, step=0.05, label="Strength", info="How much of the change is put back. Moves the result at once."
         )
         with gr.Accordion("Finer settings", open=False):
-            self.background = gr.Radio(BACKGROUNDS, value="lanczos", label="How the rest is enlarged")
+            self.background = gr.Radio(BACKGROUNDS, value="bundled", label="How the rest is enlarged")
             self.keep_gray = gr.Radio(KEEP_GRAY, value="auto", label="Colors of the faces")
             self.keep_clean = gr.Checkbox(
                 True,
@@ -246,7 +247,7 @@ class RestoreTab(Tab):
         Args:
             photo: the photograph.
             upscale: by how much it is enlarged, 1 .. 4.
-            background: how; "lanczos", "realesr-general-x4v3" or "none".
+            background: how; "bundled", "lanczos", "realesr-general-x4v3" or "none".
             keep_gray: whether gray and sepia faces stay so; "auto", "on" or "off".
             blend: how much of the change to each face is put back, 0 .. 1.
             keep_clean: leave clean faces as they are and change the others only as far as they are damaged.
@@ -308,7 +309,7 @@ class RestoreTab(Tab):
             rgb, alpha = split_channels(pixels)
             size = (round(rgb.shape[0] * upscale), round(rgb.shape[1] * upscale))
             watched = partial(upscaler, on_tile=on_tile) if isinstance(upscaler, NETWORKS) else upscaler
-            enlarged, alpha = enlarge(rgb, alpha, size, watched)
+            enlarged, alpha = enlarge(rgb, alpha, size, watched, share_of(background, None))
             return enlarged if alpha is None else np.dstack([enlarged, alpha])
 
         restoration = yield from pass_on(follow(draw))

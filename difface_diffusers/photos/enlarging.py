@@ -3,7 +3,7 @@
 import cv2
 import numpy as np
 
-from .upscale import Upscaler, upscale_lanczos
+from .upscale import BACKGROUNDS, Upscaler, upscale_lanczos
 
 
 HEADROOM = 0.75  # share of the levels that weighted colors take, as filters overshoot
@@ -70,9 +70,11 @@ def enlarge(
     uneven = cv2.dilate(alpha, reach) != cv2.erode(alpha, reach)
     if not uneven.any():
         return enlarged, np.full(size, alpha[0, 0], rgb.dtype)
+    # Networks know pictures; what alpha and colors weighted by it are to them is not to be relied on.
+    rim = background if background in BACKGROUNDS.values() else upscale_lanczos
     weights = (alpha.astype(np.float32) / levels * HEADROOM)[..., None]
     weights, colors = (
-        _upscale(np.rint(part * np.float32(65535)).astype(np.uint16), size, background, blend)
+        rim(np.rint(part * np.float32(65535)).astype(np.uint16), size)
         for part in (np.repeat(weights, 3, axis=-1), weights * rgb / np.float32(levels))
     )
     weights = weights[..., :1] / np.float32(65535 * HEADROOM)

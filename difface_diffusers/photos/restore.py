@@ -29,7 +29,7 @@ from .result import PhotoRestoration
 from .samples import closest_in_identity
 from .settings import RestorationSettings
 from .treatment import choose_treatment
-from .upscale import Upscaler, as_upscaler
+from .upscale import Upscaler, as_upscaler, share_of
 
 
 def restore_photo(
@@ -37,8 +37,8 @@ def restore_photo(
     photo: Image.Image | np.ndarray,
     detector: FaceDetector | None = None,
     upscale: float = 2,
-    background: str | Upscaler = "lanczos",
-    background_blend: float = 1.0,
+    background: str | Upscaler = "bundled",
+    background_blend: float | None = None,
     faces: Selection = "all",
     min_face_size: float = MIN_FACE_SIZE,
     batch_size: int = 8,
@@ -72,9 +72,11 @@ def restore_photo(
             or float in [0,1]. Any size.
         detector: finds the faces; `YuNetDetector()` unless given.
         upscale: by how much the whole picture is enlarged, 1 .. 8.
-        background: how: "lanczos"; "none", which repeats the pixels as they are; another name that `load_upscaler` takes,
-            as "realesr-general-x4v3", whose network stays in memory; or an `Upscaler`, as `load_upscaler` returns it.
-        background_blend: share of `background`, 0 .. 1; the rest is enlarged by Lanczos.
+        background: how: "bundled", a small network; "lanczos"; "none", which repeats the pixels as they are; another name
+            that `load_upscaler` takes, as "realesr-general-x4v3"; or an `Upscaler`, as `load_upscaler` returns it. The network
+            of a name stays in memory.
+        background_blend: share of `background`, 0 .. 1; the rest is enlarged by Lanczos. `None` is .7 of the bundled network,
+            and all of any other.
         faces: "all", "largest", "center", or a list whose entries are indices of the faces found, counted from the left, or
             faces given by hand: boxes (left, top, right, bottom), landmarks `[5,2]` or `Face`s, in pixels of the photo.
         min_face_size: found faces of a narrower box are left as they are, pixels.
@@ -130,8 +132,8 @@ def restore_photos(
     photos: Sequence[Image.Image | np.ndarray],
     detector: FaceDetector | None = None,
     upscale: float = 2,
-    background: str | Upscaler = "lanczos",
-    background_blend: float = 1.0,
+    background: str | Upscaler = "bundled",
+    background_blend: float | None = None,
     faces: str | Sequence[Selection] = "all",
     min_face_size: float = MIN_FACE_SIZE,
     batch_size: int = 8,
@@ -252,7 +254,9 @@ def _restore(
     restorations = []
     for picture, (rgb, alpha), each, (restored, estimates) in zip(photos, channels, aligned, answers, strict=True):
         size = (round(rgb.shape[0] * settings.upscale), round(rgb.shape[1] * settings.upscale))
-        enlarged, alpha = enlarge(rgb, alpha, size, background, settings.background_blend)
+        enlarged, alpha = enlarge(
+            rgb, alpha, size, background, share_of(settings.background, settings.background_blend)
+        )
         guesses = estimates[:: settings.num_samples]
         treatments = [
             choose_treatment(crop, guess, pipe.config.get("clean_damage"), settings.keep_clean, settings.blend)

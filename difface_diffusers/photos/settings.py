@@ -39,7 +39,7 @@ class RestorationSettings:
     detector: FaceDetector | None
     upscale: float
     background: str | Upscaler
-    background_blend: float
+    background_blend: float | None
     min_face_size: float
     batch_size: int
     keep_gray: str
@@ -56,7 +56,8 @@ class RestorationSettings:
         check_number("upscale", self.upscale, 1, 8)
         if not isinstance(self.background, str) and not callable(self.background):
             raise ValueError(f"`background` is {self.background!r}; it must be {ACCEPTED}, or an upscaler.")
-        check_number("background_blend", self.background_blend, 0, 1)
+        if self.background_blend is not None:
+            check_number("background_blend", self.background_blend, 0, 1)
         check_number("min_face_size", self.min_face_size, 0)
         check_integer("batch_size", self.batch_size, 1, None)
         check_choice("keep_gray", self.keep_gray, GRAY_CHOICES)

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from ..hub.originals.released_upscalers import RELEASED, check_denoising
+from ..models.bundled import BUNDLED_UPSCALER
 from .real_esrgan import RealESRGANUpscaler, find_network
 from .swin2sr import Swin2SRUpscaler
 from .tiles import check_request
@@ -53,7 +54,8 @@ def upscale_nearest(photo: np.ndarray, size: tuple[int, int]) -> np.ndarray:
 
 
 BACKGROUNDS: dict[str, Upscaler] = {"lanczos": upscale_lanczos, "none": upscale_nearest}
-ACCEPTED = f"{', '.join(map(repr, (*BACKGROUNDS, *RELEASED)))}, or the file, folder or Hub id of a network"
+BUNDLED, BUNDLED_BLEND = "bundled", 0.7  # the share of it that is best to look at
+ACCEPTED = f"{', '.join(map(repr, (BUNDLED, *BACKGROUNDS, *RELEASED)))}, or the file, folder or Hub id of a network"
 
 
 def load_upscaler(
@@ -65,8 +67,9 @@ def load_upscaler(
     """Return the upscaler of a name.
 
     Args:
-        name: "lanczos"; "none" (`upscale_nearest`); a name, file, folder or Hub id of a Real-ESRGAN network, see
-            `RealESRGANUpscaler.from_pretrained`; or the folder or Hub id of a Swin2SR network.
+        name: "bundled", the small network of this package (`BUNDLED_UPSCALER`); "lanczos"; "none" (`upscale_nearest`); a
+            name, file, folder or Hub id of a Real-ESRGAN network, see `RealESRGANUpscaler.from_pretrained`; or the folder or
+            Hub id of a Swin2SR network.
         device: where a network runs.
         dtype: of its weights; see `RealESRGANUpscaler.from_pretrained` and `Swin2SRUpscaler.from_pretrained`.
         denoise_strength: see `released_upscaler`.
@@ -79,7 +82,7 @@ def load_upscaler(
     check_denoising(name, denoise_strength)
     if name in BACKGROUNDS:
         return BACKGROUNDS[str(name)]
-    network = find_network(name, denoise_strength)
+    network = find_network(BUNDLED_UPSCALER if name == BUNDLED else name, denoise_strength)
     if network is not None:
         return RealESRGANUpscaler(network, device=device, dtype=dtype)
     try:
@@ -93,6 +96,13 @@ def as_upscaler(background: str | Upscaler, device: torch.device) -> Upscaler:
     if not isinstance(background, str):
         return background
     return BACKGROUNDS.get(background) or _keep(background, device)
+
+
+def share_of(background: str | Upscaler, blend: float | None) -> float:
+    """Return the share of a background: `blend`, or where that is `None` what is best; the rest is enlarged by Lanczos."""
+    if blend is not None:
+        return blend
+    return BUNDLED_BLEND if background == BUNDLED else 1.0
 
 
 _keep = lru_cache(maxsize=1)(load_upscaler)

@@ -10,7 +10,7 @@ from ..faces import Face
 from ..faces.crops import AlignedFaces, align_faces
 from ..photos.enlarging import enlarge
 from ..photos.pasting import fit_in, put_back
-from ..photos.upscale import Upscaler
+from ..photos.upscale import Upscaler, share_of
 from ..pipelines.pipeline_difface import DifFacePipeline
 from .face_restorer import FaceRestorer, RestoredFace
 from .plan import Scene
@@ -95,7 +95,7 @@ def _compose(
 ) -> RestoredFrame:
     """Enlarge a frame and put its faces back."""
     size = round(pixels.shape[0] * settings.upscale), round(pixels.shape[1] * settings.upscale)
-    before, _ = enlarge(pixels, None, size, upscaler, settings.background_blend)
+    before, _ = enlarge(pixels, None, size, upscaler, share_of(settings.background, settings.background_blend))
     after = before.copy()
     landmarks = _faces_in(scene, number)
     aligned = _align(pixels, list(landmarks.values()), scene, pipe)

@@ -24,7 +24,7 @@ class VideoSettings:
     detector: FaceDetector | None
     upscale: float
     background: str | Upscaler
-    background_blend: float
+    background_blend: float | None
     faces: str
     min_face_size: float
     detect_every: int
@@ -43,7 +43,8 @@ class VideoSettings:
 
     def __post_init__(self) -> None:
         check_number("upscale", self.upscale, 1, 8)
-        check_number("background_blend", self.background_blend, 0, 1)
+        if self.background_blend is not None:
+            check_number("background_blend", self.background_blend, 0, 1)
         check_choice("faces", self.faces, FACES_CHOICES)
         check_number("min_face_size", self.min_face_size, 0)
         check_integer("detect_every", self.detect_every, 1, None)

@@ -37,7 +37,9 @@ def result(photo, restorer):
 
 def test_all_faces_put_back_is_what_restore_photo_makes(photo, restorer, result):
     generator = torch.Generator().manual_seed(0)
-    whole = restore_photo(restorer, photo.pixels, upscale=1.5, generator=generator, num_samples=2)
+    whole = restore_photo(
+        restorer, photo.pixels, upscale=1.5, background="lanczos", generator=generator, num_samples=2
+    )
     for sample in (0, 1):
         pasted, _ = paste(photo, result, [0, 1], sample)
         difference = np.abs(pasted.pixels.astype(int) - whole.images[sample])

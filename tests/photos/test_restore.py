@@ -393,11 +393,15 @@ class TestBackground:
         ({"photo": np.full((4, 4, 3), np.nan)}, ValueError, r"nan; floats must lie in \[0,1\]"),
         ({"upscale": 0.5}, ValueError, "`upscale` is 0.5; it must be a number within 1 .. 8"),
         ({"upscale": float("nan")}, ValueError, "`upscale` is nan"),
-        ({"background": "no/such"}, OSError, "(?s)'no/such' cannot be loaded.* Accepted is 'lanczos', 'none', "),
+        (
+            {"background": "no/such"},
+            OSError,
+            "(?s)'no/such' cannot be loaded.* Accepted is 'bundled', 'lanczos', 'none', ",
+        ),
         (
             {"background": 3},
             ValueError,
-            "`background` is 3; it must be 'lanczos', 'none', 'realesr-.*, or an upscaler",
+            "`background` is 3; it must be 'bundled', 'lanczos', 'none', 'realesr-.*, or an upscaler",
         ),
         ({"background_blend": 1.1}, ValueError, "`background_blend` is 1.1; it must be a number within 0 .. 1"),
         ({"faces": "smallest"}, ValueError, "`faces` is 'smallest'"),

@@ -129,7 +129,8 @@ class TestLoading:
         pytest.importorskip("transformers")
         monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
         with pytest.raises(
-            OSError, match=f"(?s)'{name}' cannot be loaded.* Accepted is 'lanczos', 'none', 'realesr-general-x4v3', "
+            OSError,
+            match=f"(?s)'{name}' cannot be loaded.* Accepted is 'bundled', 'lanczos', 'none', 'realesr-general-x4v3', ",
         ):
             load_upscaler(name)
 
