@@ -32,6 +32,7 @@ from difface_diffusers.faces.crops import AlignedFaces, align_faces, canvas_to_f
 from difface_diffusers.faces.masks import fitting_mask
 from difface_diffusers.imaging.files import load_image
 from difface_diffusers.photos.pasting import fit_in
+from difface_diffusers.photos.upscale import upscale_lanczos
 from difface_diffusers.training.sources import IMAGE_SUFFIXES
 from difface_diffusers.utils.listing import list_files
 
@@ -121,7 +122,7 @@ def paste(
     photo: np.ndarray, aligned: AlignedFaces, restored: np.ndarray, mask_of: Mask
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return the enlarged photograph before and after, and the mask in it."""
-    before = cv2.resize(photo, None, fx=UPSCALE, fy=UPSCALE, interpolation=cv2.INTER_LANCZOS4)
+    before = upscale_lanczos(photo, (UPSCALE * photo.shape[0], UPSCALE * photo.shape[1]))
     after = before.copy()
     (crop,), (landmarks,) = aligned.crops, landmarks_in_crops(aligned)
     mask = mask_of(landmarks, restored - crop)

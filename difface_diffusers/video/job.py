@@ -170,7 +170,7 @@ class VideoJob:
 
     def rescue(self) -> None:
         """Make a video that can be played of what is done; `prepare` with `resume` goes on all the same."""
-        if self._processes is None:
+        if self._processes is None and self._written:
             self._sink.finish(self._selected.start, self._selected.stop)
 
     def finish(self) -> None:

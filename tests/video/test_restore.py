@@ -105,6 +105,18 @@ def test_what_was_stopped_can_be_played_and_goes_on(clip, pipe, restored, tmp_pa
     assert [path.name for path in tmp_path.iterdir()] == ["out.mkv"]
 
 
+def test_stopped_before_the_first_frame_nothing_is_written(clip, pipe, tmp_path, monkeypatch):
+    def stop(*arguments):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(job_module, "restore_scene", stop)
+    with pytest.raises(KeyboardInterrupt):
+        restore_video(pipe, clip, tmp_path / "out.mkv", **LOSSLESS)
+    assert not (tmp_path / "out.mkv").exists()
+    monkeypatch.undo()
+    assert restore_video(pipe, clip, tmp_path / "out.mkv", resume=True, **LOSSLESS).restored_frames == 15
+
+
 def test_killed_it_goes_on_at_the_last_chunk(clip, pipe, restored, tmp_path, small_chunks):
     target = tmp_path / "out.mkv"
     with pytest.raises(MemoryError):
