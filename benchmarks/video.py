@@ -212,7 +212,7 @@ def measure(clip: Clip, frames: list[np.ndarray], mode: str, seconds: float) -> 
         float(identity_distance(faces[1:], faces[:-1]).mean()),
         1000 * landmark_jitter(CROP * locate(faces).numpy(), CROP),
         _gradient([crop[part] for crop in crops]) / _gradient([crop[part] for crop in clean_crops]),
-        float(10 * np.log10(255**2 / np.mean(errors))),
+        float(10 * np.log10(255**2 / max(np.mean(errors), 1e-9))),
         seconds / len(frames),
     )
 
