@@ -68,8 +68,17 @@ class EvaluateOptions:
 def add_parser(subparsers: argparse._SubParsersAction) -> None:
     """Declare the arguments of `difface evaluate`."""
     parser = subparsers.add_parser("evaluate", help="judge restored faces", description=DESCRIPTION)
-    parser.add_argument("--restored", required=True, type=Path, metavar="DIR", help="folder of restored faces")
-    parser.add_argument("--reference", type=Path, metavar="DIR", help="folder of the clean faces")
+    judged = parser.add_mutually_exclusive_group(required=True)
+    judged.add_argument("--restored", type=Path, metavar="DIR", help="folder of restored faces")
+    judged.add_argument(
+        "--video", type=Path, metavar="FILE", help="a restored video, to be judged for steadiness against --reference"
+    )
+    parser.add_argument(
+        "--reference",
+        type=Path,
+        metavar="DIR",
+        help="folder of the clean faces; of a video the clean one, or the input",
+    )
     parser.add_argument("--input", type=Path, metavar="DIR", help="folder of the degraded faces, to be judged too")
     parser.add_argument("--reference-set", type=Path, metavar="DIR", help="folder of any other clean faces")
     parser.add_argument(
@@ -94,6 +103,8 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
 def run(args: argparse.Namespace) -> int:
     """Judge; return 0, 1 when some images failed, 2 when it cannot be done."""
     started = time.monotonic()
+    if args.video is not None:
+        return _judge_video(args.video, args.reference, args.output)
     try:
         options = take(EvaluateOptions, vars(args))
         rows = _score(options)
@@ -113,6 +124,27 @@ def run(args: argparse.Namespace) -> int:
             print(f"--output {options.output} cannot be written: {error}", file=sys.stderr)
             return 1
     return 1 if failures else 0
+
+
+def _judge_video(restored: Path, reference: Path | None, output: Path | None) -> int:
+    """Print, and write if wanted, the figures of a video; see `evaluate_video`."""
+    from ..video.evaluation import evaluate_video
+
+    try:
+        if reference is None:
+            raise UsageError("--video needs --reference, the clean video or the input")
+        figures = evaluate_video(restored, reference)
+        if output is not None:
+            with whole_file(output) as file:
+                file.write((json.dumps(figures, indent=2) + "\n").encode())
+    except (UsageError, ImportError, ValueError) as error:
+        return refuse("evaluate", error)
+    except OSError as error:
+        print(f"difface evaluate: {error}", file=sys.stderr)
+        return 1
+    for name, value in figures.items():
+        print(f"{name} {value:.5f}")
+    return 0
 
 
 def _score(options: EvaluateOptions) -> dict[str, "FolderScores"]:

@@ -1,4 +1,5 @@
 import argparse
+import json
 
 import pytest
 
@@ -66,6 +67,19 @@ def test_no_video(run, tmp_path, capsys, content):
         (tmp_path / "in.mp4").write_bytes(content)
     assert run(tmp_path / "in.mp4", "-o", tmp_path / "out.mp4") == 1
     assert "in.mp4" in capsys.readouterr().err
+
+
+def test_it_is_judged_for_steadiness(clip, tmp_path, capsys):
+    assert (
+        main(["evaluate", "--video", str(clip), "--reference", str(clip), "-o", str(tmp_path / "figures.json")]) == 0
+    )
+    figures = json.loads((tmp_path / "figures.json").read_text())
+    assert {"psnr", "warping_error", "change"} <= set(figures)
+    assert f"warping_error {figures['warping_error']:.5f}" in capsys.readouterr().out
+    assert main(["evaluate", "--video", str(clip)]) == 2
+    assert main(["evaluate", "--video", str(tmp_path / "none.mp4"), "--reference", str(clip)]) == 1
+    errors = capsys.readouterr().err
+    assert "--video needs --reference" in errors and "none.mp4" in errors
 
 
 def test_times():
