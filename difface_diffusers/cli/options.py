@@ -233,6 +233,34 @@ class InpaintOptions:
             raise UsageError("--invert-mask turns a mask around; give one by --mask")
 
 
+def add_change_arguments(group: argparse._ArgumentGroup, match_grain: str) -> None:
+    """Declare how far photographs, or the frames of a video, are changed; `match_grain` is its default."""
+    group.add_argument(
+        "--background-blend",
+        type=float,
+        metavar="B",
+        help="share of --background, 0 .. 1; the rest is enlarged by Lanczos; .7 of the bundled one, all of others",
+    )
+    group.add_argument(
+        "--keep-gray", choices=["auto", "on", "off"], default="auto", help="whether what is gray or sepia stays so"
+    )
+    group.add_argument(
+        "--blend", type=float, default=1.0, metavar="B", help="how much of the change to a face is put back, 0 .. 1"
+    )
+    group.add_argument(
+        "--keep-clean",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="leave clean faces as they are and change the others only as far as they are damaged",
+    )
+    group.add_argument(
+        "--match-grain",
+        choices=["auto", "off"],
+        default=match_grain,
+        help="give restored faces the grain that is around them",
+    )
+
+
 def add_model_arguments(parser: argparse.ArgumentParser, for_video: bool = False) -> None:
     """Declare the arguments of `ModelOptions` and `SamplingOptions`; a video has one result, and its --start is a time."""
     model = parser.add_argument_group("model and sampling")

@@ -15,7 +15,7 @@ from .files import Extras
 from .inputs import MASK_HELP
 from .jobs import Plan, run_job
 from .model import device_of, load_pipeline
-from .options import FileOptions, RestoreOptions, add_model_arguments
+from .options import FileOptions, RestoreOptions, add_change_arguments, add_model_arguments
 from .report import FileResult
 
 
@@ -51,33 +51,13 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
         help='"bundled", "lanczos", "none", or a network of Real-ESRGAN, as realesr-general-x4v3 or a file, or of Swin2SR',
     )
     photos.add_argument(
-        "--background-blend",
-        type=float,
-        metavar="B",
-        help="share of --background, 0 .. 1; the rest is enlarged by Lanczos; .7 of the bundled one, all of others",
-    )
-    photos.add_argument(
         "--background-denoise",
         type=float,
         default=1.0,
         metavar="S",
         help="with realesr-general-x4v3: how far it takes noise away, 0 .. 1",
     )
-    photos.add_argument(
-        "--keep-gray", choices=["auto", "on", "off"], default="auto", help="whether gray or sepia photographs stay so"
-    )
-    photos.add_argument(
-        "--blend", type=float, default=1.0, metavar="B", help="how much of the change to a face is put back, 0 .. 1"
-    )
-    photos.add_argument(
-        "--keep-clean",
-        action=argparse.BooleanOptionalAction,
-        default=True,
-        help="leave clean faces as they are and change the others only as far as they are damaged",
-    )
-    photos.add_argument(
-        "--match-grain", choices=["auto", "off"], default="auto", help="give restored faces the photograph's grain"
-    )
+    add_change_arguments(photos, match_grain="auto")
     photos.add_argument("--damage-mask", type=Path, metavar="MASK", help=f"fill this damage first: {MASK_HELP}")
     photos.add_argument("--draw-box", action="store_true", help="outline the faces")
     photos.add_argument("--save-crops", action="store_true", help="also write every face to NAME_faces/")

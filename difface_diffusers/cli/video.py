@@ -13,8 +13,8 @@ from ..faces.selection import MIN_FACE_SIZE
 from ..utils.records import take
 from .errors import UsageError, refuse
 from .jobs import join_processes
-from .model import device_of, load_pipeline
-from .options import ModelOptions, SamplingOptions, add_model_arguments
+from .model import load_pipeline
+from .options import ModelOptions, SamplingOptions, add_change_arguments, add_model_arguments
 
 
 if TYPE_CHECKING:
@@ -123,27 +123,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     )
     faces.add_argument("--upscale", type=float, default=1, metavar="F", help="of the whole picture, 1 .. 8")
     faces.add_argument("--background", default="bundled", help="what enlarges the frames; see difface restore")
-    faces.add_argument(
-        "--background-blend",
-        type=float,
-        metavar="B",
-        help="share of --background, 0 .. 1; the rest is enlarged by Lanczos",
-    )
-    faces.add_argument(
-        "--keep-gray", choices=["auto", "on", "off"], default="auto", help="whether gray or sepia videos stay so"
-    )
-    faces.add_argument(
-        "--blend", type=float, default=1.0, metavar="B", help="how much of the change to a face is put back, 0 .. 1"
-    )
-    faces.add_argument(
-        "--keep-clean",
-        action=argparse.BooleanOptionalAction,
-        default=True,
-        help="leave clean faces as they are and change the others only as far as they are damaged",
-    )
-    faces.add_argument(
-        "--match-grain", choices=["auto", "off"], default="off", help="give restored faces the grain of each frame"
-    )
+    add_change_arguments(faces, match_grain="off")
     add_model_arguments(parser, for_video=True)
     parser.set_defaults(run=run)
 
@@ -184,7 +164,7 @@ def run(args: argparse.Namespace) -> int:
 def _restore(options: VideoOptions) -> "VideoRestoration | None":
     """Restore; returns `None` from all processes but the first."""
     from .. import BUNDLED_MODEL, DifFacePipeline
-    from ..photos.upscale import load_upscaler
+    from ..photos.upscale import as_upscaler
     from ..video.library import load_av
     from ..video.restore import restore_video
 
@@ -192,11 +172,11 @@ def _restore(options: VideoOptions) -> "VideoRestoration | None":
     processes = join_processes()
     pipe = load_pipeline(options.model, options.sampling, DifFacePipeline, BUNDLED_MODEL, processes)
     pipe.set_progress_bar_config(disable=True)
-    given = {name: value for name, value in vars(options).items() if name not in ("model", "sampling", "background")}
     try:
-        background = load_upscaler(options.background, device_of(options.model, processes))
+        as_upscaler(options.background, pipe.device)  # stays in memory
     except (ImportError, OSError, ValueError) as error:
         raise UsageError(f"--background: {error}") from error
+    given = {name: value for name, value in vars(options).items() if name not in ("model", "sampling")}
     bars: dict[str, tqdm] = {}
 
     def show(doing: str, done: int, total: int | None) -> None:
@@ -207,7 +187,6 @@ def _restore(options: VideoOptions) -> "VideoRestoration | None":
     try:
         result = restore_video(
             pipe,
-            background=background,
             batch_size=options.sampling.batch_size,
             seed=options.sampling.seed,
             on_frame=show if processes is None or processes.is_main_process else None,

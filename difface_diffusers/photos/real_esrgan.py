@@ -15,7 +15,7 @@ from ..models.rrdbnet import RRDBNet
 from ..models.srvgg import SRVGGNetCompact
 from ..utils.checks import check_integer
 from ..utils.warning import warn_user
-from .tiles import OnTile, Tiling, check_request, enlarge_in_tiles
+from .tiles import OnTile, Tiling, enlarge_in_tiles
 
 
 SMALLEST_TILE = 32  # tried when memory runs out, pixels of the photograph
@@ -98,9 +98,6 @@ class RealESRGANUpscaler:
             RuntimeError: the network's result is not finite.
             MemoryError: there is none even for small tiles; `torch.OutOfMemoryError` on a GPU.
         """
-        check_request(photo, size)
-        if photo.shape[:2] == tuple(size):
-            return photo.copy()
         is_gray = not np.ptp(photo, axis=-1).any()
 
         def run(pixels: np.ndarray) -> np.ndarray:

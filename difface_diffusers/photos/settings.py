@@ -29,8 +29,8 @@ class CallSettings:
 
 
 @dataclass(frozen=True)
-class RestorationSettings:
-    """The arguments of `restore_photo` of the same names.
+class PictureSettings:
+    """What a photograph and a frame of a video are restored with: the arguments of `restore_photo` of the same names.
 
     Raises:
         ValueError: one is out of range, as far as that can be told without a pipeline.
@@ -43,14 +43,9 @@ class RestorationSettings:
     min_face_size: float
     batch_size: int
     keep_gray: str
-    draw_box: bool
     blend: float
     keep_clean: bool
     match_grain: str
-    inpainter: DifFaceInpaintPipeline | None
-    pick: str | None
-    num_samples: int
-    call: CallSettings
 
     def __post_init__(self) -> None:
         check_number("upscale", self.upscale, 1, 8)
@@ -65,6 +60,20 @@ class RestorationSettings:
         if not isinstance(self.keep_clean, bool):
             raise ValueError(f"`keep_clean` is {self.keep_clean!r}; it must be True or False.")
         check_choice("match_grain", self.match_grain, GRAIN_CHOICES)
+
+
+@dataclass(frozen=True)
+class RestorationSettings(PictureSettings):
+    """The arguments of `restore_photo` of the same names; see `PictureSettings`."""
+
+    draw_box: bool
+    inpainter: DifFaceInpaintPipeline | None
+    pick: str | None
+    num_samples: int
+    call: CallSettings
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
         check_choice("pick", self.pick, PICK_CHOICES)
 
 

@@ -10,7 +10,7 @@ from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError
 
 from ..utils.extras import import_extra
-from .tiles import OnTile, Tiling, check_request, enlarge_in_tiles
+from .tiles import OnTile, Tiling, enlarge_in_tiles
 
 
 class Swin2SRUpscaler:
@@ -100,9 +100,6 @@ class Swin2SRUpscaler:
             ValueError: another shape or dtype, or a `size` below the photo's.
             RuntimeError: the network's result is not finite.
         """
-        check_request(photo, size)
-        if photo.shape[:2] == tuple(size):
-            return photo.copy()
         return enlarge_in_tiles(photo, size, self.model.config.upscale, self._run, self.tiling, on_tile)
 
     def _run(self, pixels: np.ndarray) -> np.ndarray:

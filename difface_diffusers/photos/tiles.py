@@ -87,8 +87,14 @@ def enlarge_in_tiles(
         on_tile: called after each tile instead of the bar.
 
     Returns:
-        `[*size,3]` of the type of `photo`.
+        `[*size,3]` of the type of `photo`; a copy, without the network, where it has this size already.
+
+    Raises:
+        ValueError: see `check_request`.
     """
+    check_request(photo, size)
+    if photo.shape[:2] == tuple(size):
+        return photo.copy()
     levels = np.iinfo(photo.dtype).max
     result = np.empty((*size, 3), photo.dtype)
     columns = cut(photo.shape[1], size[1], tiling)

@@ -207,6 +207,8 @@ def test_two_processes_share_the_scenes(clip, pipe, restored, tmp_path, monkeypa
         ({"faces": "center"}, "`faces` is 'center'; it must be one of all, largest"),
         ({"preview": 0}, "`preview` is 0"),
         ({"seed": -1}, "`seed` is -1"),
+        ({"background": 3}, "`background` is 3; it must be 'bundled', 'lanczos', "),
+        ({"keep_clean": "no"}, "`keep_clean` is 'no'; it must be True or False"),
         ({"num_inference_steps": 0}, "`num_inference_steps` is 0"),
         ({"start": 100}, "`start` is 100; .* has 0.6"),
         ({"codec": "h266"}, "`codec` is 'h266'; accepted for .mkv are"),
