@@ -63,6 +63,11 @@ def resized_face(
     return rgb.astype(np.float32) / 255
 
 
+def pixel_size(image: Image.Image, size: int) -> int:
+    """Return the side of a pixel of an image, in pixels of the square of side `size` that it becomes: at least 1."""
+    return max(1, round(size / min(image.size)))
+
+
 @dataclass(frozen=True)
 class Share:
     """What one place has in an epoch.
@@ -182,24 +187,28 @@ class FaceDataset(Dataset):
         except ValueError as error:
             raise ValueError(f"`monitoring.validation`: {error}") from error
 
-    def _augmented_face(self, position: int) -> np.ndarray:
+    def _augmented_face(self, position: int) -> tuple[np.ndarray, int]:
+        """Return a changed face in the training size, and the side of a pixel of its file in it."""
         ranges, size = self.config.augmentation, self.config.image_size
         rng = np.random.default_rng([self.seed, position, 2])
         change = partial(augment, ranges=ranges, rng=rng)
-        face = resized_face(self.source.load(self.face(position)), size, change)
+        image = self.source.load(self.face(position))
+        face, pixel = resized_face(image, size, change), pixel_size(image, size)
         if ranges.mix and rng.random() < ranges.mix:
             other = position - position % self.epoch_length + int(rng.integers(self.epoch_length))  # of the same epoch
-            face = mix(face, resized_face(self.source.load(self.face(other)), size, change), rng)
-        return face
+            image = self.source.load(self.face(other))
+            face, pixel = mix(face, resized_face(image, size, change), rng), max(pixel, pixel_size(image, size))
+        return face, pixel
 
     def __getitem__(self, index: int) -> dict[str, torch.Tensor]:
-        """Return what there is at a position of the stream, float32 in [0,1].
+        """Return what there is at a position of the stream, images float32 in [0,1].
 
-        `clean` `[3,S,S]`, RGB; `degraded` of the same shape if there is a degradation or are holes; and `mask` `[1,S,S]`,
-        1 where `degraded` is missing, if there are holes.
+        `clean` `[3,S,S]`, RGB; `degraded` of the same shape if there is a degradation or are holes; `mask` `[1,S,S]`,
+        1 where `degraded` is missing, if there are holes; and `pixel_size`, int64, as `pixel_size` returns it: of a mixed face
+        that of the coarser one.
         """
         rng = np.random.default_rng([self.seed, index, 1])
-        clean = self._augmented_face(index)
+        clean, pixel = self._augmented_face(index)
         if self.config.horizontal_flip and rng.random() < 0.5:
             clean = np.ascontiguousarray(clean[:, ::-1])
         images = {"clean": clean}
@@ -210,7 +219,8 @@ class FaceDataset(Dataset):
         elif self.holes:
             mask = training_mask(self.config.image_size, rng)[..., None]
             images |= {"degraded": clean * (1 - mask), "mask": mask}
-        return {name: torch.from_numpy(image.transpose(2, 0, 1).copy()) for name, image in images.items()}
+        tensors = {name: torch.from_numpy(image.transpose(2, 0, 1).copy()) for name, image in images.items()}
+        return tensors | {"pixel_size": torch.tensor(pixel)}
 
 
 class _Batches(Dataset):

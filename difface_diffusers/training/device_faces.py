@@ -20,7 +20,7 @@ from ..imaging.pixels import LUMA
 from .augmentation import MIX_GRID
 from .batched_augmentation import LEVELS, apply_augmentations, draw_augmentations, mix_batch
 from .config import AUTO
-from .data import FaceDataset, PositionSampler, load_batches, resized_face
+from .data import FaceDataset, PositionSampler, load_batches, pixel_size, resized_face
 from .sources import FaceSource
 
 
@@ -46,7 +46,7 @@ class DeviceFaces:
 
     def __init__(self, dataset: FaceDataset, size: int, device: torch.device) -> None:
         self.dataset = dataset
-        self.faces = load_faces(dataset, size, device)
+        self.faces, self.pixel_sizes = load_faces(dataset, size, device)
         self.rows = {number: row for row, number in enumerate(face_numbers(dataset))}
         self.tables = jpeg_tables(device)
         self.luma = torch.tensor(LUMA, device=device)[:, None, None]
@@ -69,31 +69,32 @@ class DeviceFaces:
 
         Returns:
             `clean` `[B,3,S,S]`, RGB, and as the data set asks for `degraded`, of the same shape, and `mask` `[B,1,S,S]`:
-            float32 in [0,1], on the device.
+            float32 in [0,1]; and `pixel_size`, int64 `[B]`; all on the device.
         """
         data, device, degradation = self.dataset.config, self.faces.device, self.dataset.degradation
         rng = np.random.default_rng([self.dataset.seed, place, BATCH_SEED])
         self.generator.manual_seed(int(rng.integers(2**63)))
         with exact_products():
-            clean = self._clean(range(place * batch_size, (place + 1) * batch_size), rng)
+            clean, pixel_sizes = self._clean(range(place * batch_size, (place + 1) * batch_size), rng)
+            batch = {"clean": clean, "pixel_size": pixel_sizes}
             if self.dataset.holes:
                 mask = make_masks(draw_holes(data.image_size, batch_size, rng), data.image_size, device)
-                return {"clean": clean, "degraded": clean * (1 - mask), "mask": mask}
+                return batch | {"degraded": clean * (1 - mask), "mask": mask}
             if degradation is None:
-                return {"clean": clean}
+                return batch
             drawn = draw_degradations(degradation, data.image_size, batch_size, rng)
             degraded = apply_degradations(clean, drawn, self.generator, self.tables)
             gray = rng.random(batch_size) < degradation.gray_probability
             if not gray.any():
-                return {"clean": clean, "degraded": degraded}
+                return batch | {"degraded": degraded}
             gray = send(gray, device)[:, None, None, None]
-            return {
+            return batch | {
                 "clean": torch.where(gray, self._gray(clean), clean),
                 "degraded": torch.where(gray, (LEVELS * self._gray(degraded)).round() / LEVELS, degraded),
             }
 
-    def _clean(self, positions: range, rng: np.random.Generator) -> torch.Tensor:
-        """Return the augmented faces `[B,3,S,S]` at positions of the stream, float32 in [0,1]."""
+    def _clean(self, positions: range, rng: np.random.Generator) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return the augmented faces `[B,3,S,S]` at positions of the stream, float32 in [0,1], and their pixel sizes `[B]`."""
         data, epoch_length, count = self.dataset.config, self.dataset.epoch_length, len(positions)
         mixed = np.flatnonzero(rng.random(count) < data.augmentation.mix)
         partners = dict(zip(mixed.tolist(), rng.integers(epoch_length, size=len(mixed)).tolist(), strict=True))
@@ -105,12 +106,17 @@ class DeviceFaces:
                 others.append(self.rows[self.dataset.face(partner)])
         flipped = (rng.random(count) < 0.5) & data.horizontal_flip
         clean = self._augmented(np.array(rows + others), np.concatenate([flipped, flipped[mixed]]), rng)
+        pixel_sizes = self.pixel_sizes[send(np.array(rows + others), clean.device)]
         if not len(mixed):
-            return clean
+            return clean, pixel_sizes
         clean, second = clean[:count], clean[count:]
         members = send(mixed, clean.device)
         knots = send(rng.standard_normal((len(mixed), MIX_GRID, MIX_GRID), dtype=np.float32), clean.device)
-        return clean.index_copy(0, members, mix_batch(clean[members], second, knots))
+        coarser = torch.maximum(pixel_sizes[:count][members], pixel_sizes[count:])
+        return (
+            clean.index_copy(0, members, mix_batch(clean[members], second, knots)),
+            pixel_sizes[:count].index_copy(0, members, coarser),
+        )
 
     def _augmented(self, rows: np.ndarray, flipped: np.ndarray, rng: np.random.Generator) -> torch.Tensor:
         """Return kept faces, some flipped, all changed at random and in the training size."""
@@ -167,17 +173,23 @@ def face_numbers(dataset: FaceDataset) -> list[int]:
     return sorted(face for group in dataset.groups for face in group)
 
 
-def load_faces(dataset: FaceDataset, size: int, device: torch.device) -> torch.Tensor:
-    """Read all faces that a data set draws from, in the order of their numbers: uint8 `[N,3,size,size]` on a device."""
+def load_faces(dataset: FaceDataset, size: int, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
+    """Read all faces that a data set draws from, in the order of their numbers.
+
+    Returns:
+        uint8 `[N,3,size,size]`; and int64 `[N]`, the `pixel_size` of each in the training size: both on the device.
+    """
     numbers = face_numbers(dataset)
     faces = torch.empty(len(numbers), 3, size, size, dtype=torch.uint8, device=device)
+    pixel_sizes = []
     with ThreadPoolExecutor(os.cpu_count()) as threads:
-        pictures = threads.map(partial(_read, dataset.source, size), numbers)
-        for face, picture in zip(
+        pictures = threads.map(partial(_read, dataset, size), numbers)
+        for face, (picture, pixel) in zip(
             faces, tqdm(pictures, "loading faces", len(numbers), leave=False, delay=2), strict=True
         ):
             face.copy_(torch.from_numpy(picture))
-    return faces
+            pixel_sizes.append(pixel)
+    return faces, torch.tensor(pixel_sizes, device=device)
 
 
 def _side(source: FaceSource, number: int) -> int:
@@ -186,8 +198,10 @@ def _side(source: FaceSource, number: int) -> int:
         return min(image.size)
 
 
-def _read(source: FaceSource, size: int, number: int) -> np.ndarray:
-    return (resized_face(source.load(number), size) * LEVELS).round().astype(np.uint8).transpose(2, 0, 1)
+def _read(dataset: FaceDataset, size: int, number: int) -> tuple[np.ndarray, int]:
+    image = dataset.source.load(number)
+    levels = (resized_face(image, size) * LEVELS).round().astype(np.uint8)
+    return levels.transpose(2, 0, 1), pixel_size(image, dataset.config.image_size)
 
 
 @contextlib.contextmanager

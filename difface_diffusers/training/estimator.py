@@ -13,6 +13,7 @@ from .clock import Clock
 from .config import EstimatorConfig
 from .data import FaceDataset
 from .loop import TrainingResult, train
+from .losses import at_known_detail
 from .mixture import Data
 from .task import build_model
 
@@ -41,8 +42,8 @@ class EstimatorTask:
         return estimate.float()
 
     def error(self, estimate: torch.Tensor, batch: dict[str, torch.Tensor]) -> torch.Tensor:
-        """Return the mean absolute error, a scalar."""
-        return torch.nn.functional.l1_loss(estimate, batch["clean"])
+        """Return the mean absolute error, a scalar, in the detail that the clean faces are known to."""
+        return at_known_detail(estimate - batch["clean"], batch["pixel_size"]).abs().mean()
 
     def loss(self, model: torch.nn.Module, batch: dict[str, torch.Tensor]) -> torch.Tensor:
         """Return the error of the unclamped estimate; images are `[B,3,S,S]` in [0,1]."""
@@ -82,7 +83,8 @@ class InpaintingTask(EstimatorTask):
     def error(self, estimate: torch.Tensor, batch: dict[str, torch.Tensor]) -> torch.Tensor:
         """Return the absolute error, missing pixels counting ten times, summed over colors and averaged over weights."""
         weight = 1 + (MISSING_WEIGHT - 1) * batch["mask"]
-        return (weight * (estimate - batch["clean"]).abs()).sum() / weight.sum()
+        errors = at_known_detail(weight * (estimate - batch["clean"]), batch["pixel_size"])
+        return errors.abs().sum() / weight.sum()
 
 
 def train_estimator(config: EstimatorConfig, data: Data, output: str | Path, go_on: bool = False) -> TrainingResult:

@@ -6,6 +6,29 @@ import torch
 from diffusers import DDPMScheduler
 
 
+COARSEST_PIXEL = 4  # of those that errors are averaged over; larger ones are judged as if they were of that size
+
+
+def at_known_detail(errors: torch.Tensor, pixel_size: torch.Tensor) -> torch.Tensor:
+    """Average the errors of each face over the pixels that its file has.
+
+    A face that was enlarged says nothing of finer detail: what a network adds there is neither right nor wrong.
+
+    Args:
+        errors: signed, `[B,C,H,W]`.
+        pixel_size: int64 `[B]`, side of a pixel of each file in pixels of `errors`; 1, 2 and 4 are told apart.
+
+    Returns:
+        The errors, same shape, each average in all the pixels that it is of.
+    """
+    height, width = errors.shape[-2:]
+    for side in (2, COARSEST_PIXEL):
+        averages = torch.nn.functional.avg_pool2d(errors, side, ceil_mode=True, count_include_pad=False)
+        averages = averages.repeat_interleave(side, 2).repeat_interleave(side, 3)[..., :height, :width]
+        errors = torch.where((pixel_size >= side)[:, None, None, None], averages, errors)
+    return errors
+
+
 def sample_timesteps(
     count: int,
     num_train_timesteps: int,
@@ -40,6 +63,7 @@ def prior_loss(
     timesteps: torch.Tensor,
     scheduler: DDPMScheduler,
     *,
+    pixel_size: torch.Tensor,
     min_snr_gamma: float | None = None,
 ) -> torch.Tensor:
     """Mean squared error of epsilon, plus the variational bound when the model also answers the variance.
@@ -51,19 +75,20 @@ def prior_loss(
         noisy: x_t.
         timesteps: int64 `[B]`.
         scheduler: holds the betas.
+        pixel_size: int64 `[B]`, the detail that the clean faces are known to, see `at_known_detail`.
         min_snr_gamma: weighs the squared error of each image, see `min_snr_weights`; `None` weighs all alike. The bound has its
             own weights.
 
     Returns:
-        Scalar. The bound reaches the variance half alone: epsilon enters it detached.
+        Scalar. The bound reaches the variance half alone: epsilon enters it detached. It is of all pixels.
     """
     model_output = model_output.float()
     epsilon = model_output[:, :3]
+    squared = at_known_detail(epsilon - noise, pixel_size).square()
     if min_snr_gamma is None:
-        loss = torch.nn.functional.mse_loss(epsilon, noise)
+        loss = squared.mean()
     else:
-        squared = (epsilon - noise).square().mean(dim=(1, 2, 3))
-        loss = (min_snr_weights(timesteps, scheduler, min_snr_gamma) * squared).mean()
+        loss = (min_snr_weights(timesteps, scheduler, min_snr_gamma) * squared.mean(dim=(1, 2, 3))).mean()
     if model_output.shape[1] == 6:
         loss = loss + variational_bound(epsilon.detach(), model_output[:, 3:], clean, noisy, timesteps, scheduler)
     return loss

@@ -72,7 +72,9 @@ class PriorTask:
         self.scheduler.betas = betas  # ty: ignore[invalid-assignment]  copied but once, as the device waits for it
         noisy = self.scheduler.add_noise(clean, noise, timesteps)  # ty: ignore[invalid-argument-type]  IntTensor
         tensors = (model(noisy, timesteps).sample, clean, noise, noisy, timesteps)
-        return prior_loss(*tensors, self.scheduler, min_snr_gamma=self.config.min_snr_gamma)
+        return prior_loss(
+            *tensors, self.scheduler, pixel_size=batch["pixel_size"], min_snr_gamma=self.config.min_snr_gamma
+        )
 
     def validate(
         self, model: ModelMixin, batch: dict[str, torch.Tensor], generators: list[torch.Generator]
@@ -87,9 +89,11 @@ class PriorTask:
             timesteps = torch.cat([torch.randint(low, high, (1,), generator=generator) for generator in generators])
             timesteps = timesteps.to(clean.device)
             noisy = self.scheduler.add_noise(clean, noise, timesteps)  # ty: ignore[invalid-argument-type]  IntTensor
-            tensors = (model(noisy, timesteps).sample, clean, noise, noisy, timesteps)
+            tensors = (model(noisy, timesteps).sample, clean, noise, noisy, timesteps, batch["pixel_size"])
             faces = zip(*(tensor.split(1) for tensor in tensors), strict=True)
-            losses[f"loss_{low}_{high}"] = torch.stack([prior_loss(*face, self.scheduler) for face in faces])
+            losses[f"loss_{low}_{high}"] = torch.stack(
+                [prior_loss(*face, self.scheduler, pixel_size=pixel_size) for *face, pixel_size in faces]
+            )
         return {"loss": torch.stack(list(losses.values())).mean(dim=0), **losses}
 
     def sheet(self, model: ModelMixin, batch: dict[str, torch.Tensor]) -> Image.Image:

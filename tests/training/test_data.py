@@ -29,6 +29,10 @@ def paths_of(dataset, epoch):
     return [dataset.source.names[dataset.face(position)] for position in range(first, first + dataset.epoch_length)]
 
 
+def images_of(item):
+    return [item["clean"], item["degraded"]]
+
+
 def assert_same_items(first, second):
     assert first.keys() == second.keys()
     for name in first:
@@ -88,8 +92,8 @@ def test_a_file_that_is_cut_short_is_refused(tmp_path, suffix, share):
 
 def test_an_item(folder):
     item = FaceDataset(folder, BY_LETTER, 0, DegradationRanges())[3]
-    assert set(item) == {"clean", "degraded"}
-    for image in item.values():
+    assert set(item) == {"clean", "degraded", "pixel_size"}
+    for image in images_of(item):
         assert image.shape == (3, 16, 16)
         assert image.dtype == torch.float32
         assert image.min() >= 0
@@ -98,7 +102,7 @@ def test_an_item(folder):
 
 
 def test_without_degradation_there_is_but_the_clean_face(folder):
-    assert set(FaceDataset(folder, BY_LETTER, 0)[0]) == {"clean"}
+    assert set(FaceDataset(folder, BY_LETTER, 0)[0]) == {"clean", "pixel_size"}
 
 
 def test_an_item_depends_on_seed_and_position_alone(folder):
@@ -170,7 +174,7 @@ def test_the_degraded_face_is_mirrored_alike(folder):
 def test_both_sides_become_gray_together(folder, probability, gray):
     dataset = FaceDataset(folder, BY_LETTER, 0, DegradationRanges(gray_probability=probability))
     for position in range(4):
-        for image in dataset[position].values():
+        for image in images_of(dataset[position]):
             assert (image.amax(0) - image.amin(0)).max().item() == pytest.approx(0, abs=1e-6) or not gray
             assert gray or (image[0] - image[2]).abs().max() > 0.05
         levels = dataset[position]["degraded"] * 255
@@ -189,7 +193,7 @@ def test_the_gray_face_is_the_luma_of_the_colored_one(folder):
 def test_a_share_of_pairs_becomes_gray(folder):
     dataset = FaceDataset(folder, BY_LETTER, 0, DegradationRanges(gray_probability=0.3))
     pairs = [dataset[position] for position in range(80)]
-    gray = [[image[0].equal(image[2]) for image in pair.values()] for pair in pairs]
+    gray = [[image[0].equal(image[2]) for image in images_of(pair)] for pair in pairs]
     assert all(clean == degraded for clean, degraded in gray)
     assert 12 < sum(clean for clean, _ in gray) < 36
 
@@ -294,12 +298,29 @@ def test_augments_the_clean_face_before_it_is_resized_and_degraded(folder):
     assert_same_items(changed[5], FaceDataset(folder, brighter, 0, DegradationRanges())[5])
 
 
+@pytest.mark.parametrize(("side", "pixel_size"), [(4, 4), (8, 2), (11, 1), (16, 1), (32, 1)])
+def test_an_item_tells_the_side_of_a_pixel_of_its_file(tmp_path, side, pixel_size):
+    Image.fromarray(face(0, side, side)).save(tmp_path / "face.png")
+    item = FaceDataset(tmp_path, DataConfig(image_size=16), 0)[0]
+    assert (item["pixel_size"].dtype, item["pixel_size"].item()) == (torch.int64, pixel_size)
+
+
+def test_a_mixed_face_is_as_coarse_as_the_coarser_one(tmp_path):
+    folder = write_faces(tmp_path / "faces", [f"{number}.png" for number in range(6)])
+    for number in range(6, 12):
+        Image.fromarray(face(number, 8, 8)).save(folder / f"{number}.png")
+    config = DataConfig(image_size=16, horizontal_flip=False, augmentation=AugmentationRanges(mix=1.0))
+    sizes = torch.stack([FaceDataset(folder, config, 0)[position]["pixel_size"] for position in range(120)])
+    assert set(sizes.tolist()) == {1, 2}
+    assert (sizes == 2).float().mean().item() == pytest.approx(0.75, abs=0.12)  # where either is small
+
+
 def test_holes_are_taken_out_of_the_clean_face(folder):
     dataset = FaceDataset(folder, BY_LETTER, 0, holes=True)
     masks = []
     for n in range(8):
         item = dataset[n]
-        assert set(item) == {"clean", "degraded", "mask"} and item["mask"].shape == (1, 16, 16)
+        assert set(item) == {"clean", "degraded", "mask", "pixel_size"} and item["mask"].shape == (1, 16, 16)
         torch.testing.assert_close(item["degraded"], item["clean"] * (1 - item["mask"]))
         masks.append(item["mask"])
     assert 0 < torch.stack(masks).mean() < 1

@@ -83,9 +83,9 @@ def test_the_global_streams_are_left_alone(folder):
 @pytest.mark.parametrize(
     ("settings", "names"),
     [
-        ({}, {"clean"}),
-        ({"degradation": DegradationRanges()}, {"clean", "degraded"}),
-        ({"holes": True}, {"clean", "degraded", "mask"}),
+        ({}, {"clean", "pixel_size"}),
+        ({"degradation": DegradationRanges()}, {"clean", "degraded", "pixel_size"}),
+        ({"holes": True}, {"clean", "degraded", "mask", "pixel_size"}),
     ],
 )
 def test_a_batch_holds_what_an_item_does(folder, settings, names):
@@ -93,8 +93,20 @@ def test_a_batch_holds_what_an_item_does(folder, settings, names):
     item = FaceDataset(folder, BY_LETTER, 0, **settings)[0]
     assert batched.keys() == item.keys() == names
     for name, images in batched.items():
-        assert images.shape == (5, *item[name].shape) and images.dtype == item[name].dtype
-        assert images.min() >= 0 and images.max() <= 1 and images.is_contiguous()
+        assert images.shape == (5, *item[name].shape) and images.dtype == item[name].dtype and images.is_contiguous()
+        assert images.min() >= 0 and images.max() <= 1
+
+
+def test_a_batch_tells_the_side_of_a_pixel_of_each_file(tmp_path):
+    folder = write_faces(tmp_path / "faces", [f"{number}.png" for number in range(4)])
+    for number in range(4, 8):
+        Image.fromarray(face(number, 8, 8)).save(folder / f"{number}.png")
+    dataset = FaceDataset(folder, plain(), 0)
+    expected = [dataset[position]["pixel_size"].item() for position in range(40)]
+    assert faces(folder, plain()).batch(0, 40)["pixel_size"].tolist() == expected
+    mixed = faces(folder, plain(augmentation=AugmentationRanges(mix=1.0))).batch(0, 200)["pixel_size"]
+    assert set(mixed.tolist()) == {1, 2}
+    assert (mixed == 2).float().mean().item() == pytest.approx(0.75, abs=0.1)  # where either is small
 
 
 def test_every_second_face_is_mirrored_with_what_is_made_of_it(folder):
@@ -118,7 +130,7 @@ def test_holes_are_taken_out_of_the_clean_face(folder):
 @pytest.mark.parametrize("probability", [0.0, 0.3, 1.0])
 def test_both_sides_become_gray_together(folder, probability):
     batch = faces(folder, degradation=DegradationRanges(gray_probability=probability)).batch(0, 60)
-    gray = {name: (images.amax(1) - images.amin(1)).amax((1, 2)) < 1e-6 for name, images in batch.items()}
+    gray = {name: (batch[name].amax(1) - batch[name].amin(1)).amax((1, 2)) < 1e-6 for name in ("clean", "degraded")}
     assert gray["clean"].equal(gray["degraded"])
     assert gray["clean"].float().mean().item() == pytest.approx(probability, abs=0.2 if 0 < probability < 1 else 0)
     torch.testing.assert_close(255 * batch["degraded"], (255 * batch["degraded"]).round(), rtol=0, atol=1e-4)

@@ -24,7 +24,8 @@ def task(values=ESTIMATOR, **changes):
 
 def pair():
     generator = torch.Generator().manual_seed(1)
-    return {name: torch.rand(2, 3, 16, 16, generator=generator) for name in ("clean", "degraded")}
+    images = {name: torch.rand(2, 3, 16, 16, generator=generator) for name in ("clean", "degraded")}
+    return images | {"pixel_size": torch.ones(2, dtype=torch.int64)}
 
 
 # The loss
@@ -35,6 +36,14 @@ def test_the_loss_is_the_mean_absolute_error_of_the_unclamped_answer():
     loss = task().loss(lambda degraded: degraded * 3 - 1, batch)
     errors = (batch["degraded"] * 3 - 1 - batch["clean"]).numpy()
     assert loss.item() == pytest.approx(np.abs(errors).mean(), rel=1e-5)
+
+
+def test_detail_that_an_enlarged_face_cannot_show_has_no_loss():
+    batch = pair() | {"pixel_size": torch.tensor([1, 2])}
+    stripes = 0.3 * (-1.0) ** torch.arange(16)
+    answer = batch["clean"] + stripes + torch.tensor([0.0, 0.1])[:, None, None, None]
+    loss = task().loss(lambda degraded: answer, batch)
+    assert loss.item() == pytest.approx((0.3 + 0.1) / 2, rel=1e-5)
 
 
 def test_half_precision_answers_have_a_full_precision_loss():
@@ -58,7 +67,8 @@ def test_missing_pixels_count_ten_times_when_inpainting():
     answer[:, 0, 1, 1] -= 0.4  # known, one color
     torch.manual_seed(0)
     loss = InpaintingTask(build_config(EstimatorConfig, LAMA_CONFIG)).loss(
-        lambda degraded, mask: answer, {"clean": clean, "degraded": clean * (1 - mask), "mask": mask}
+        lambda degraded, mask: answer,
+        {"clean": clean, "degraded": clean * (1 - mask), "mask": mask, "pixel_size": torch.tensor([1])},
     )
     assert loss.item() == pytest.approx((10 * 3 * 0.1 + 0.4) / (10 + 3))
 

@@ -6,6 +6,7 @@ from diffusers import DDPMScheduler
 from torch.distributions import Normal, kl_divergence
 
 from difface_diffusers.training.losses import (
+    at_known_detail,
     discretized_gaussian_log_likelihood,
     min_snr_weights,
     prior_loss,
@@ -15,6 +16,7 @@ from difface_diffusers.training.losses import (
 
 
 SCHEDULER = DDPMScheduler(beta_start=1e-4, beta_end=0.02)
+SHARP = torch.ones(1, dtype=torch.int64)  # any number of faces at their own size
 
 
 def tensors(*timesteps, seed=0):
@@ -42,6 +44,35 @@ def true_posterior(clean, noisy, timestep):
     mean = noisy.double() / (1 - betas[timestep]).sqrt() * from_noisy
     mean = mean + clean.double() * products[timestep - 1].sqrt() * from_clean
     return Normal(mean * variance, variance.sqrt())
+
+
+# The detail that faces are known to
+
+
+@pytest.mark.parametrize(("height", "width"), [(8, 8), (6, 5)])
+def test_errors_are_averaged_over_the_pixels_of_the_files(height, width):
+    errors = torch.randn(5, 3, height, width, generator=torch.Generator().manual_seed(1))
+    averaged = at_known_detail(errors, torch.tensor([1, 2, 3, 4, 9]))
+    assert averaged[0].equal(errors[0])
+    for face, side in ((1, 2), (2, 2), (3, 4), (4, 4)):
+        for top in range(0, height, side):
+            for left in range(0, width, side):
+                rows, columns = slice(top, top + side), slice(left, left + side)
+                expected = errors[face, :, rows, columns].mean(dim=(1, 2), keepdim=True)
+                part = averaged[face, :, rows, columns]
+                torch.testing.assert_close(part, expected.expand_as(part))
+
+
+def test_detail_that_an_enlarged_face_cannot_show_has_no_loss():
+    clean, noise, noisy, timesteps = tensors(0, 300)
+    checkers = (-1.0) ** (torch.arange(6)[:, None] + torch.arange(5)) * torch.tensor([1.0, 1, 1, 1, 0])
+    arguments = (noise + checkers, clean, noise, noisy, timesteps, SCHEDULER)
+    sharp, half, enlarged = (
+        prior_loss(*arguments, pixel_size=torch.tensor(sizes)) for sizes in ([1, 1], [1, 2], [2, 2])
+    )
+    assert sharp.item() == pytest.approx(0.8, rel=1e-5)
+    assert half.item() == pytest.approx(0.4, rel=1e-5)
+    assert enlarged.item() == pytest.approx(0, abs=1e-6)
 
 
 # The variational bound
@@ -135,7 +166,7 @@ def test_an_impossible_level_stays_finite():
 def test_three_channels_have_the_mean_squared_error_of_epsilon():
     clean, noise, noisy, timesteps = tensors(0, 300)
     output = noise + torch.linspace(0, 1, 5)
-    loss = prior_loss(output, clean, noise, noisy, timesteps, SCHEDULER)
+    loss = prior_loss(output, clean, noise, noisy, timesteps, SCHEDULER, pixel_size=SHARP)
     assert loss.item() == pytest.approx((0 + 1 / 16 + 1 / 4 + 9 / 16 + 1) / 5, rel=1e-5)
 
 
@@ -143,7 +174,7 @@ def test_six_channels_add_the_bound_which_leaves_epsilon_alone():
     clean, noise, noisy, timesteps = tensors(0, 300)
     epsilon = (0.5 * noise).requires_grad_()
     place = torch.full_like(noise, 0.2).requires_grad_()
-    loss = prior_loss(torch.cat([epsilon, place], dim=1), clean, noise, noisy, timesteps, SCHEDULER)
+    loss = prior_loss(torch.cat([epsilon, place], dim=1), clean, noise, noisy, timesteps, SCHEDULER, pixel_size=SHARP)
     loss.backward()
 
     squared = (epsilon - noise).square().mean()
@@ -157,10 +188,10 @@ def test_six_channels_add_the_bound_which_leaves_epsilon_alone():
 def test_half_precision_outputs_have_a_full_precision_loss():
     clean, noise, noisy, timesteps = tensors(20, 300)
     output = torch.cat([noise, noise], dim=1).bfloat16()
-    loss = prior_loss(output, clean, noise, noisy, timesteps, SCHEDULER)
+    loss = prior_loss(output, clean, noise, noisy, timesteps, SCHEDULER, pixel_size=SHARP)
     assert loss.dtype == torch.float32
     assert loss.item() == pytest.approx(
-        prior_loss(output.float(), clean, noise, noisy, timesteps, SCHEDULER).item(), rel=1e-6
+        prior_loss(output.float(), clean, noise, noisy, timesteps, SCHEDULER, pixel_size=SHARP).item(), rel=1e-6
     )
 
 
@@ -188,7 +219,7 @@ def test_the_squared_error_of_each_image_is_weighed():
     clean, noise, noisy, timesteps = tensors(0, 100, 700)
     output = noise + torch.tensor([1.0, 2.0, 3.0])[:, None, None, None]
     weights = min_snr_weights(timesteps, SCHEDULER, 5.0)
-    loss = prior_loss(output, clean, noise, noisy, timesteps, SCHEDULER, min_snr_gamma=5.0)
+    loss = prior_loss(output, clean, noise, noisy, timesteps, SCHEDULER, pixel_size=SHARP, min_snr_gamma=5.0)
     expected = (weights * torch.tensor([1.0, 4.0, 9.0])).mean()
     assert loss.item() == pytest.approx(expected.item(), rel=1e-5)
     assert len(set(weights.tolist())) == 3
@@ -200,7 +231,8 @@ def test_the_bound_is_not_weighed():
     place = torch.full_like(noise, 0.2).requires_grad_()
     output = torch.cat([epsilon, place], dim=1)
     losses = [
-        prior_loss(output, clean, noise, noisy, timesteps, SCHEDULER, min_snr_gamma=gamma) for gamma in (None, 0.5)
+        prior_loss(output, clean, noise, noisy, timesteps, SCHEDULER, pixel_size=SHARP, min_snr_gamma=gamma)
+        for gamma in (None, 0.5)
     ]
     bound = variational_bound(epsilon.detach(), place, clean, noisy, timesteps, SCHEDULER)
     squared = (epsilon - noise).square().mean(dim=(1, 2, 3))
@@ -214,8 +246,13 @@ def test_the_bound_is_not_weighed():
 
 def test_a_cap_that_no_timestep_reaches_changes_nothing():
     clean, noise, noisy, timesteps = tensors(0, 300)
-    arguments = (0.3 * noise, clean, noise, noisy, timesteps, SCHEDULER)
-    assert prior_loss(*arguments, min_snr_gamma=1e6).item() == pytest.approx(prior_loss(*arguments).item(), rel=1e-6)
+    unweighed, capped = (
+        prior_loss(
+            0.3 * noise, clean, noise, noisy, timesteps, SCHEDULER, pixel_size=SHARP, min_snr_gamma=gamma
+        ).item()
+        for gamma in (None, 1e6)
+    )
+    assert capped == pytest.approx(unweighed, rel=1e-6)
 
 
 # Timesteps

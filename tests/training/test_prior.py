@@ -15,6 +15,7 @@ from .tiny import PRIOR, UNET, changed, write_faces
 
 
 CLEAN = torch.rand(2, 3, 16, 16, generator=torch.Generator().manual_seed(4))
+BATCH = {"clean": CLEAN, "pixel_size": torch.ones(2, dtype=torch.int64)}
 
 
 def task(**changes):
@@ -40,7 +41,7 @@ def test_the_network_sees_the_noised_face_on_minus_1_to_1():
     prior = task()
     model, asked = answering(torch.zeros(2, 3, 16, 16))
     torch.manual_seed(5)
-    loss = prior.loss(model, {"clean": CLEAN})
+    loss = prior.loss(model, BATCH)
     noisy, timesteps = asked[0]
 
     product = prior.scheduler.alphas_cumprod[timesteps][:, None, None, None]
@@ -57,12 +58,12 @@ def test_the_right_epsilon_has_no_loss():
     noise = torch.randn(2, 3, 16, 16)
     model, _ = answering(noise)
     torch.manual_seed(5)
-    assert prior.loss(model, {"clean": CLEAN}).item() == 0
+    assert prior.loss(model, BATCH).item() == 0
 
 
 def test_six_channels_learn_the_variance():
     prior = task(model={"out_channels": 6})
-    prior.loss(prior.model, {"clean": CLEAN}).backward()
+    prior.loss(prior.model, BATCH).backward()
     gradients = prior.model.conv_out.weight.grad
     assert gradients[:3].abs().max() > 0
     assert gradients[3:].abs().max() > 0
@@ -73,7 +74,7 @@ def test_timesteps_are_focused(probability, lowest, highest):
     prior = task(scheduler={"num_train_timesteps": 20}, focus_timestep=5, focus_probability=probability)
     faces = CLEAN[:1, :, :2, :2].expand(300, -1, -1, -1)
     model, asked = answering(torch.zeros_like(faces))
-    prior.loss(model, {"clean": faces})
+    prior.loss(model, {"clean": faces, "pixel_size": torch.ones(300, dtype=torch.int64)})
     assert (asked[0][1].min(), asked[0][1].max()) == (lowest, highest)
 
 
@@ -84,12 +85,12 @@ def test_the_error_is_weighed_if_asked_for_but_not_the_validation(gamma, weight)
     torch.manual_seed(5)
     noise = torch.randn(2, 3, 16, 16)
     torch.manual_seed(5)
-    loss = prior.loss(model, {"clean": CLEAN})
+    loss = prior.loss(model, BATCH)
     assert asked[0][1].tolist() == [0, 0]
     assert loss.item() == pytest.approx(weight * noise.square().mean().item(), rel=1e-3)
 
     generators = [torch.Generator().manual_seed(face) for face in range(2)]
-    figures = task(min_snr_gamma=gamma).validate(model, {"clean": CLEAN}, generators)
+    figures = task(min_snr_gamma=gamma).validate(model, BATCH, generators)
     assert figures["loss"].mean() > 0.8  # an epsilon of deviation 1 was answered by zeros
 
 
@@ -125,10 +126,10 @@ def test_dropout_is_on_while_training_and_off_in_validation_and_sheets():
 
     def validate():
         generators = [torch.Generator().manual_seed(face) for face in range(2)]
-        return prior.validate(prior.model, {"clean": CLEAN}, generators)["loss"]
+        return prior.validate(prior.model, BATCH, generators)["loss"]
 
     def sheet():
-        return torch.from_numpy(np.array(prior.sheet(prior.model, {"clean": CLEAN})))
+        return torch.from_numpy(np.array(prior.sheet(prior.model, BATCH)))
 
     prior.model.train()
     ema.step(prior.model.parameters())
@@ -150,7 +151,7 @@ def test_a_sheet_walks_back_to_the_clean_face(scheduler, start):
     prior = task(scheduler=scheduler)
     noise = torch.randn(CLEAN.shape, generator=torch.Generator().manual_seed(0))
     model, asked = answering(noise)
-    picture = np.asarray(prior.sheet(model, {"clean": CLEAN})).astype(int)
+    picture = np.asarray(prior.sheet(model, BATCH)).astype(int)
     assert (asked[0][1], asked[-1][1]) == (start, 0)
 
     def column(index):

@@ -22,7 +22,11 @@ from .tiny import ESTIMATOR, PRIOR, changed, write_faces
 BATCH = {
     "clean": torch.rand(3, 3, 16, 16, generator=torch.Generator().manual_seed(1)),
     "degraded": torch.rand(3, 3, 16, 16, generator=torch.Generator().manual_seed(2)),
+    "pixel_size": torch.ones(3, dtype=torch.int64),
 }
+
+
+FACE_BYTES = 2 * 3 * 16**2 * 4 + 8  # of a pair and the side of its pixels
 
 
 def generators(*seeds):
@@ -57,7 +61,7 @@ def test_an_inpainting_estimator_is_judged_by_its_own_loss():
     torch.manual_seed(0)
     task = InpaintingTask(build_config(EstimatorConfig, LAMA_CONFIG))
     mask = (torch.rand(3, 1, 16, 16) < 0.3).float()
-    batch = {"clean": BATCH["clean"], "degraded": BATCH["clean"] * (1 - mask), "mask": mask}
+    batch = BATCH | {"degraded": BATCH["clean"] * (1 - mask), "mask": mask}
     figures = task.validate(task.model.eval(), batch, generators(0, 1, 2))
     for face in range(3):
         alone = {name: images[[face]] for name, images in batch.items()}
@@ -75,7 +79,7 @@ def test_a_prior_is_judged_at_fixed_timesteps_of_the_range_that_is_visited(out_c
 
     with torch.no_grad():
         figures = task.validate(model, BATCH, generators(5, 6, 7))
-        again = task.validate(task.model, {"clean": BATCH["clean"][1:]}, generators(6, 7))
+        again = task.validate(task.model, {name: values[1:] for name, values in BATCH.items()}, generators(6, 7))
     assert list(figures) == ["loss", "loss_0_100", "loss_100_200", "loss_200_300"]
     for part, (_, timesteps) in enumerate(asked):
         assert len(set(timesteps.tolist())) > 1
@@ -172,9 +176,7 @@ def test_processes_share_the_faces(faces, monkeypatch, processes):
     assert sum(shares) == 7 and max(shares) - min(shares) <= 1
 
 
-@pytest.mark.parametrize(
-    ("memory", "reads"), [(None, 2), (16 * 7 * 2 * 3 * 16**2 * 4 - 1, 2), (16 * 9 * 2 * 3 * 16**2 * 4, 1)]
-)
+@pytest.mark.parametrize(("memory", "reads"), [(None, 2), (16 * 7 * FACE_BYTES - 1, 2), (16 * 9 * FACE_BYTES, 1)])
 def test_faces_stay_on_a_gpu_where_they_fit(faces, monkeypatch, memory, reads):
     loads, load = [], validation.load_batches
     monkeypatch.setattr(validation, "load_batches", lambda *arguments: loads.append(None) or load(*arguments))
