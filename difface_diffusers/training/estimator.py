@@ -12,13 +12,16 @@ from ..models import ESTIMATORS
 from .clock import Clock
 from .config import EstimatorConfig
 from .data import FaceDataset
+from .growing import grow
 from .loop import TrainingResult, train
 from .losses import at_known_detail
 from .mixture import Data
-from .task import build_model
+from .task import build_model, copy_weights
 
 
 INPAINTS = "lama"
+
+GROWERS = {"swinir": grow}  # make an estimator of a smaller one; the other architectures take one of their own size
 
 MISSING_WEIGHT = 10.0  # of a missing pixel in the loss; a known one has 1
 
@@ -32,7 +35,8 @@ class EstimatorTask:
         if config.architecture not in ESTIMATORS:
             raise ValueError(f"`architecture` is {config.architecture!r}; it must be one of {list(ESTIMATORS)}.")
         self.config = config
-        self.model = build_model(ESTIMATORS[config.architecture], config.model, config.initial_weights, self.name)
+        architecture, transfer = ESTIMATORS[config.architecture], GROWERS.get(config.architecture, copy_weights)
+        self.model = build_model(architecture, config.model, config.initial_weights, self.name, transfer)
 
     def estimate(self, model: torch.nn.Module, batch: dict[str, torch.Tensor]) -> torch.Tensor:
         """Return the unclamped estimate, float32 `[B,3,S,S]`, of `batch["degraded"]`, of that shape and in [0,1]."""
