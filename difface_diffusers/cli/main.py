@@ -3,6 +3,7 @@
 import argparse
 import io
 import sys
+import warnings
 from collections.abc import Sequence
 
 from . import convert, degrade, demo, evaluate, export, info, inpaint, restore, train, video
@@ -26,8 +27,19 @@ def main(argv: Sequence[str] | None = None) -> int:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # the names of files may hold anything
+    formatted = warnings.formatwarning
+    warnings.formatwarning = _format_warning  # ty: ignore[invalid-assignment]  functions have types of their own
     try:
         return args.run(args)
     except KeyboardInterrupt:
         print("difface: interrupted; what was finished is whole", file=sys.stderr)
         return 130
+    finally:
+        warnings.formatwarning = formatted
+
+
+def _format_warning(
+    message: Warning | str, category: type[Warning], filename: str, lineno: int, line: str | None = None
+) -> str:
+    """Return a line for people, who have no use for a line of code."""
+    return f"difface: {message}\n"

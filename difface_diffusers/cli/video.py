@@ -131,8 +131,11 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
 def _seconds(text: str) -> float:
     """Return the seconds that a time says, as 12.5, 2:03 or 1:02:03."""
     seconds = 0.0
-    for part in text.split(":"):
-        seconds = 60 * seconds + float(part)
+    try:
+        for part in text.split(":"):
+            seconds = 60 * seconds + float(part)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is no time; accepted are 12.5, 2:03 and 1:02:03") from None
     return seconds
 
 

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from accelerate import PartialState
 
 LEAD = 32  # frames before those that are missing, from which a scene is taken up again
+MAX_PIXELS = 40 * 10**6  # of a frame; 8K has 33 million
 OnFrame = Callable[
     [str, int, int | None], None
 ]  # told what is done, "survey" or "restore", frames so far, and of how many
@@ -79,6 +80,8 @@ class VideoJob:
             ValueError: the target cannot be written, or there is nothing to go on with.
         """
         source, settings = self._selected.source, self._settings
+        check_pixels("`source` has", (source.height, source.width))
+        check_pixels("`upscale` and `compare` make", self._size)
         if self.target.suffix:
             check_target(self.target, source, self._size, settings.codec, settings.crf)
         if self._is_main:
@@ -95,10 +98,13 @@ class VideoJob:
                     )
             else:
                 shutil.rmtree(self._folder, ignore_errors=True)
-                self._folder.mkdir(parents=True)
+                try:
+                    self._folder.mkdir(parents=True)
+                    if not self.target.suffix:
+                        self.target.mkdir(parents=True, exist_ok=True)
+                except OSError as error:
+                    raise OSError(f"`target` is {self.target}, which cannot be written: {error.strerror}.") from error
                 file.write_text(json.dumps(description))
-            if not self.target.suffix:
-                self.target.mkdir(parents=True, exist_ok=True)
         self._wait()
 
     def _description(self) -> dict[str, str]:
@@ -183,6 +189,15 @@ class VideoJob:
     def _wait(self) -> None:
         if self._processes is not None:
             self._processes.wait_for_everyone()
+
+
+def check_pixels(who_makes: str, size: tuple[int, int]) -> None:
+    """Raise a `ValueError` for frames that are too large, height and width in pixels; `who_makes` begins it."""
+    height, width = size
+    if height * width > MAX_PIXELS:
+        raise ValueError(
+            f"{who_makes} frames of {width} x {height} pixels; accepted are up to {MAX_PIXELS // 10**6} million pixels."
+        )
 
 
 def share_scenes(scenes: list[Scene], processes: "PartialState | None") -> list[Scene]:

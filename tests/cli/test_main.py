@@ -1,5 +1,6 @@
 import inspect
 import pkgutil
+import warnings
 from argparse import Namespace
 from importlib import import_module
 
@@ -32,6 +33,16 @@ def test_interruption_is_no_traceback(monkeypatch, tmp_path, capsys):
     monkeypatch.setattr(restore, "run", interrupted)
     assert main(["restore", "face.png", "-o", str(tmp_path)]) == 130
     assert "interrupted" in capsys.readouterr().err
+
+
+def test_a_warning_is_a_sentence_without_a_line_of_code(monkeypatch, tmp_path, capsys):
+    before = warnings.formatwarning
+    monkeypatch.setattr(
+        restore, "run", lambda args: print(warnings.formatwarning("no face in it", UserWarning, "file.py", 7))
+    )
+    main(["restore", "face.png", "-o", str(tmp_path)])
+    assert capsys.readouterr().out == "difface: no face in it\n\n"
+    assert warnings.formatwarning is before
 
 
 def test_nothing_below_the_door_of_a_command_sees_its_arguments():

@@ -82,9 +82,10 @@ def test_it_is_judged_for_steadiness(clip, tmp_path, capsys):
     assert "--video needs --reference" in errors and "none.mp4" in errors
 
 
-def test_times():
+def test_times(capsys):
     assert [_seconds(text) for text in ("12.5", "2:03", "1:02:03.5")] == [12.5, 123, 3723.5]
     parser = argparse.ArgumentParser()
     parser.add_argument("--start", type=_seconds)
     with pytest.raises(SystemExit):
         parser.parse_args(["--start", "soon"])
+    assert "'soon' is no time; accepted are 12.5, 2:03 and 1:02:03" in capsys.readouterr().err

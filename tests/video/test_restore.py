@@ -1,4 +1,5 @@
 from functools import partial
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -9,7 +10,7 @@ from difface_diffusers.video import restore as restore_module
 from difface_diffusers.video import sinks
 from difface_diffusers.video.reading import open_video
 
-from .clips import packets, write_clip
+from .clips import MILLISECOND, packets, write_clip
 from .scenes import HEIGHT, WIDTH, TemplateDetector, film, place
 
 
@@ -167,6 +168,44 @@ def test_without_faces_it_is_only_enlarged(pipe, tmp_path):
         assert np.percentile(np.abs(one.astype(int) - other), 99.9) <= 2
 
 
+def test_a_phone_clip_comes_out_upright_with_its_depth_and_its_times(pipe, tmp_path):
+    """Lying on its side in 10 bits, with frames at times of their own."""
+    frames, _ = film(([place(150, 95, 0.7)] * 5, 0))
+    lying = [np.rot90(frame).astype(np.uint16) * 257 for frame in frames]  # counterclockwise, as it is stored
+    times = [0, 40, 73, 140, 150]
+    source = write_clip(
+        tmp_path / "in.mp4",
+        codec="libx265",
+        pixel_format="yuv420p10le",
+        options={"x265-params": "lossless=1:log-level=none"},
+        size=(WIDTH, HEIGHT),
+        times=times,
+        time_base=MILLISECOND,
+        pictures=lying,
+        rotation=(-90,),
+    )
+    restore_video(pipe, source, tmp_path / "out.mp4", codec="libx265", crf=0)
+    with open_video(source) as before, open_video(tmp_path / "out.mp4") as after:
+        assert (after.height, after.width, after.bit_depth) == (HEIGHT, WIDTH, 10)
+        pairs = list(zip(before.frames(), after.frames(), strict=True))
+    assert [float(1000 * pair[1].time) for pair in pairs] == pytest.approx(times, abs=1)
+    for one, other in pairs:
+        changed = np.abs(one.pixels.astype(int) - other.pixels).max(axis=-1) / 257
+        assert changed[60:130, 120:180].mean() > 4  # the face is where it is seen upright
+        changed[20:, 80:220] = 0
+        assert np.percentile(changed, 99) <= 2
+
+
+@pytest.mark.parametrize("size", [(2, 2), (47, 63), (1, 90)])
+def test_frames_of_any_size(pipe, tmp_path, size):
+    source = write_clip(tmp_path / "in.mkv", 3, size=size, codec="ffv1", pixel_format="yuv444p")
+    nothing = SimpleNamespace(detect=lambda frame: [])
+    with pytest.warns(UserWarning, match="no face"):
+        restore_video(pipe, source, tmp_path / "out.mkv", detector=nothing, **LOSSLESS)
+    for one, other in zip(frames_of(source), frames_of(tmp_path / "out.mkv"), strict=True):
+        assert one.shape == other.shape == (*size, 3) and np.abs(one.astype(int) - other).max() <= 1
+
+
 class Processes:
     """One of two, that do not wait for each other."""
 
@@ -221,6 +260,28 @@ def test_bad_input(clip, pipe, tmp_path, monkeypatch, options, message):
     with pytest.raises(ValueError, match=message):
         restore_video(pipe, **({"source": clip, "target": "out.mkv"} | options))
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({}, f"`source` has frames of {WIDTH} x {HEIGHT} pixels; accepted are up to 0 million"),
+        ({"upscale": 2}, f"`upscale` and `compare` make frames of {2 * WIDTH} x {2 * HEIGHT} pixels"),
+        ({"compare": True}, f"`upscale` and `compare` make frames of {2 * WIDTH} x {HEIGHT} pixels"),
+    ],
+)
+def test_frames_that_are_too_large(clip, pipe, tmp_path, monkeypatch, options, message):
+    monkeypatch.setattr(job_module, "MAX_PIXELS", WIDTH * HEIGHT - (not options))
+    with pytest.raises(ValueError, match=message):
+        restore_video(pipe, clip, tmp_path / "out.mkv", **options)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("target", ["file/out.mkv", "file/folder"])
+def test_a_target_that_cannot_be_written(clip, pipe, tmp_path, target):
+    (tmp_path / "file").write_text("no folder")
+    with pytest.raises(OSError, match=rf"`target` is .*{target}, which cannot be written: "):
+        restore_video(pipe, clip, tmp_path / target)
 
 
 def test_a_file_that_is_no_video(pipe, tmp_path):
