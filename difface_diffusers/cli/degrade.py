@@ -29,7 +29,8 @@ lq/, the clean ones in hq/, for holes the masks in mask/ (white is missing), and
 
 celeba-test: the paper's 4,000 combinations of JPEG quality, scale, noise and blur, one a face.
 celeba-inpaint: the paper's 2,000 holes, 500 each of boxes, strokes, surroundings and halves.
-blind: degradations drawn at random over the training range, or over that of --config, one a face.
+blind: degradations drawn at random over the training range, or over that of --config, one a face. Of a monochrome print
+hq/ has the clean face in the same ink.
 
 Of more faces than a set has, the rest is left out; fewer are taken again from the first.
 """
@@ -156,7 +157,7 @@ def _write_set(faces: Iterable[Path], recipes: Iterable["Recipe"], size: int, fo
         except ValueError as error:
             results.append(FileResult(str(face), error=str(error)))
             continue
-        pictures = {"lq": recipe.degrade(clean), "hq": clean}
+        pictures = {"lq": recipe.degrade(clean), "hq": clean if recipe.target is None else recipe.target(clean)}
         if recipe.mask is not None:
             pictures["mask"] = recipe.mask
         for kind, pixels in pictures.items():

@@ -1,14 +1,18 @@
 """The blind degradation y0 = { [ (x * k) down_s + n ]_JPEG } up_s that training faces go through (DifFace, eq. 12).
 
-Before it, a face may be printed in halftone, which is not among the paper's degradations.
+Before it, a face may be printed in halftone; before and after it, a face may wear as real photographs do, see `wear`. Neither
+is among the paper's degradations, and unless they are asked for nothing is drawn for them.
 
 Images are `[H,W,3]`, RGB, float32 in [0,1]. All randomness comes from the NumPy generator that is passed in.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import cv2
 import numpy as np
+
+from .jpeg import jpeg
+from .wear import NO_WEAR, Wear, WearRanges, draw_wear, keep_ink, wear_after, wear_before
 
 
 REFERENCE_SIZE = 512
@@ -30,10 +34,12 @@ class DegradationRanges:
         noise_sigma: standard deviation of the white noise, in 8-bit levels (0 to 255).
         jpeg_quality: quality of the JPEG round trip, 1 to 100.
         gray_probability: share of pairs of which both sides become gray.
-        mild_probability: share of faces for which the ranges of blur, shrinking, noise and JPEG are all cut to the same random
-            part at their harmless end; drawn from the whole ranges, hardly any face is nearly clean.
+        mild_probability: share of faces for which the ranges of blur, shrinking, noise, JPEG and wear are all cut to the same
+            random part at their harmless end; drawn from the whole ranges, hardly any face is nearly clean.
         halftone_probability: share of faces that are printed in halftone before everything else.
         halftone_pitch: distance between the print's dots, pixels.
+        wear_probability: share of faces that get one to three of the damages of real photographs beside all this.
+        wear: ranges of these damages.
     """
 
     blur_sigma: tuple[float, float] = (0.1, 15.0)
@@ -44,6 +50,8 @@ class DegradationRanges:
     mild_probability: float = 0.0
     halftone_probability: float = 0.0
     halftone_pitch: tuple[float, float] = (8.0, 24.0)
+    wear_probability: float = 0.0
+    wear: WearRanges = field(default_factory=WearRanges)
 
     def __post_init__(self) -> None:
         limits = {
@@ -57,18 +65,18 @@ class DegradationRanges:
             low, high = getattr(self, name)
             if not lowest <= low <= high <= highest:
                 raise ValueError(f"`{name}` is ({low}, {high}); it must be (low, high) within {lowest} .. {highest}.")
-        for name in ("gray_probability", "mild_probability", "halftone_probability"):
+        for name in ("gray_probability", "mild_probability", "halftone_probability", "wear_probability"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"`{name}` is {getattr(self, name)}; it must be within 0 .. 1.")
 
     def cut(self, share: float) -> "DegradationRanges":
-        """Return the ranges of which blur, shrinking, noise and JPEG keep but `share` of their width, at the harmless end."""
+        """Return the ranges of which all but the halftone's keep but `share` of their width, at the harmless end."""
         kept = {}
         for name in ("blur_sigma", "downscale", "noise_sigma"):
             low, high = getattr(self, name)
             kept[name] = (low, low + share * (high - low))
         worst, best = self.jpeg_quality
-        return replace(self, **kept, jpeg_quality=(best - share * (best - worst), best))
+        return replace(self, **kept, jpeg_quality=(best - share * (best - worst), best), wear=self.wear.cut(share))
 
 
 def gaussian_kernel(radius: int, sigma_x: float, sigma_y: float, angle: float) -> np.ndarray:
@@ -115,13 +123,6 @@ def halftone(image: np.ndarray, pitch: float, angle: float) -> np.ndarray:
     return cv2.resize(paper, (width, height), interpolation=cv2.INTER_AREA)
 
 
-def jpeg(image: np.ndarray, quality: int) -> np.ndarray:
-    """Round to 8 bits, pass through a JPEG of `quality` and return float32 in [0,1]."""
-    bgr = np.rint(image[..., ::-1] * 255).clip(0, 255).astype(np.uint8)
-    _, buffer = cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, quality])
-    return np.asarray(cv2.imdecode(buffer, cv2.IMREAD_COLOR))[..., ::-1].astype(np.float32) / 255
-
-
 @dataclass(frozen=True)
 class Degradation:
     """What happens to one face, in the pixels of this face.
@@ -135,6 +136,7 @@ class Degradation:
         jpeg_quality: quality of the JPEG round trip, 1 to 100.
         halftone_pitch: distance between the dots of a halftone print, pixels; 0 where there is none.
         halftone_angle: by which the print's screens are turned, radians.
+        wear: what befalls it besides.
     """
 
     sigma_x: float
@@ -145,6 +147,7 @@ class Degradation:
     jpeg_quality: int
     halftone_pitch: float = 0.0
     halftone_angle: float = 0.0
+    wear: Wear = NO_WEAR
 
 
 def draw_degradation(
@@ -168,7 +171,10 @@ def draw_degradation(
     if ranges.halftone_probability and rng.random() < ranges.halftone_probability:
         pitch = rng.uniform(*ranges.halftone_pitch) * relative_size
         halftone_angle = rng.uniform(0, np.pi / 2)
-    return Degradation(sigma_x, sigma_y, angle, downscale, noise_sigma, quality, pitch, halftone_angle), noise
+    wear = NO_WEAR
+    if ranges.wear_probability and rng.random() < ranges.wear_probability:
+        wear = draw_wear(ranges.wear, relative_size, rng)
+    return Degradation(sigma_x, sigma_y, angle, downscale, noise_sigma, quality, pitch, halftone_angle, wear), noise
 
 
 def relative_downscale(factor: float, relative_size: float) -> float:
@@ -182,7 +188,7 @@ def shrunk_size(height: int, width: int, downscale: float) -> tuple[int, int]:
 
 
 def apply_degradation(image: np.ndarray, degradation: Degradation, noise: np.ndarray) -> np.ndarray:
-    """Degrade one face: print it if asked to, blur, shrink, noise, JPEG, back to size, 8-bit rounding.
+    """Degrade one face: blur, shrink, noise, JPEG, back to size, 8-bit rounding; worn and printed if asked to.
 
     Args:
         image: clean face `[H,W,3]`, RGB, float32 in [0,1].
@@ -193,6 +199,7 @@ def apply_degradation(image: np.ndarray, degradation: Degradation, noise: np.nda
         The degraded face, `[H,W,3]`, float32, on the 8-bit levels k/255.
     """
     height, width = image.shape[:2]
+    image = wear_before(image, degradation.wear)
     if degradation.halftone_pitch:
         image = halftone(image, degradation.halftone_pitch, degradation.halftone_angle)
     radius = max(3, round(KERNEL_RADIUS * min(height, width) / REFERENCE_SIZE))
@@ -201,7 +208,7 @@ def apply_degradation(image: np.ndarray, degradation: Degradation, noise: np.nda
     degraded = (degraded + noise * np.float32(degradation.noise_sigma / 255)).clip(0, 1)
     degraded = jpeg(degraded, degradation.jpeg_quality)
     degraded = cv2.resize(degraded, (width, height), interpolation=cv2.INTER_LINEAR)
-    return to_8_bits(degraded)
+    return to_8_bits(wear_after(degraded, degradation.wear))
 
 
 def degrade(image: np.ndarray, ranges: DegradationRanges, rng: np.random.Generator) -> np.ndarray:
@@ -215,7 +222,15 @@ def degrade(image: np.ndarray, ranges: DegradationRanges, rng: np.random.Generat
     Returns:
         The degraded face, same shape, float32, on the 8-bit levels k/255.
     """
-    return apply_degradation(image, *draw_degradation(ranges, *image.shape[:2], rng))
+    return degrade_pair(image, ranges, rng)[1]
+
+
+def degrade_pair(
+    image: np.ndarray, ranges: DegradationRanges, rng: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return what a restoration should come to, see `keep_ink`, and the face degraded as by `degrade`."""
+    degradation, noise = draw_degradation(ranges, *image.shape[:2], rng)
+    return keep_ink(image, degradation.wear), apply_degradation(image, degradation, noise)
 
 
 def to_8_bits(image: np.ndarray) -> np.ndarray:

@@ -23,6 +23,7 @@ from .blind import (
     shrunk_size,
 )
 from .holes import MASKS
+from .wear import keep_ink
 
 
 QUALITIES = (30, 40, 50, 60, 70)
@@ -75,11 +76,13 @@ class Recipe:
         parameters: what to note down about it.
         degrade: makes of the clean face `[S,S,3]`, RGB float32 in [0,1], the degraded one.
         mask: what `degrade` takes away, `[S,S]` float32, 1 where the face is missing; `None` where nothing is.
+        target: makes of the clean face what a restoration should come to; `None` where that is the clean face.
     """
 
     parameters: dict[str, float | str]
     degrade: Callable[[np.ndarray], np.ndarray]
     mask: np.ndarray | None = None
+    target: Callable[[np.ndarray], np.ndarray] | None = None
 
 
 def combinations(seed: int = RESTORATION_SEED) -> list[Combination]:
@@ -119,12 +122,18 @@ def inpainting_set(size: int, seed: int = INPAINTING_SEED) -> Iterator[Recipe]:
 def blind_set(size: int, seed: int = 0, ranges: DegradationRanges | None = None) -> Iterator[Recipe]:
     """Yield recipes without end, drawn as in training; the i-th depends on `seed` and i alone.
 
-    The parameters are those of a `Degradation`, so in pixels of the face at hand.
+    The parameters are those of a `Degradation`, so in pixels of the face at hand, and where faces may be worn those of a `Wear`
+    behind "wear_".
     """
     ranges = ranges or DegradationRanges()
     for index in itertools.count():
         degradation, noise = draw_degradation(ranges, size, size, np.random.default_rng([seed, index]))
-        yield Recipe(asdict(degradation), partial(apply_degradation, degradation=degradation, noise=noise))
+        noted = asdict(degradation)
+        wear = noted.pop("wear")
+        if ranges.wear_probability:
+            noted |= {f"wear_{name}": value for name, value in wear.items()}
+        target = partial(keep_ink, wear=degradation.wear) if degradation.wear.monochrome else None
+        yield Recipe(noted, partial(apply_degradation, degradation=degradation, noise=noise), target=target)
 
 
 def _take_away(clean: np.ndarray, mask: np.ndarray) -> np.ndarray:

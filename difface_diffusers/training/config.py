@@ -33,7 +33,7 @@ class DataConfig:
         skip_broken: leave out images that are broken or not square; otherwise they are an error.
         on_device: keep all faces in the memory of the device that is trained on, and change and degrade them there, batch by
             batch; otherwise they are read and degraded one by one on the CPU. "auto" does so on a GPU if they take at most a
-            third of its memory.
+            third of its memory and are not to be worn (`degradation.wear_probability`), which is done one by one alone.
     """
 
     image_size: int = 128

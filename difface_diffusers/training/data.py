@@ -17,7 +17,7 @@ import torch
 from PIL import Image
 from torch.utils.data import DataLoader, Dataset, default_collate
 
-from ..degradation.blind import DegradationRanges, degrade, to_8_bits, to_gray
+from ..degradation.blind import DegradationRanges, degrade_pair, to_8_bits, to_gray
 from ..degradation.holes import training_mask
 from ..imaging.files import load_image
 from ..imaging.tensors import pil_to_tensor
@@ -116,6 +116,7 @@ class FaceDataset(Dataset):
         holes: take pieces out instead, see `masks`.
 
     Raises:
+        ValueError: faces are to be worn on the device, see `DataConfig`.
         ValueError, ImportError: see `choose_sources` and `open_faces`.
     """
 
@@ -127,6 +128,11 @@ class FaceDataset(Dataset):
         degradation: DegradationRanges | None = None,
         holes: bool = False,
     ) -> None:
+        if config.on_device is True and degradation is not None and degradation.wear_probability:
+            raise ValueError(
+                f"`data.on_device` is True and `degradation.wear_probability` {degradation.wear_probability}; wear is done"
+                " one by one alone: `on_device` must be auto or false, or `wear_probability` 0."
+            )
         self.sources = choose_sources(data, config.image_size)
         self.source = Mixture(self.sources)
         self.config = config
@@ -213,9 +219,10 @@ class FaceDataset(Dataset):
             clean = np.ascontiguousarray(clean[:, ::-1])
         images = {"clean": clean}
         if self.degradation is not None:
-            images["degraded"] = degrade(clean, self.degradation, rng)
+            clean, degraded = degrade_pair(clean, self.degradation, rng)
             if rng.random() < self.degradation.gray_probability:
-                images = {"clean": to_gray(clean), "degraded": to_8_bits(to_gray(images["degraded"]))}
+                clean, degraded = to_gray(clean), to_8_bits(to_gray(degraded))
+            images = {"clean": clean, "degraded": degraded}
         elif self.holes:
             mask = training_mask(self.config.image_size, rng)[..., None]
             images |= {"degraded": clean * (1 - mask), "mask": mask}

@@ -149,7 +149,8 @@ def open_batches(
 def size_on(dataset: FaceDataset, device: torch.device) -> int | None:
     """Return the side that faces are kept at on a device, or `None` if they stay where they are; see `DataConfig`."""
     setting = dataset.config.on_device
-    if setting is False or (setting == AUTO and device.type != "cuda"):
+    worn = dataset.degradation is not None and dataset.degradation.wear_probability > 0
+    if setting is False or (setting == AUTO and (worn or device.type != "cuda")):
         return None
     size = stored_size(dataset)
     if setting == AUTO:
