@@ -328,7 +328,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--image-size", type=int, help="their side, pixels (default: the config's)")
     parser.add_argument("--workers", type=int, default=0, help="processes that read faces one by one (default: 0)")
     parser.add_argument("--steps", type=int, default=20, help="to measure, of each kind (default: 20)")
-    parser.add_argument("--variants", nargs="+", choices=VARIANTS, help="default: all, but compiled on a GPU only")
+    parser.add_argument(
+        "--variants", nargs="+", choices=VARIANTS, help="default: all that can be, but compiled on a GPU only"
+    )
     args = parser.parse_args(argv)
     for name in ("batch_size", "image_size", "steps"):
         value = getattr(args, name)
@@ -343,6 +345,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     default = [name for name, variant in VARIANTS.items() if args.device == "cuda" or not variant.compiled]
     try:
         config = read_config(args.config)
+        if not isinstance(config, PriorConfig) and config.degradation.wear_probability:
+            default = [name for name in default if not VARIANTS[name].on_device]
         size = args.image_size or config.data.image_size
         data = dataclasses.replace(config.data, image_size=size)
         batch_size = args.batch_size or config.loop.batch_size

@@ -51,7 +51,7 @@ def monochrome(image: np.ndarray, red: float, blue: float) -> np.ndarray:
         blue: the same of blue. With 0 for both the print is gray.
     """
     luma = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)[..., None]
-    return luma + 4 * luma * (1 - luma) * _without_luma(red, blue)
+    return (luma + 4 * luma * (1 - luma) * _without_luma(red, blue)).clip(0, 1)
 
 
 def grain(image: np.ndarray, sigma: float, size: float, rng: np.random.Generator) -> np.ndarray:
@@ -172,7 +172,7 @@ def dust(image: np.ndarray, count: int, radius: float, opacity: float, rng: np.r
             path = center + 2 * size * np.cumsum(np.stack([np.cos(turns), np.sin(turns)], axis=1), axis=0)
             cv2.polylines(shade, [np.rint(16 * path).astype(np.int32)], False, value, 1, cv2.LINE_AA, 4)
         else:
-            axes = round(16 * size), round(16 * size * rng.uniform(0.25, 1))
+            axes = [max(0, round(16 * axis - 8)) for axis in (size, size * rng.uniform(0.25, 1))]  # OpenCV adds a half
             place = np.rint(16 * center).astype(int).tolist()
             cv2.ellipse(shade, place, axes, rng.uniform(0, 180), 0, 360, value, -1, cv2.LINE_AA, 4)
     light, dark = (

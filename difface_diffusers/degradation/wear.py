@@ -2,14 +2,15 @@
 
 In the order of a photograph's life:
 
-1. Camera and film, always before the paper's chain, whose blur, shrinking and JPEG fall upon what they left: defocus, motion,
-   exposure, the ink of a monochrome print, color noise.
-2. Print and copy: film grain, fading, creases, scratches, dust, and a thumbnail that was enlarged. In one half of the faces
-   they come before the chain: a bad scan of a worn print, on which they are as soft as the face. In the other half they come
-   after it: a good scan of a print that never was sharp, on which they are sharper than the face.
+1. Camera, always before the paper's chain, whose blur, shrinking and JPEG fall upon what it left: defocus, motion, exposure,
+   color noise.
+2. Print and copy: film grain, fading, creases, scratches, dust, and a thumbnail that was enlarged. On one face in three they
+   come before the chain: a bad scan of a worn print, on which they are as soft as the face. On the others they come after it: a
+   good scan of a print that never was sharp, on which they are sharper than the face.
 3. Life as a file, always after the chain, as its artifacts are what is sharpened and saved again: sharpening, then JPEGs.
 
-The ink of a monochrome print is no damage: the clean face gets it too, see `keep_ink`.
+The ink of a monochrome print is no damage: the clean face gets it too, see `keep_ink`. The degraded face gets it behind the
+chain, whose noise and JPEG then are of the ink as well; so are those of the gray pairs that a data set makes.
 """
 
 from dataclasses import dataclass, field, fields, replace
@@ -20,6 +21,7 @@ from . import damages
 
 
 MOST_DAMAGES = 3  # of one face
+LATE_SHARE = 2 / 3  # of the prints that are worn after the paper's chain, which hides most of what comes before it
 COOL_INK, COOL_SHARE = (
     (-0.4, 0.5),
     0.25,
@@ -262,7 +264,7 @@ def _draw_everything(ranges: WearRanges, relative_size: float, rng: np.random.Ge
     levels = {name: drawn[name] for name in ("chroma_sigma", "grain_sigma", "opacity", "sharpening")}
     return Wear(
         seed=int(rng.integers(2**32)),
-        late=bool(rng.random() < 0.5),
+        late=bool(rng.random() < LATE_SHARE),
         motion_angle=rng.uniform(0, np.pi),
         exposure=drawn["exposure"] * (1 if rng.random() < 0.5 else -1),
         monochrome=True,
@@ -299,7 +301,6 @@ def wear_before(image: np.ndarray, wear: Wear) -> np.ndarray:
         image = damages.motion_blur(image, wear.motion_length, wear.motion_angle)
     if wear.exposure:
         image = damages.expose(image, wear.exposure)
-    image = keep_ink(image, wear)
     if wear.chroma_sigma:
         image = damages.chroma_noise(image, wear.chroma_sigma, wear.chroma_size, rng)
     return image if wear.late else _wear_print(image, wear, rng)
@@ -307,6 +308,7 @@ def wear_before(image: np.ndarray, wear: Wear) -> np.ndarray:
 
 def wear_after(image: np.ndarray, wear: Wear) -> np.ndarray:
     """Return what becomes of a face `[H,W,3]` after the paper's chain; the same array if nothing does."""
+    image = keep_ink(image, wear)
     if wear.late:
         image = _wear_print(image, wear, np.random.default_rng([wear.seed, 1]))
     if wear.sharpening:

@@ -135,6 +135,17 @@ def test_main_writes_table_and_json(tmp_path, capsys):
     )
 
 
+def test_faces_that_are_to_be_worn_are_not_kept_on_the_device(tmp_path, capsys):
+    values = changed(ESTIMATOR, degradation={"wear_probability": 0.5})
+    path, output = write_yaml(tmp_path / "config.yaml", values), tmp_path / "out"
+    arguments = ["--config", path, "--output", output, "--batch-size", 1, "--steps", 1, "--image-size", 8]
+    assert training.main([str(argument) for argument in arguments]) == 0
+    assert list(json.loads((output / "training.json").read_text())["rows"]) == ["one by one"]
+    with pytest.raises(SystemExit):
+        training.main([str(argument) for argument in [*arguments, "--variants", "on the device"]])
+    assert "`degradation.wear_probability` 0.5" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

@@ -6,7 +6,8 @@ from PIL import Image
 
 from difface_diffusers.cli import main
 from difface_diffusers.degradation import test_sets as degraded_sets
-from tests.training.tiny import face
+from difface_diffusers.degradation.wear import PARAMETERS
+from tests.training.tiny import face, write_yaml
 
 
 @pytest.fixture
@@ -131,3 +132,17 @@ def test_a_blind_set_over_the_ranges_of_a_training(run, tmp_path, capsys):
     assert run("celeba-test", "--config", "halftone_estimator", output="none") == 2
     assert "--config is for --protocol blind" in capsys.readouterr().err
     assert not (tmp_path / "none").exists()
+
+
+def test_a_blind_set_of_worn_faces(run, tmp_path):
+    """Monochrome prints are so on both sides, and the table says what befell each face."""
+    weights = {name: int(name == "monochrome") for name in PARAMETERS}
+    values = {"degradation": {"wear_probability": 1, "wear": {"ink": [0, 0], "weights": weights}}}
+    config = write_yaml(tmp_path / "worn.yaml", values)
+    assert run("blind", "--size", 48, "--config", config) == 0
+    assert [row["wear_monochrome"] for row in rows(tmp_path / "out")] == ["True"] * 3
+    for path in (tmp_path / "out").glob("*q/*.png"):
+        pixels = np.asarray(Image.open(path)).astype(int)
+        assert np.ptp(pixels, axis=-1).max() == 0
+    assert run("blind", "--size", 48, output="plain") == 0
+    assert not any(name.startswith("wear") for name in rows(tmp_path / "plain")[0])

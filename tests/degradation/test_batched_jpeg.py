@@ -6,7 +6,7 @@ import torch
 from PIL import Image
 
 from difface_diffusers.degradation.batched_jpeg import CHROMA_STEPS, LUMA_STEPS, jpeg_tables, roundtrip, scaled
-from difface_diffusers.degradation.blind import jpeg
+from difface_diffusers.degradation.jpeg import jpeg
 
 from ..training.tiny import face
 

@@ -1,9 +1,6 @@
-import io
-
 import cv2
 import numpy as np
 import pytest
-from PIL import Image
 
 from difface_diffusers.degradation import blind as degradation
 from difface_diffusers.degradation.blind import (
@@ -14,7 +11,6 @@ from difface_diffusers.degradation.blind import (
     draw_degradation,
     gaussian_kernel,
     halftone,
-    jpeg,
     to_8_bits,
     to_gray,
 )
@@ -95,20 +91,7 @@ def test_blur_is_a_filter_of_the_kernel(sigma_y, angle):
     np.testing.assert_allclose(blur(clean(30, 22), 5, 1.3, sigma_y, angle), expected, atol=1e-6)
 
 
-# JPEG and gray
-
-
-def test_jpeg_is_that_of_pillow():
-    buffer = io.BytesIO()
-    Image.fromarray(face(3)).save(buffer, "JPEG", quality=40)
-    expected = np.asarray(Image.open(buffer)).astype(np.float32) / 255
-    assert np.abs(jpeg(face(3).astype(np.float32) / 255, 40) - expected).max() <= 3 / 255
-
-
-def test_jpeg_rounds_to_8_bits():
-    image = np.full((8, 8, 3), 100.4 / 255, dtype=np.float32)
-    np.testing.assert_allclose(jpeg(image, 100), 100 / 255, atol=1e-6)
-    np.testing.assert_allclose(jpeg(image + np.float32(0.2 / 255), 100), 101 / 255, atol=1e-6)
+# Gray and levels
 
 
 def test_gray_is_the_luma_in_three_channels():
@@ -368,7 +351,7 @@ def test_impossible_ranges_are_refused(name, value):
         DegradationRanges(**{name: value})
 
 
-@pytest.mark.parametrize("name", ["gray_probability", "mild_probability", "halftone_probability"])
+@pytest.mark.parametrize("name", ["gray_probability", "mild_probability", "halftone_probability", "wear_probability"])
 @pytest.mark.parametrize("probability", [-0.1, 1.1])
 def test_impossible_probability_is_refused(name, probability):
     with pytest.raises(ValueError, match=rf"`{name}` is {probability}; it must be within 0 .. 1"):

@@ -190,6 +190,19 @@ def test_faces_go_to_a_gpu_unasked_where_they_fit(folder, monkeypatch, setting, 
     assert size_on(dataset, torch.device(device)) == expected
 
 
+def test_faces_that_are_to_be_worn_stay(folder, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: SimpleNamespace(total_memory=10**12))
+    worn, plain_ranges = DegradationRanges(wear_probability=0.1), DegradationRanges()
+    for ranges, expected in ((worn, None), (plain_ranges, 16)):
+        dataset = FaceDataset(folder, plain(on_device="auto"), 0, ranges)
+        assert size_on(dataset, torch.device("cuda")) == expected
+    message = r"`data.on_device` is True and `degradation.wear_probability` 0.1; wear is done one by one alone"
+    with pytest.raises(ValueError, match=message):
+        FaceDataset(folder, plain(on_device=True), 0, worn)
+    FaceDataset(folder, plain(on_device=True), 0, plain_ranges)
+    FaceDataset(folder, plain(on_device=False), 0, worn)
+
+
 def test_faces_that_stay_are_not_looked_at(folder, monkeypatch):
     monkeypatch.setattr(device_faces, "stored_size", None)
     for setting in (False, "auto"):
