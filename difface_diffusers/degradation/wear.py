@@ -68,7 +68,7 @@ class WearRanges:
         ink: how far the color of a monochrome print is from gray, at most 0.25; below 0 it is gray.
         chroma_sigma: standard deviation of the color noise, 8-bit levels.
         chroma_size: of its blotches, pixels.
-        grain_sigma: standard deviation of the film grain in the mid-tones, 8-bit levels.
+        grain_sigma: standard deviation of the film grain in the mid-tones, where it is sharpened after that, 8-bit levels.
         grain_size: standard deviation of a grain's bell, pixels.
         fading: share of the contrast that is lost.
         cast: by how much faded black and white are colored.
@@ -94,7 +94,7 @@ class WearRanges:
     ink: tuple[float, float] = (-0.06, 0.12)
     chroma_sigma: tuple[float, float] = (2.0, 11.0)
     chroma_size: tuple[float, float] = (6.0, 40.0)
-    grain_sigma: tuple[float, float] = (3.0, 16.0)
+    grain_sigma: tuple[float, float] = (3.0, 14.0)
     grain_size: tuple[float, float] = (0.5, 2.2)
     fading: tuple[float, float] = (0.03, 0.35)
     cast: tuple[float, float] = (0.0, 0.08)
@@ -106,7 +106,7 @@ class WearRanges:
     dust_radius: tuple[float, float] = (0.6, 2.2)
     opacity: tuple[float, float] = (0.2, 1.0)
     thumbnail: tuple[float, float] = (2.0, 14.0)
-    sharpening: tuple[float, float] = (0.4, 2.5)
+    sharpening: tuple[float, float] = (0.4, 2.0)
     sharpening_radius: tuple[float, float] = (1.5, 8.0)
     resave_count: tuple[float, float] = (1.0, 4.0)
     resave_downscale: tuple[float, float] = (1.0, 3.0)
@@ -251,7 +251,8 @@ def draw_wear(ranges: WearRanges, relative_size: float, rng: np.random.Generator
         ranges = replace(ranges, cast=(0.0, 0.0))  # which could not be told from the ink
     everything = _draw_everything(ranges, relative_size, rng)
     names = ["seed", "late", *(name for damage in chosen for name in PARAMETERS[damage])]
-    return Wear(**{name: getattr(everything, name) for name in names})
+    wear = Wear(**{name: getattr(everything, name) for name in names})
+    return replace(wear, grain_sigma=wear.grain_sigma / (1 + wear.sharpening))  # which sharpening raises again
 
 
 def _draw_everything(ranges: WearRanges, relative_size: float, rng: np.random.Generator) -> Wear:

@@ -129,6 +129,13 @@ def test_lengths_follow_the_size(relative_size):
     assert shifts == set(range(8))
 
 
+def test_sharpening_does_not_raise_the_grain_above_its_range():
+    both = [wear for wear in many(only("grain", "sharpening", grain_sigma=(9.0, 9.0))) if wear.grain_sigma]
+    assert {wear.sharpening > 0 for wear in both} == {True, False}
+    for wear in both:
+        assert wear.grain_sigma * (1 + wear.sharpening) == pytest.approx(9)
+
+
 def test_a_share_of_faces_is_worn():
     drawn = [draw_degradation(worn(probability=0.4), 64, 64, rng(seed))[0] for seed in range(300)]
     assert sum(bool(befallen(each.wear)) for each in drawn) == pytest.approx(120, abs=30)
