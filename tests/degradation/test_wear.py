@@ -71,7 +71,7 @@ def many(ranges=None, relative_size=0.5, count=300):
 
 
 def test_without_a_share_nothing_is_drawn_otherwise():
-    """What the release before drew and made of a face of integers; OpenCV's versions may differ by a level in few pixels."""
+    """The digest is that of what was drawn before there was any wear."""
     drawn = [draw_degradation(DegradationRanges(mild_probability=0.3), 64, 64, rng(seed)) for seed in range(200)]
     numbers = [list(vars(each).values())[:8] for each, _ in drawn]
     digest = hashlib.sha256(np.array(numbers, np.float64).tobytes())
