@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 
 from .jpeg import jpeg
-from .wear import NO_WEAR, Wear, WearRanges, draw_wear, keep_ink, wear_after, wear_before
+from .wear import NO_WEAR, Wear, WearRanges, draw_wear, keep_tones, wear_after, wear_before
 
 
 REFERENCE_SIZE = 512
@@ -228,9 +228,9 @@ def degrade(image: np.ndarray, ranges: DegradationRanges, rng: np.random.Generat
 def degrade_pair(
     image: np.ndarray, ranges: DegradationRanges, rng: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return what a restoration should come to, see `keep_ink`, and the face degraded as by `degrade`."""
+    """Return what a restoration should come to, see `keep_tones`, and the face degraded as by `degrade`."""
     degradation, noise = draw_degradation(ranges, *image.shape[:2], rng)
-    return keep_ink(image, degradation.wear), apply_degradation(image, degradation, noise)
+    return keep_tones(image, degradation.wear), apply_degradation(image, degradation, noise)
 
 
 def to_8_bits(image: np.ndarray) -> np.ndarray:

@@ -23,7 +23,7 @@ from .blind import (
     shrunk_size,
 )
 from .holes import MASKS
-from .wear import keep_ink
+from .wear import keep_tones
 
 
 QUALITIES = (30, 40, 50, 60, 70)
@@ -132,7 +132,7 @@ def blind_set(size: int, seed: int = 0, ranges: DegradationRanges | None = None)
         wear = noted.pop("wear")
         if ranges.wear_probability:
             noted |= {f"wear_{name}": value for name, value in wear.items()}
-        target = partial(keep_ink, wear=degradation.wear) if degradation.wear.monochrome else None
+        target = partial(keep_tones, wear=degradation.wear) if degradation.wear.changes_tones else None
         yield Recipe(noted, partial(apply_degradation, degradation=degradation, noise=noise), target=target)
 
 

@@ -9,8 +9,9 @@ In the order of a photograph's life:
    good scan of a print that never was sharp, on which they are sharper than the face.
 3. Life as a file, always after the chain, as its artifacts are what is sharpened and saved again: sharpening, then JPEGs.
 
-The ink of a monochrome print is no damage: the clean face gets it too, see `keep_ink`. The degraded face gets it behind the
-chain, whose noise and JPEG then are of the ink as well; so are those of the gray pairs that a data set makes.
+Exposure, fading and the ink of a monochrome print are the photograph's, and a restored face has to fit into it: the clean
+face gets them too, see `keep_tones`. The degraded face gets the ink behind the chain, whose noise and JPEG then are of the ink
+as well; so are those of the gray pairs that a data set makes.
 """
 
 from dataclasses import dataclass, field, fields, replace
@@ -22,11 +23,9 @@ from . import damages
 
 MOST_DAMAGES = 3  # of one face
 LATE_SHARE = 2 / 3  # of the prints that are worn after the paper's chain, which hides most of what comes before it
-COOL_INK, COOL_SHARE = (
-    (-0.4, 0.5),
-    0.25,
-)  # red and blue of blue and violet inks in those of sepia's strength; how many are
-WARM_INK = (0.6, -1.0)
+WARM_INK = (0.6, -1.0)  # red and blue of sepia
+COOL_INK = (-0.4, 0.5)  # of blue and violet inks
+COOL_SHARE = 0.25  # of them among the inks
 CAST_HUE = (35.0, 45.0)  # mean and standard deviation, degrees: prints go yellow and red more often than blue
 JPEG_BLOCK = 8
 
@@ -222,6 +221,12 @@ class Wear:
     sharpening_radius: float = 1.0
     resaves: tuple[tuple[int, float, int, int], ...] = ()
 
+    @property
+    def changes_tones(self) -> bool:
+        """Whether the clean face gets a part of it, see `keep_tones`."""
+        faded = (self.faded_black, self.faded_white) != (NO_WEAR.faded_black, NO_WEAR.faded_white)
+        return self.monochrome or faded or bool(self.exposure)
+
 
 NO_WEAR = Wear()
 PARAMETERS = {  # of each damage
@@ -288,9 +293,23 @@ def _draw_resave(ranges: WearRanges, relative_size: float, rng: np.random.Genera
     return int(rng.uniform(*ranges.resave_quality)), downscale, right, down
 
 
-def keep_ink(image: np.ndarray, wear: Wear) -> np.ndarray:
-    """Return what a restoration should come to: the clean face `[H,W,3]`, in the ink of a monochrome print if it is one."""
+def keep_tones(image: np.ndarray, wear: Wear) -> np.ndarray:
+    """Return what a restoration should come to: the clean face `[H,W,3]` with the tones of its photograph."""
+    if wear.exposure:
+        image = damages.expose(image, wear.exposure)
+    if wear.late:
+        return _fade(_print_in_ink(image, wear), wear)
+    return _print_in_ink(_fade(image, wear), wear)
+
+
+def _print_in_ink(image: np.ndarray, wear: Wear) -> np.ndarray:
     return damages.monochrome(image, wear.ink_red, wear.ink_blue) if wear.monochrome else image
+
+
+def _fade(image: np.ndarray, wear: Wear) -> np.ndarray:
+    if (wear.faded_black, wear.faded_white) == (NO_WEAR.faded_black, NO_WEAR.faded_white):
+        return image
+    return damages.fade(image, wear.faded_black, wear.faded_white)
 
 
 def wear_before(image: np.ndarray, wear: Wear) -> np.ndarray:
@@ -309,7 +328,7 @@ def wear_before(image: np.ndarray, wear: Wear) -> np.ndarray:
 
 def wear_after(image: np.ndarray, wear: Wear) -> np.ndarray:
     """Return what becomes of a face `[H,W,3]` after the paper's chain; the same array if nothing does."""
-    image = keep_ink(image, wear)
+    image = _print_in_ink(image, wear)
     if wear.late:
         image = _wear_print(image, wear, np.random.default_rng([wear.seed, 1]))
     if wear.sharpening:
@@ -322,8 +341,7 @@ def wear_after(image: np.ndarray, wear: Wear) -> np.ndarray:
 def _wear_print(image: np.ndarray, wear: Wear, rng: np.random.Generator) -> np.ndarray:
     if wear.grain_sigma:
         image = damages.grain(image, wear.grain_sigma, wear.grain_size, rng)
-    if (wear.faded_black, wear.faded_white) != (NO_WEAR.faded_black, NO_WEAR.faded_white):
-        image = damages.fade(image, wear.faded_black, wear.faded_white)
+    image = _fade(image, wear)
     if wear.crease_count:
         image = damages.crease(image, wear.crease_count, wear.crease_width, wear.opacity, rng)
     if wear.scratch_count:
