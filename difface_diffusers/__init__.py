@@ -13,6 +13,7 @@ from .pipelines.pipeline_difface import DifFacePipeline
 from .pipelines.pipeline_difface_inpaint import DifFaceInpaintPipeline
 from .pipelines.registration import register
 from .utils.moved import install as install_moved_modules
+from .video.restore import VideoRestoration, restore_video
 
 
 install_moved_modules()
@@ -31,7 +32,9 @@ __all__ = [
     "FaceDetector",
     "ModelMixin",
     "PhotoRestoration",
+    "VideoRestoration",
     "restore_photo",
     "restore_photos",
+    "restore_video",
     *(model.__name__ for model in ESTIMATORS.values()),
 ]
