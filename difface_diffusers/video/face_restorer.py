@@ -8,6 +8,7 @@ import torch
 
 from ..photos.treatment import FaceTreatment, choose_treatment
 from ..pipelines.pipeline_difface import DifFacePipeline
+from ..pipelines.runs import as_run
 from .plan import FacePlan, Judgement
 from .settings import VideoSettings
 from .steady_mean import SteadyMean
@@ -133,6 +134,7 @@ def judge_face(pipe: DifFacePipeline, crops: list[np.ndarray], settings: VideoSe
 
 
 @torch.no_grad()
+@as_run
 def restore(
     pipe: DifFacePipeline,
     estimates: Sequence[np.ndarray],
@@ -140,7 +142,11 @@ def restore(
     noise: list[torch.Generator],
     settings: VideoSettings,
 ) -> list[np.ndarray]:
-    """Noise estimates `[S,S,3]`, float32 in [0,1], each to its start, and let the prior walk back; the same in and out."""
+    """Noise estimates `[S,S,3]`, float32 in [0,1], each to its start, and let the prior walk back; the same in and out.
+
+    Raises:
+        KeyboardInterrupt: the chains were interrupted.
+    """
     request = pipe.prepare_request(
         num_images=len(estimates),
         sampling=settings.sampling,
@@ -148,10 +154,12 @@ def restore(
         generator=noise,
         latents=None,
         output_type="np",
-        callback_on_step_end=None,
-        callback_on_step_end_tensor_inputs=None,
+        callback_on_step_end=settings.callback_on_step_end,
+        callback_on_step_end_tensor_inputs=settings.callback_on_step_end_tensor_inputs,
     )
     latents = pipe.restore_estimates(_to_batch(estimates, pipe.device), starts, request)
+    if pipe.interrupt:  # so these are no faces
+        raise KeyboardInterrupt
     return _from_batch((latents / 2 + 0.5).clamp(0, 1))
 
 

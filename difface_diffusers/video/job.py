@@ -28,6 +28,8 @@ from .writing import write_frame
 if TYPE_CHECKING:
     from accelerate import PartialState
 
+# Settings that may be others when it goes on.
+FREE = ("detector", "callback_on_step_end", "callback_on_step_end_tensor_inputs")
 LEAD = 32  # frames before those that are missing, from which a scene is taken up again
 MAX_PIXELS = 40 * 10**6  # of a frame; 8K has 33 million
 OnFrame = Callable[
@@ -110,7 +112,7 @@ class VideoJob:
     def _description(self) -> dict[str, str]:
         """Return what a run that goes on must have in common with the one that was stopped."""
         selected, status = self._selected, self._selected.source.path.stat()
-        settings = {name: str(value) for name, value in vars(self._settings).items() if name != "detector"}
+        settings = {name: str(value) for name, value in vars(self._settings).items() if name not in FREE}
         if callable(self._settings.background):
             settings["background"] = type(self._settings.background).__name__
         return settings | {

@@ -9,6 +9,7 @@ from ..faces import FaceDetector
 from ..faces.selection import MIN_FACE_SIZE
 from ..photos.upscale import Upscaler
 from ..pipelines.pipeline_difface import DifFacePipeline
+from ..pipelines.sampling import Callback
 from ..utils.records import take
 from .frames import select_frames
 from .job import OnFrame, VideoJob
@@ -71,6 +72,8 @@ def restore_video(
     eta: float | None = None,
     s_noise: float | None = None,
     scheduler: str | None = None,
+    callback_on_step_end: Callback | None = None,
+    callback_on_step_end_tensor_inputs: list[str] | None = None,
     on_frame: OnFrame | None = None,
     processes: "PartialState | None" = None,
 ) -> VideoRestoration:
@@ -105,12 +108,14 @@ def restore_video(
         compare: write each frame before beside it after.
         preview: also write every so many-th frame as a PNG to the folder TARGET_preview.
         resume: go on with what a run that was stopped has left behind.
-        preset: see `DifFacePipeline.__call__`, as are the next five.
+        preset: see `DifFacePipeline.__call__`, as are the next seven.
         num_inference_steps: see there.
         start_timestep: see there.
         eta: see there.
         s_noise: see there.
         scheduler: see there.
+        callback_on_step_end: see there. One that interrupts stops the video as Ctrl-C does.
+        callback_on_step_end_tensor_inputs: see there.
         on_frame: told how far it is after every frame.
         processes: those that share the work, scene by scene, with the same result; the first of them joins what all have done.
 
@@ -119,7 +124,8 @@ def restore_video(
 
     Raises:
         ImportError: the extra `video` is missing.
-        KeyboardInterrupt: it was stopped; what was done by then is at `target`, and `resume` goes on.
+        KeyboardInterrupt: it was stopped, or `pipe._interrupt` was set; what was done by then is at `target`, and `resume`
+            goes on.
         OSError: the source is no video, or the target cannot be written.
         ValueError: an argument is out of range; the message names it.
     """
@@ -130,7 +136,8 @@ def restore_video(
         "start_timestep": start_timestep,
     }
     sampling = pipe.with_defaults(**call, eta=eta, s_noise=s_noise, scheduler=scheduler)
-    pipe.check_inputs(num_images=1, sampling=sampling)
+    inputs = callback_on_step_end_tensor_inputs or ()
+    pipe.check_inputs(num_images=1, sampling=sampling, callback_on_step_end_tensor_inputs=inputs)
     settings = take(VideoSettings, locals() | vars(sampling))
     with open_video(source) as video:
         job = VideoJob(pipe, select_frames(video, start, stop, fps), settings, Path(target), on_frame, processes)

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from ..photos.settings import PictureSettings, check_choice
-from ..pipelines.sampling import Sampling
+from ..pipelines.sampling import Callback, Sampling
 from ..utils.checks import check_integer, check_number
 
 
@@ -27,6 +27,8 @@ class VideoSettings(PictureSettings):
     compare: bool
     preview: int | None
     sampling: Sampling
+    callback_on_step_end: Callback | None
+    callback_on_step_end_tensor_inputs: list[str] | None
 
     def __post_init__(self) -> None:
         super().__post_init__()

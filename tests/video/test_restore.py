@@ -118,6 +118,40 @@ def test_stopped_before_the_first_frame_nothing_is_written(clip, pipe, tmp_path,
     assert restore_video(pipe, clip, tmp_path / "out.mkv", resume=True, **LOSSLESS).restored_frames == 15
 
 
+def test_a_callback_sees_the_faces_of_every_step_and_can_stop_it(clip, pipe, restored, tmp_path):
+    def look(running, step, timestep, tensors):
+        clean = tensors["pred_original_sample"]
+        seen.append((step, running.num_timesteps, clean.shape))
+        running._interrupt = len(seen) == 3
+        return {}
+
+    seen = []
+    target = tmp_path / "out.mkv"
+    options = {"detect_every": 4, **LOSSLESS}
+    with pytest.raises(KeyboardInterrupt):
+        restore_video(
+            pipe,
+            clip,
+            target,
+            callback_on_step_end=look,
+            callback_on_step_end_tensor_inputs=["pred_original_sample"],
+            **options,
+        )
+    assert seen == [(step, 2, (8, 3, 32, 32)) for step in (0, 1)] + [(0, 2, (1, 3, 32, 32))]
+    restore_video(pipe, clip, target, resume=True, **options)
+    assert np.abs(np.array(frames_of(target)).astype(int) - np.array(frames_of(restored))).max() <= 2
+
+
+def test_a_photograph_that_was_interrupted_before_does_not_matter(clip, pipe, restored, tmp_path):
+    def interrupt(running, step, timestep, tensors):
+        running._interrupt = True
+        return {}
+
+    pipe(frames_of(clip)[0], callback_on_step_end=interrupt)
+    restore_video(pipe, clip, tmp_path / "out.mkv", detect_every=4, **LOSSLESS)
+    np.testing.assert_array_equal(frames_of(tmp_path / "out.mkv"), frames_of(restored))
+
+
 def test_killed_it_goes_on_at_the_last_chunk(clip, pipe, restored, tmp_path, small_chunks):
     target = tmp_path / "out.mkv"
     with pytest.raises(MemoryError):
@@ -249,6 +283,10 @@ def test_two_processes_share_the_scenes(clip, pipe, restored, tmp_path, monkeypa
         ({"background": 3}, "`background` is 3; it must be 'bundled', 'lanczos', "),
         ({"keep_clean": "no"}, "`keep_clean` is 'no'; it must be True or False"),
         ({"num_inference_steps": 0}, "`num_inference_steps` is 0"),
+        (
+            {"callback_on_step_end_tensor_inputs": ["image"]},
+            "`callback_on_step_end_tensor_inputs` has ..image..; known",
+        ),
         ({"start": 100}, "`start` is 100; .* has 0.6"),
         ({"codec": "h266"}, "`codec` is 'h266'; accepted for .mkv are"),
         ({"crf": 99}, "`crf` is 99"),
