@@ -7,12 +7,14 @@ import gradio as gr
 from ..imaging.opening import register_heif
 from ..pipelines.pipeline_difface import DifFacePipeline
 from ..pipelines.pipeline_difface_inpaint import DifFaceInpaintPipeline
+from ..video.library import load_av
 from .files import MAX_FILE_SIZE
 from .inpaint_tab import InpaintTab
 from .restore_tab import RestoreTab
+from .video_tab import VideoTab
 
 
-TITLE = "DifFace: restore the faces of a photograph"
+TITLE = "DifFace: restore the faces of photographs and videos"
 ABOUT = Path(__file__).with_name("about.md")
 STYLE = Path(__file__).with_name("style.css")
 CLEAN_EVERY, KEEP_FOR = 600, 3600  # seconds, of uploads and results
@@ -35,9 +37,21 @@ def build_demo(restorer: DifFacePipeline, inpainter: DifFaceInpaintPipeline) -> 
             RestoreTab(restorer)
         with gr.Tab("Fill holes"):
             InpaintTab(inpainter)
+        with gr.Tab("Video"):
+            _add_video_tab(restorer)
         with gr.Tab("About"):
             gr.Markdown(ABOUT.read_text(), elem_classes="about")
     return demo.queue(max_size=MAX_WAITING)
+
+
+def _add_video_tab(restorer: DifFacePipeline) -> None:
+    """Add the tab's content, or what is to be installed for it."""
+    try:
+        load_av()
+    except ImportError as error:
+        gr.Markdown(f"{error}")
+    else:
+        VideoTab(restorer)
 
 
 def launch(demo: gr.Blocks, host: str | None = None, port: int | None = None, block: bool = True) -> str:

@@ -17,6 +17,13 @@ MAX_STEPS = 250
 S_NOISE_RANGE = 0.9, 1.2
 MAX_SAMPLES = 6
 SEEDS = 2**31
+BACKGROUNDS = [
+    ("a little sharper", "bundled"),
+    ("smoothly", "lanczos"),
+    ("by Real-ESRGAN, fetched once", "realesr-general-x4v3"),
+    ("pixel by pixel", "none"),
+]
+KEEP_GRAY = [("gray and sepia stay so", "auto"), ("as in the picture", "on"), ("as the model paints", "off")]
 BY_DAMAGE = 0  # in the place of a start timestep: each face has one of its own
 
 
@@ -154,6 +161,20 @@ def add_controls(pipe: DifFacePipeline) -> Controls:
         api_visibility="private",
     )
     return Controls(start, eta, s_noise, steps, scheduler, seed, randomize)
+
+
+def add_change_controls(pipe: DifFacePipeline) -> tuple[Component, Component, Component]:
+    """Add how the rest is enlarged, what becomes of gray faces and of clean ones to the layout; return all three."""
+    return (
+        gr.Radio(BACKGROUNDS, value="bundled", label="How the rest is enlarged"),
+        gr.Radio(KEEP_GRAY, value="auto", label="Colors of the faces"),
+        gr.Checkbox(
+            True,
+            label="Spare what is good",
+            info="Clean faces stay as they are, others change as far as they are damaged.",
+            visible=pipe.config.get("clean_damage") is not None,
+        ),
+    )
 
 
 def slider_value(start_timestep: int | str) -> int:

@@ -23,7 +23,7 @@ from ..imaging.opening import open_image
 
 ComponentT = TypeVar("ComponentT", bound=Component)
 
-MAX_FILE_SIZE = "30mb"
+MAX_FILE_SIZE = "60mb"
 MAX_MEGAPIXELS = 25
 MAX_RESULT_MEGAPIXELS = 50
 ACCEPTED = "JPEG, PNG, WebP, HEIC, AVIF, TIFF, JPEG 2000, GIF or BMP"
@@ -87,14 +87,14 @@ def read_upload(path: str | None, upscale: float = 1) -> PhotoFile:
 
 def write_download(photo: PhotoFile, name: str) -> str:
     """Write a picture as PNG into Gradio's cache, from where old files go; return its path."""
-    path = _folder_in_cache() / f"{name}.png"
+    path = folder_in_cache() / f"{name}.png"
     write_photo(photo, path)
     return str(path)
 
 
 def write_array(array: np.ndarray) -> str:
     """Write an array into Gradio's cache, as memory would fill up with those of all visitors; return its path."""
-    path = _folder_in_cache() / "enlarged.npy"
+    path = folder_in_cache() / "enlarged.npy"
     np.save(path, array)
     return str(path)
 
@@ -104,7 +104,8 @@ def read_array(path: str) -> np.ndarray:
     return np.load(path)
 
 
-def _folder_in_cache() -> Path:
+def folder_in_cache() -> Path:
+    """Make a new folder in Gradio's cache; return its path."""
     folder = Path(get_upload_folder())
     folder.mkdir(parents=True, exist_ok=True)
     return Path(tempfile.mkdtemp(dir=folder))

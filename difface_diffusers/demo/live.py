@@ -2,6 +2,7 @@
 
 import queue
 import threading
+import time
 from collections.abc import Callable, Generator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
@@ -18,6 +19,9 @@ from ..pipelines.pipeline_difface import DifFacePipeline
 
 
 T = TypeVar("T")
+
+RESTORING = "restore"  # what `OnFrame` calls it
+LEAST_INTERVAL = 0.1  # seconds between frames of a video that are told of
 
 
 @dataclass(frozen=True)
@@ -48,6 +52,23 @@ class TileDone:
     total: int
 
 
+@dataclass(frozen=True)
+class FrameDone:
+    """How far a video is.
+
+    Attributes:
+        doing: what is done with its frames, see `OnFrame`.
+        done: frames.
+        total: frames, `None` where that is not known.
+        picture: the frame, if it is one that is to be looked at.
+    """
+
+    doing: str
+    done: int
+    total: int | None
+    picture: Image.Image | None = None
+
+
 class _ClosedError(Exception):
     """Nobody follows any longer."""
 
@@ -68,12 +89,10 @@ def follow(run: Callable[..., T]) -> Generator[Preview | T, None, None]:
         pipe: DifFacePipeline, step: int, timestep: torch.Tensor, tensors: dict[str, Any]
     ) -> dict[str, Any]:
         pipe._interrupt = closed.is_set()
-        clean = tensors["pred_original_sample"] / 2 + 0.5
-        events.put(Preview(step + 1, pipe.num_timesteps, from_tensors(list(clean.clamp(0, 1)), "pil")))
+        events.put(_preview(pipe, step, tensors))
         return {}
 
-    callback = {"callback_on_step_end": on_step_end, "callback_on_step_end_tensor_inputs": ["pred_original_sample"]}
-    yield from _follow(partial(run, **callback), events, closed)
+    yield from _follow(partial(run, **_callback(on_step_end)), events, closed)
 
 
 def follow_tiles(run: Callable[[OnTile], T]) -> Generator[TileDone | T, None, None]:
@@ -91,6 +110,51 @@ def follow_tiles(run: Callable[[OnTile], T]) -> Generator[TileDone | T, None, No
         events.put(TileDone(done, total))
 
     yield from _follow(partial(run, on_tile), events, closed)
+
+
+def follow_frames(
+    run: Callable[..., T], picture_of: Callable[[int], Image.Image | None]
+) -> Generator[Preview | FrameDone | T, None, None]:
+    """Yield a `FrameDone` for frames of a video, a `Preview` after every call of the prior, and at the end what `run` returns.
+
+    Closing the generator ends the run after the frame or the call that is under way; see `follow`.
+
+    Args:
+        run: calls `restore_video` with the keyword arguments that it is given: those of `follow`, and `on_frame`.
+        picture_of: answers the frame of a number, from 1, once it is restored; `None` if it is not one to be looked at.
+    """
+    events: queue.SimpleQueue[Any] = queue.SimpleQueue()
+    closed = threading.Event()
+    last = 0.0
+
+    def on_frame(doing: str, done: int, total: int | None) -> None:
+        nonlocal last
+        if closed.is_set():
+            raise _ClosedError
+        picture = picture_of(done) if doing == RESTORING else None
+        now = time.monotonic()
+        if picture is not None or done == total or now - last >= LEAST_INTERVAL:
+            last = now
+            events.put(FrameDone(doing, done, total, picture))
+
+    def on_step_end(
+        pipe: DifFacePipeline, step: int, timestep: torch.Tensor, tensors: dict[str, Any]
+    ) -> dict[str, Any]:
+        if closed.is_set():
+            raise _ClosedError
+        events.put(_preview(pipe, step, tensors))
+        return {}
+
+    yield from _follow(partial(run, on_frame=on_frame, **_callback(on_step_end)), events, closed)
+
+
+def _preview(pipe: DifFacePipeline, step: int, tensors: dict[str, Any]) -> Preview:
+    clean = tensors["pred_original_sample"] / 2 + 0.5
+    return Preview(step + 1, pipe.num_timesteps, from_tensors(list(clean.clamp(0, 1)), "pil"))
+
+
+def _callback(on_step_end: Callable[..., dict[str, Any]]) -> dict[str, Any]:
+    return {"callback_on_step_end": on_step_end, "callback_on_step_end_tensor_inputs": ["pred_original_sample"]}
 
 
 def _follow(

@@ -23,7 +23,7 @@ from ..photos.result import PhotoRestoration
 from ..photos.swin2sr import Swin2SRUpscaler
 from ..photos.tiles import OnTile
 from ..photos.upscale import as_upscaler, share_of
-from .controls import MAX_SAMPLES, Settings, add_controls, settings_of
+from .controls import MAX_SAMPLES, Settings, add_change_controls, add_controls, settings_of
 from .files import checked, errors_for_people, read_upload, sentence, write_array, write_download
 from .live import Preview, TileDone, follow, follow_tiles, pass_on
 from .result import Restored, draw_uncertainty, face_sheets, paste, view
@@ -33,14 +33,7 @@ from .tab import EXAMPLES, Tab
 
 DRAWN_TOGETHER = 8  # faces, of all samples
 SESSION_SECONDS = 3600
-BACKGROUNDS = [
-    ("a little sharper", "bundled"),
-    ("smoothly", "lanczos"),
-    ("by Real-ESRGAN, fetched once", "realesr-general-x4v3"),
-    ("pixel by pixel", "none"),
-]
 NETWORKS = RealESRGANUpscaler, Swin2SRUpscaler
-KEEP_GRAY = [("gray and sepia stay so", "auto"), ("as in the picture", "on"), ("as the model paints", "off")]
 
 
 class RestoreTab(Tab):
@@ -71,14 +64,7 @@ class RestoreTab(Tab):
             0, 1, 1, step=0.05, label="Strength", info="How much of the change is put back. Moves the result at once."
         )
         with gr.Accordion("Finer settings", open=False):
-            self.background = gr.Radio(BACKGROUNDS, value="bundled", label="How the rest is enlarged")
-            self.keep_gray = gr.Radio(KEEP_GRAY, value="auto", label="Colors of the faces")
-            self.keep_clean = gr.Checkbox(
-                True,
-                label="Spare what is good",
-                info="Clean faces stay as they are, others change as far as they are damaged.",
-                visible=self.pipe.config.get("clean_damage") is not None,
-            )
+            self.background, self.keep_gray, self.keep_clean = add_change_controls(self.pipe)
             self.controls = add_controls(self.pipe)
 
     def _add_outputs(self) -> None:

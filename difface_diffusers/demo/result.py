@@ -94,10 +94,10 @@ def _levels(face: Image.Image) -> np.ndarray:
     return np.asarray(face, np.float32) / 255
 
 
-def view(pixels: np.ndarray) -> Image.Image:
-    """Return a picture as a browser shows it: 8 bits of RGB, at most `VIEW_SIDE` pixels long."""
+def view(pixels: np.ndarray, side: int = VIEW_SIDE) -> Image.Image:
+    """Return a picture as a browser shows it: 8 bits of RGB, at most `side` pixels long."""
     picture = Image.fromarray(to_uint8(split_channels(pixels)[0]))
-    picture.thumbnail((VIEW_SIDE, VIEW_SIDE), Image.Resampling.LANCZOS)
+    picture.thumbnail((side, side), Image.Resampling.LANCZOS)
     return picture
 
 

@@ -23,11 +23,12 @@ class Tab:
     """
 
     scales = (1, 1)  # widths of inputs and outputs beside each other
+    gpu_seconds = 60  # for which a run may have a GPU, where visitors share one
     _run: Callable[..., Generator[Any, None, None]]  # runs the networks; see `follow`
 
     def __init__(self, pipe: DifFacePipeline) -> None:
         self.pipe = pipe
-        self.run = spaces.GPU(self._run)
+        self.run = spaces.GPU(duration=self.gpu_seconds)(self._run)
         with gr.Row():
             for scale, add in zip(self.scales, (self._add_inputs, self._add_outputs), strict=True):
                 with gr.Column(scale=scale, min_width=320):

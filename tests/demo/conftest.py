@@ -1,3 +1,4 @@
+import time
 from pathlib import Path
 
 import numpy as np
@@ -61,6 +62,19 @@ def large_picture(tmp_path):
     path = tmp_path / "large.png"
     Image.new("1", (6000, 6000)).save(path)
     return path
+
+
+@pytest.fixture
+def wait_until():
+    """Waits until a condition holds, for at most 10 seconds."""
+
+    def wait_until(condition):
+        deadline = time.monotonic() + 10
+        while not condition():
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+
+    return wait_until
 
 
 def pixels(path):

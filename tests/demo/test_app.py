@@ -1,9 +1,13 @@
+import re
 import shutil
 import socket
+import sys
 import threading
 import time
 from pathlib import Path
 
+import av
+import gradio as gr
 import httpx
 import numpy as np
 import psutil
@@ -17,6 +21,8 @@ from difface_diffusers.demo import app, build_demo, launch, load_models
 from difface_diffusers.demo.restore_tab import EXAMPLES
 from difface_diffusers.imaging.files import read_photo
 from tests.conftest import free_port
+from tests.video.clips import write_clip
+from tests.video.scenes import HEIGHT, WIDTH, film, place
 
 from .conftest import PHOTOGRAPH, pixels
 
@@ -29,9 +35,24 @@ def client(address, tmp_path):
     return Client(address, verbose=False, download_files=tmp_path / "downloads")
 
 
-def test_two_endpoints_with_names(client):
+def test_three_endpoints_with_names(client):
     endpoints = client.view_api(return_format="dict")["named_endpoints"]
-    assert list(endpoints) == ["/restore", "/inpaint"]
+    assert list(endpoints) == ["/restore", "/inpaint", "/restore_video"]
+    assert [parameter["parameter_name"] for parameter in endpoints["/restore_video"]["parameters"]] == [
+        "video",
+        "upscale",
+        "steadiness",
+        "background",
+        "keep_gray",
+        "blend",
+        "keep_clean",
+        "start",
+        "eta",
+        "s_noise",
+        "steps",
+        "scheduler",
+        "seed",
+    ]
     assert [parameter["parameter_name"] for parameter in endpoints["/restore"]["parameters"]] == [
         "photo",
         "upscale",
@@ -75,6 +96,32 @@ def test_fills_holes(client, tmp_path):
     known = mask == 0
     assert np.array_equal(pixels(answer)[known], pixels(photo)[known])
     assert not np.array_equal(pixels(answer)[~known], pixels(photo)[~known])
+
+
+def test_restores_a_video(client, tmp_path):
+    frames, _ = film(([place(130, 90, 0.9)] * 3, 0))
+    clip = write_clip(tmp_path / "me at sea.mov", 3, size=(HEIGHT, WIDTH), pictures=frames)
+    answers = [client.predict(video=handle_file(clip), seed=seed, api_name="/restore_video") for seed in (3, 3, 4)]
+    assert Path(answers[0]).name == "me at sea_restored.mp4"
+    first, again, other = (
+        av.open(answer).decode(video=0).__next__().to_ndarray(format="rgb24").astype(int) for answer in answers
+    )
+    assert first.shape == (HEIGHT, WIDTH, 3)
+    assert np.array_equal(first, again) and np.abs(first - other)[60:120, 110:150].max() > 10
+
+
+def test_a_video_that_cannot_be_restored(client, text_file):
+    for video, message in ((handle_file(text_file), "cannot be read as a video"), (None, "Choose a video first")):
+        with pytest.raises(AppError, match=message):
+            client.predict(video=video, api_name="/restore_video")
+
+
+def test_without_the_extra_it_is_said_what_to_install(restorer, inpainter, monkeypatch):
+    monkeypatch.setitem(sys.modules, "av", None)
+    demo = build_demo(restorer, inpainter)
+    said = [block.value for block in demo.blocks.values() if isinstance(block, gr.Markdown)]
+    assert any(re.search(r'Videos need `av`.*: pip install "difface-diffusers\[video\]"$', text) for text in said)
+    assert not any(isinstance(block, gr.Video) for block in demo.blocks.values())
 
 
 @pytest.mark.parametrize(
@@ -131,7 +178,7 @@ def test_files_outside_of_the_cache_are_not_served(address, cache, tmp_path):
 
 
 def test_uploads_have_a_limit(address):
-    files = {"files": ("large.png", b"0" * 32_000_000, "image/png")}
+    files = {"files": ("large.png", b"0" * 64_000_000, "image/png")}
     assert httpx.post(f"{address}gradio_api/upload", files=files).status_code == 413
 
 

@@ -4,7 +4,8 @@ import time
 import pytest
 import torch
 
-from difface_diffusers.demo.live import Preview, TileDone, follow, follow_tiles, pass_on
+from difface_diffusers.demo import live
+from difface_diffusers.demo.live import FrameDone, Preview, TileDone, follow, follow_frames, follow_tiles, pass_on
 
 
 @pytest.fixture
@@ -80,6 +81,58 @@ def test_tiles_are_followed_and_closing_stops_them():
     go_on.set()
     time.sleep(0.05)
     assert reached == [1]
+
+
+@pytest.fixture
+def every_frame(monkeypatch):
+    monkeypatch.setattr(live, "LEAST_INTERVAL", 0)
+
+
+def test_frames_and_what_the_prior_makes_of_them_are_followed(restorer, faces, every_frame):
+    def run(on_frame, **callback):
+        on_frame("survey", 2, None)
+        restorer(faces, num_inference_steps=1, **callback)
+        on_frame("restore", 1, 2)
+        on_frame("restore", 2, 2)
+        return "answer"
+
+    looked_at, preview, first, second, answer = follow_frames(run, {1: "picture"}.get)
+    assert (looked_at, first) == (FrameDone("survey", 2, None), FrameDone("restore", 1, 2, "picture"))
+    assert (preview.step, preview.total, len(preview.faces)) == (1, 1, 2)
+    assert (second, answer) == (FrameDone("restore", 2, 2), "answer")
+
+
+def test_of_frames_that_follow_each_other_fast_some_are_told_of():
+    def run(on_frame, **callback):
+        for doing in ("survey", "restore"):
+            for number in range(1, 101):
+                on_frame(doing, number, 100)
+
+    *frames, _ = follow_frames(run, {51: "picture"}.get)
+    assert FrameDone("survey", 100, 100) in frames and FrameDone("restore", 51, 100, "picture") in frames
+    assert frames[-1] == FrameDone("restore", 100, 100) and len(frames) < 20
+
+
+@pytest.mark.parametrize("calls", ["frames", "steps"])
+def test_closing_stops_a_video_at_the_next_frame_or_step(restorer, faces, every_frame, calls):
+    def run(on_frame, **callback):
+        try:
+            on_frame("restore", 1, 9)
+            go_on.wait(5)
+            if calls == "frames":
+                on_frame("restore", 2, 9)
+            else:
+                restorer(faces, num_inference_steps=200, **callback)
+            reached.append(calls)
+        finally:
+            ended.set()
+
+    reached, go_on, ended = [], threading.Event(), threading.Event()
+    events = follow_frames(run, {}.get)
+    assert next(events) == FrameDone("restore", 1, 9)
+    events.close()
+    go_on.set()
+    assert ended.wait(5) and reached == []
 
 
 def test_what_comes_last_is_returned():

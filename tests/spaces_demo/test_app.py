@@ -22,14 +22,14 @@ def test_builds_the_demo_of_the_models_that_are_named(pipe, tmp_path, monkeypatc
     pipe.save_pretrained(tmp_path)
     monkeypatch.setenv("DIFFACE_MODEL", str(tmp_path))
     steps = [block.value for block in app.build_demo().blocks.values() if getattr(block, "label", "") == "Steps"]
-    assert steps == [4, 20]  # the defaults of the tiny one, and of the bundled one that fills holes
+    assert steps == [4, 20, 4]  # the defaults of the tiny one, of the bundled one that fills holes, and for videos
 
 
 def test_what_it_installs_is_what_the_package_needs_as_it_was_tested():
     needed = {
         re.split("[<>=]", requirement)[0].replace("_", "-")
         for requirement in importlib.metadata.requires("difface-diffusers")
-        if "extra" not in requirement or "extra == 'demo'" in requirement
+        if "extra" not in requirement or re.search("extra == '(demo|video)'", requirement)
     }
     installed = versions(SPACE / "requirements.txt")
     tested = versions(ROOT / "constraints.txt")
