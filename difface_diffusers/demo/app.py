@@ -8,7 +8,7 @@ from ..imaging.opening import register_heif
 from ..pipelines.pipeline_difface import DifFacePipeline
 from ..pipelines.pipeline_difface_inpaint import DifFaceInpaintPipeline
 from ..video.library import load_av
-from .files import MAX_FILE_SIZE
+from .files import MAX_FILE_MEGABYTES
 from .inpaint_tab import InpaintTab
 from .restore_tab import RestoreTab
 from .video_tab import VideoTab
@@ -68,7 +68,7 @@ def launch(demo: gr.Blocks, host: str | None = None, port: int | None = None, bl
         server_port=port,
         prevent_thread_lock=not block,
         quiet=not block,
-        max_file_size=MAX_FILE_SIZE,
+        max_file_size=f"{MAX_FILE_MEGABYTES}mb",
         state_session_capacity=MAX_SESSIONS,
         enable_monitoring=False,
         ssr_mode=False,

@@ -23,7 +23,7 @@ from ..imaging.opening import open_image
 
 ComponentT = TypeVar("ComponentT", bound=Component)
 
-MAX_FILE_SIZE = "60mb"
+MAX_FILE_MEGABYTES = 60
 MAX_MEGAPIXELS = 25
 MAX_RESULT_MEGAPIXELS = 50
 ACCEPTED = "JPEG, PNG, WebP, HEIC, AVIF, TIFF, JPEG 2000, GIF or BMP"

@@ -156,6 +156,7 @@ class RestoreTab(Tab):
             )
             clean_damage = self.pipe.config.get("clean_damage")
             stored = write_array(enlarged)
+            self.download.temp_files.add(stored)  # Gradio deletes what it knows of
             result = Restored(str(path), stored, restoration, samples, keep_gray, blend, keep_clean, clean_damage)
             yield self.show(result, settings.seed) | {
                 self.panel.status: summary(len(faces), time.monotonic() - started, count_pages(str(path)))

@@ -14,14 +14,17 @@ from ..video.job import OnFrame
 from ..video.joining import join_chunks
 from ..video.reading import CUT_SHORT, VideoSource, open_video
 from ..video.writing import VideoWriter
-from .files import sentence
+from .files import MAX_FILE_MEGABYTES, sentence
 
 
 MAX_SECONDS = 20
 MAX_FRAMES = 600
 MAX_MEGAPIXELS = 2.1  # of a frame, enlarged: 1920 x 1080
 MIN_SIDE = 16  # pixels
-LIMITS = f"Up to {MAX_SECONDS} seconds and {MAX_FRAMES} frames, of at most 1920 x 1080 pixels, enlarged ones too."
+LIMITS = (
+    f"Up to {MAX_SECONDS} seconds, {MAX_FRAMES} frames and {MAX_FILE_MEGABYTES} MB; frames of at most 1920 x 1080 pixels,"
+    " enlarged ones too."
+)
 ACCEPTED = "accepted are MP4, MOV, MKV, WebM, AVI and most others"
 PLAYABLE = ("yuv420p", "yuvj420p")  # formats of pixels that every browser decodes in H.264
 

@@ -27,6 +27,10 @@ from .video_progress import watch_frames
 
 LOOKED_AT = 5  # every so many-th frame is shown as soon as it is done
 VIEW_SIDE = 640  # longest side of those, pixels
+DRAWN_TOGETHER = {
+    "cpu": 2
+}  # faces, by device: one stops no sooner than at the end of a step, and a CPU gains little by more
+DRAWN_TOGETHER_ELSEWHERE = 8
 
 
 class VideoTab(Tab):
@@ -37,7 +41,7 @@ class VideoTab(Tab):
 
     def _add_inputs(self) -> None:
         self.video = gr.Video(label="Video", sources=["upload"], height=300)
-        gr.HTML(LIMITS, padding=False, elem_classes="limits")
+        gr.HTML(LIMITS, elem_classes="limits")
         self.panel = RunPanel("Restore the video")
         self.steadiness = gr.Slider(
             0,
@@ -176,6 +180,7 @@ class VideoTab(Tab):
                     path,
                     target,
                     preview=LOOKED_AT,
+                    batch_size=DRAWN_TOGETHER.get(self.pipe.device.type, DRAWN_TOGETHER_ELSEWHERE),
                     seed=int(settings.seed),
                     **options,
                     **settings.sampling,

@@ -66,10 +66,10 @@ def large_picture(tmp_path):
 
 @pytest.fixture
 def wait_until():
-    """Waits until a condition holds, for at most 10 seconds."""
+    """Waits until a condition holds, for at most 20 seconds."""
 
     def wait_until(condition):
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + 20
         while not condition():
             assert time.monotonic() < deadline
             time.sleep(0.02)

@@ -98,11 +98,12 @@ def test_fills_holes(client, tmp_path):
     assert not np.array_equal(pixels(answer)[~known], pixels(photo)[~known])
 
 
-def test_restores_a_video(client, tmp_path):
+def test_restores_a_video(client, demo, tmp_path):
     frames, _ = film(([place(130, 90, 0.9)] * 3, 0))
     clip = write_clip(tmp_path / "me at sea.mov", 3, size=(HEIGHT, WIDTH), pictures=frames)
     answers = [client.predict(video=handle_file(clip), seed=seed, api_name="/restore_video") for seed in (3, 3, 4)]
     assert Path(answers[0]).name == "me at sea_restored.mp4"
+    assert sum(path.endswith("_restored.mp4") for files in demo.temp_file_sets for path in files) == 3  # go in an hour
     first, again, other = (
         av.open(answer).decode(video=0).__next__().to_ndarray(format="rgb24").astype(int) for answer in answers
     )
@@ -190,8 +191,8 @@ def test_old_files_are_deleted(restorer, inpainter, monkeypatch, tmp_path):
     client = Client(launch(demo, port=free_port(), block=False), verbose=False, download_files=tmp_path)
     try:
         client.predict(photo=handle_file(PHOTOGRAPH), api_name="/restore")
-        kept = set((tmp_path / "cache").rglob("*_restored.png"))
-        assert len(kept) == 1
+        kept = {path for name in ("*_restored.png", "enlarged.npy") for path in (tmp_path / "cache").rglob(name)}
+        assert len(kept) == 2
         deadline = time.monotonic() + 20
         while any(path.exists() for path in kept) and time.monotonic() < deadline:
             time.sleep(0.2)

@@ -12,7 +12,10 @@ from diffusers import UNet2DModel
 from PIL import Image
 
 from difface_diffusers.demo import build_demo, launch, load_models
+from difface_diffusers.video.reading import open_video
 from tests.conftest import free_port
+from tests.video.clips import write_clip
+from tests.video.scenes import HEIGHT, WIDTH, film, place
 
 from .conftest import PHOTOGRAPH, pixels
 
@@ -286,15 +289,78 @@ def test_a_picture_without_a_face(page, tmp_path):
     assert status(page) == ""
 
 
+@pytest.fixture(scope="module")
+def clip(tmp_path_factory):
+    frames, _ = film(([place(130 + 3 * step, 90, 0.9) for step in range(6)], 0))
+    return write_clip(tmp_path_factory.mktemp("clip") / "clip.mp4", 6, size=(HEIGHT, WIDTH), pictures=frames)
+
+
+def open_video_tab(page, path, steps=2):
+    """Go to the tab, and choose a video."""
+    page.get_by_role("tab", name="Video").click()
+    page.get_by_role("button", name="Restore the video").wait_for()
+    page.locator("input[type=file][accept*=video]").set_input_files(path)
+    set_steps(page, steps)
+
+
+def test_restores_a_video(page, clip, tmp_path):
+    open_video_tab(page, clip)
+    start(page, "Restore the video")
+    wait_for(page, "Looking for faces|Drawing|Restoring", "progress")
+    page.locator(".block.run-frames img").first.wait_for()
+    wait_for(page, "6 frames in .* 1 face found")
+    assert not page.locator(".block.run-frames").is_visible()
+    page.locator(".answer video").evaluate("video => video.play()")
+    until(page, lambda: page.locator(".answer video").evaluate("video => video.ended && video.videoWidth") == WIDTH)
+    with page.expect_download() as download:
+        page.get_by_text("Download (MP4)").click()
+    assert download.value.suggested_filename == "clip_restored.mp4"
+    download.value.save_as(tmp_path / "download.mp4")
+    with open_video(tmp_path / "download.mp4") as video:
+        assert (video.height, video.width, video.pixel_format) == (HEIGHT, WIDTH, "yuv420p")
+
+
+@pytest.mark.parametrize("leave", [False, True])
+def test_a_video_that_is_stopped_or_left_leaves_nothing_behind(page, clip, cache, wait_until, leave):
+    def parts():
+        return list(cache.glob("*/.*.parts"))
+
+    open_video_tab(page, clip, 100)
+    start(page, "Restore the video")
+    wait_for(page, "Drawing", "progress")
+    assert len(parts()) == 1
+    (folder,) = {path.parent for path in parts()}
+    if leave:
+        page.close()
+    else:
+        start(page, "Stop")
+        wait_for(page, "Stopped")
+    wait_until(lambda: not folder.exists())
+    if not leave:
+        assert not page.locator(".block.run-frames").filter(visible=True).count()
+        set_number(page, "Steps", 2)
+        start(page, "Restore the video")
+        wait_for(page, "6 frames in")
+
+
+def test_a_text_file_under_the_name_of_a_video(page, tmp_path):
+    (tmp_path / "note.mp4").write_text("no video")
+    open_video_tab(page, tmp_path / "note.mp4")
+    page.get_by_text("This file cannot be read as a video, or it is damaged or cut short;").first.wait_for()
+
+
 @pytest.mark.parametrize("theme", ["light", "dark"])
 @pytest.mark.parametrize("width", [1280, 390])
-def test_nothing_overflows(open_page, width, theme):
+def test_nothing_overflows(open_page, clip, width, theme):
     page = open_page(width, theme)
     upload(page, PHOTOGRAPH)
     page.get_by_text("Finer settings").filter(visible=True).click()
     start(page)
     wait_for(page, "restored in")
-    for tab in ("Restore faces", "Fill holes", "About"):
+    open_video_tab(page, clip)
+    start(page, "Restore the video")
+    wait_for(page, "6 frames in")
+    for tab in ("Restore faces", "Fill holes", "Video", "About"):
         page.get_by_role("tab", name=tab).click()
         page.wait_for_timeout(500)
         assert page.evaluate("document.documentElement.scrollWidth") <= width

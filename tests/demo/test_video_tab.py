@@ -37,8 +37,9 @@ def frames_of(path):
         return np.array([frame.pixels for frame in video.frames()]).astype(int)
 
 
-def files_in(cache):
-    return {path for path in cache.rglob("*") if path.suffix != ".webp"}
+def folders_in(cache):
+    """Those of runs."""
+    return set(cache.glob("tmp*"))
 
 
 def test_what_is_seen_of_a_run(tab, clip, cache):
@@ -61,21 +62,21 @@ def test_what_is_seen_of_a_run(tab, clip, cache):
 
 
 def test_nothing_else_is_left(tab, clip, cache):
-    before = files_in(cache)
+    before = folders_in(cache)
     *_, end = run(tab, clip)
-    (folder,) = {path for path in files_in(cache) - before if path.is_dir()}
+    (folder,) = folders_in(cache) - before
     assert [str(path) for path in folder.iterdir()] == [end[tab.download]]
 
 
 @pytest.mark.parametrize("after", ["Looking for faces: frame", "Drawing the faces", "Restoring: frame"])
 def test_what_is_stopped_leaves_nothing_behind(tab, clip, cache, after, wait_until):
-    before = files_in(cache)
+    before = folders_in(cache)
     events = run(tab, clip)
     while after not in next(events)[tab.panel.progress]:
         pass
-    assert files_in(cache) != before
+    assert folders_in(cache) != before
     events.close()
-    wait_until(lambda: files_in(cache) == before)
+    wait_until(lambda: folders_in(cache) == before)
     assert list(events) == []
 
 
@@ -106,20 +107,20 @@ def test_what_a_browser_could_not_play_is_made_so(tab, tmp_path):
 
 
 def test_errors_come_before_any_work(tab, text_file, clip, cache):
-    before = files_in(cache)
+    before = folders_in(cache)
     for path, upscale, message in ((text_file, 1, "cannot be read as a video"), (clip, 8, "enlarge them less")):
         with pytest.raises(gr.Error, match=message):
             next(run(tab, path, upscale))
     with pytest.raises(gr.Error, match="cannot be read as a video"):
         tab.look_at(str(text_file))
-    assert files_in(cache) == before
+    assert folders_in(cache) == before
 
 
 def test_a_setting_that_cannot_be(tab, clip, cache):
-    before = files_in(cache)
+    before = folders_in(cache)
     with pytest.raises(gr.Error, match="`num_inference_steps` is 300; it must be at least 1 and at most 200"):
         list(run(tab, clip, steps=300))
-    assert files_in(cache) == before
+    assert folders_in(cache) == before
 
 
 def test_the_summary_tells_what_is_amiss():
