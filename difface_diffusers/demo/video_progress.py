@@ -25,17 +25,20 @@ def watch_frames(
 ) -> Generator[dict[Component, Any], None, T]:
     """Yield new values of the panel's `progress` and `preview` for what happens; return what comes last.
 
-    Until the first frame is done, a face is shown as it takes shape.
+    Until the first frame is done, a face is shown as it takes shape. Something is yielded for everything that happens, as only
+    there a run can be stopped.
 
     Args:
         panel: of the tab.
         events: as `follow_frames` yields them.
     """
     pictures: list[Image.Image] = []
+    newest = FrameDone("survey", 0, None)
     began = time.monotonic()
     with closing(events):
         while isinstance(event := next(events), Preview | FrameDone):
             if isinstance(event, FrameDone):
+                newest = event
                 if event.doing != RESTORING:
                     began = time.monotonic()
                 seen: dict[Component, Any] = {panel.progress: _bar(event, time.monotonic() - began)}
@@ -43,7 +46,9 @@ def watch_frames(
                     pictures = [event.picture, *pictures][:SHOWN]
                     seen[panel.preview] = gr.update(value=pictures, label="The newest frames", visible=True)
                 yield seen
-            elif not pictures:
+            elif pictures:
+                yield {panel.progress: _bar(newest, time.monotonic() - began)}
+            else:
                 yield {
                     panel.progress: progress_bar("Drawing the faces of the first frames"),
                     panel.preview: gr.update(value=event.faces[:1], label="A face as it takes shape", visible=True),

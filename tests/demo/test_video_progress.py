@@ -47,11 +47,12 @@ def test_what_is_seen_of_a_video(panel, clock):
     said, shown, answer = watch(
         panel,
         FrameDone("survey", 1, None),
-        FrameDone("survey", 24, 24),  # two seconds
+        FrameDone("survey", 24, 24),
         Preview(1, 2, [picture(90), picture(91)]),
-        FrameDone("restore", 1, 24, picture(1)),  # one more
+        FrameDone("restore", 1, 24, picture(1)),
         Preview(2, 2, [picture(92)]),
         FrameDone("restore", 4, 24),
+        Preview(1, 2, [picture(93)]),  # here too one can stop
         FrameDone("restore", 24, 24),
         FrameDone("finish", 2, 24),
         "answer",
@@ -61,7 +62,9 @@ def test_what_is_seen_of_a_video(panel, clock):
         "Looking for faces: frame 24 of 24",
         "Drawing the faces of the first frames",
         "Restoring: frame 1 of 24, about 3 s left",
-        "Restoring: frame 4 of 24, about 3 s left",
+        "Restoring: frame 1 of 24, about 5 s left",
+        "Restoring: frame 4 of 24, about 4 s left",
+        "Restoring: frame 4 of 24, about 5 s left",
         "Restoring: frame 24 of 24",
         "Writing it for browsers: frame 2 of 24",
     ]
