@@ -3,6 +3,7 @@
 from diffusers.models.modeling_utils import ModelMixin  # the loader looks this name up in the package
 
 from .faces import Face, FaceDetector
+from .hub.official_models import official_model
 from .models import *  # noqa: F403  the estimators that there are
 from .models import ESTIMATORS
 from .models.bundled import BUNDLED_INPAINT_MODEL, BUNDLED_MODEL, BUNDLED_UPSCALER, BundledPrior
@@ -33,6 +34,7 @@ __all__ = [
     "ModelMixin",
     "PhotoRestoration",
     "VideoRestoration",
+    "official_model",
     "restore_photo",
     "restore_photos",
     "restore_video",

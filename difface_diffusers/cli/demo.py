@@ -44,7 +44,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     parser.add_argument(
         "--model",
         default=os.environ.get("DIFFACE_MODEL"),
-        help="Hub id or folder of a pipeline; that of $DIFFACE_MODEL, else the bundled one, unless given",
+        help='Hub id or folder of a pipeline, or "official"; that of $DIFFACE_MODEL, else the bundled one, unless given',
     )
     parser.add_argument(
         "--inpaint-model",

@@ -43,7 +43,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
         help="write a model for ONNX Runtime and OpenVINO",
         description="Write a model with its networks as ONNX graphs, for `difface restore --model OUT --runtime ...`.",
     )
-    parser.add_argument("--model", help="Hub id or folder of a pipeline; the bundled one unless given")
+    parser.add_argument("--model", help='Hub id or folder of a pipeline, or "official"; the bundled one unless given')
     parser.add_argument("-o", "--output", required=True, type=Path, metavar="OUT", help="folder to write")
     parser.add_argument(
         "--int8",

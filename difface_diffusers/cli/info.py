@@ -4,6 +4,7 @@ import argparse
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict
+from pathlib import Path
 from textwrap import wrap
 from typing import TYPE_CHECKING, Any
 
@@ -27,7 +28,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
         "model",
         nargs="?",
         metavar="MODEL",
-        help="Hub id or folder of a DifFace pipeline; the bundled one unless given",
+        help='Hub id or folder of a DifFace pipeline, or "official"; the bundled one unless given',
     )
     parser.add_argument("--json", action="store_true", help="print JSON, for programs")
     parser.set_defaults(run=run)
@@ -37,16 +38,27 @@ def run(args: argparse.Namespace) -> int:
     """Print what the model consists of; return 2 when it cannot be read."""
     from huggingface_hub.utils import disable_progress_bars
 
-    from .. import BUNDLED_MODEL
     from ..hub.model_info import model_info
 
     try:
         with disable_progress_bars():  # a few kilobytes are fetched
-            info = model_info(args.model or BUNDLED_MODEL)
+            info = model_info(_place_of(args.model))
     except (OSError, ValueError) as error:
         return refuse("info", error)
     print(json.dumps(asdict(info), indent=2) if args.json else _text(info))
     return 0
+
+
+def _place_of(model: str | None) -> str | Path:
+    """Return the folder or Hub id of a model that a command names; nothing is fetched."""
+    from .. import BUNDLED_MODEL
+    from ..hub.official_models import OFFICIAL, cached_official
+
+    if model != OFFICIAL:
+        return model or BUNDLED_MODEL
+    if (folder := cached_official("restoration")) is None:
+        raise ValueError("the official model is not in the cache yet; `difface restore --model official` fetches it.")
+    return folder
 
 
 def _text(info: "ModelInfo") -> str:

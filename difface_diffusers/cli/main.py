@@ -6,7 +6,7 @@ import sys
 import warnings
 from collections.abc import Sequence
 
-from . import convert, degrade, demo, evaluate, export, info, inpaint, restore, train, video
+from . import convert, degrade, demo, evaluate, export, info, inpaint, models, restore, train, video
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -22,6 +22,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     info.add_parser(subparsers)
     export.add_parser(subparsers)
     convert.add_parser(subparsers)
+    models.add_parser(subparsers)
     demo.add_parser(subparsers)
     args = parser.parse_args(argv)
     for stream in (sys.stdout, sys.stderr):

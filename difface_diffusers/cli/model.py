@@ -55,10 +55,12 @@ def load_pipeline(
 
 
 def read_pipeline(model: str, pipeline_class: type["PipelineT"], dtype: "torch.dtype") -> "PipelineT":
-    """Load a model; a `UsageError` says why it cannot be."""
+    """Load a model, the official one for the word "official"; a `UsageError` says why it cannot be."""
+    from ..hub.official_models import resolve_model
+
     try:
-        return pipeline_class.from_pretrained(model, dtype=dtype)
-    except (OSError, ValueError) as error:
+        return pipeline_class.from_pretrained(resolve_model(model, pipeline_class.__name__), dtype=dtype)
+    except (OSError, ValueError, RuntimeError) as error:
         raise UsageError(f"--model {model} cannot be loaded: {error}") from error
 
 

@@ -30,11 +30,22 @@ def download(url: str, folder: str | Path, sha256: str | None = None) -> Path:
 
     Raises:
         ValueError: the server has no such file, or what arrived is another.
-        OSError: the connection failed or broke off; call again to go on.
+        OSError: the connection failed or broke off, or the file cannot be written; call again to go on.
     """
     target = Path(folder) / url.rpartition("/")[2]
     if target.exists():
         return target
+    try:
+        return _fetch(url, target, sha256)
+    except OSError as error:
+        if error.strerror is None:  # a sentence already
+            raise
+        raise OSError(
+            f"{target} cannot be written: {error.strerror}; mend that and run the same command again."
+        ) from error
+
+
+def _fetch(url: str, target: Path, sha256: str | None) -> Path:
     target.parent.mkdir(parents=True, exist_ok=True)
     part = target.with_name(target.name + ".part")
     done = part.stat().st_size if part.exists() else 0
@@ -45,7 +56,7 @@ def download(url: str, folder: str | Path, sha256: str | None = None) -> Path:
     except urllib.error.HTTPError as error:
         if error.code == 416:  # the part is as long as the file or longer: of another file, or all but renamed
             part.unlink()
-            return download(url, folder, sha256)
+            return _fetch(url, target, sha256)
         raise ValueError(f"{url} cannot be fetched: {error}.") from error
     except OSError as error:
         raise ConnectionError(f"{url} cannot be reached: {error}.") from error

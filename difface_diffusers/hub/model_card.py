@@ -7,7 +7,7 @@ from pathlib import Path
 
 from huggingface_hub.utils.sha import sha_fileobj
 
-from .originals.official import FASTER, PROJECT_URL, RELEASE_URL, Task
+from .originals.official import FASTER, LICENSE_URL, PROJECT_URL, RELEASE_URL, Task
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ def model_card(task: Task, sources: Sequence[Source], variant: str | None, repo_
 ---
 license: other
 license_name: s-lab-license-1.0
-license_link: {PROJECT_URL}/blob/master/LICENSE
+license_link: {LICENSE_URL}
 library_name: diffusers
 pipeline_tag: image-to-image
 tags:
@@ -115,7 +115,7 @@ them was used, and none is missing.
 ## License
 
 The weights are under the
-[S-Lab License 1.0]({PROJECT_URL}/blob/master/LICENSE): **non-commercial use
+[S-Lab License 1.0]({LICENSE_URL}): **non-commercial use
 only**, converted or not; for anything else, ask the authors of DifFace. The code of difface_diffusers is under
 Apache-2.0.
 

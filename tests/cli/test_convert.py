@@ -29,12 +29,13 @@ def test_an_upscaler_is_converted(network, file, tmp_path, capsys):
 def test_what_cannot_be_converted_leaves_nothing(tmp_path, capsys):
     (tmp_path / "text.pth").write_text("no network")
     for name in ("text.pth", "none.pth"):
-        assert main(["convert", "upscaler", str(tmp_path / name), "-o", str(tmp_path / "out")]) == 2
+        assert main(["convert", "upscaler", str(tmp_path / name), "-o", str(tmp_path / "out")]) == 1
         assert name in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
 
 
 def test_nothing_is_overwritten(file, tmp_path, capsys):
     (tmp_path / "out").mkdir()
-    assert main(["convert", "upscaler", file, "-o", str(tmp_path / "out")]) == 2
-    assert "is there already" in capsys.readouterr().err
+    (tmp_path / "out" / "precious").touch()
+    assert main(["convert", "upscaler", file, "-o", str(tmp_path / "out")]) == 1
+    assert "which exists; it must be a new or an empty folder" in capsys.readouterr().err

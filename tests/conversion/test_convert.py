@@ -5,10 +5,10 @@ import re
 
 import pytest
 import torch
+import yaml
 from huggingface_hub import ModelCard
 
-import conversion.convert
-from conversion.convert import convert_pipeline, main
+from conversion.convert import main
 from difface_diffusers import (
     DifFaceInpaintPipeline,
     DifFacePipeline,
@@ -17,6 +17,7 @@ from difface_diffusers import (
     SwinIREstimator,
 )
 from difface_diffusers.hub import convert
+from difface_diffusers.hub.convert import convert_pipeline
 from difface_diffusers.hub.originals.official import TASKS
 from difface_diffusers.pipelines.sampling import Sampling
 from tests.hub.originals.reference import estimator_case, image, load_golden, load_manifest, prior_case, weights
@@ -169,7 +170,7 @@ def test_pushes_the_folder_under_its_own_name(arguments, tmp_path, monkeypatch, 
         calls.append((folder, repo_id, private))
         return "https://hub/org/difface"
 
-    monkeypatch.setattr(conversion.convert, "push_folder", push_folder)
+    monkeypatch.setattr("difface_diffusers.hub.push.push_folder", push_folder)
     assert main([*arguments, "--push-to-hub", "org/difface", "--private"]) == 0
     assert calls == [(tmp_path / "out", "org/difface", True)]
     assert "pushed: https://hub/org/difface" in capsys.readouterr().out
@@ -179,11 +180,11 @@ def test_pushes_the_folder_under_its_own_name(arguments, tmp_path, monkeypatch, 
 def test_downloads_what_is_not_given(task, prior, tmp_path, monkeypatch):
     calls = []
 
-    def download(url, folder):
+    def download(url, folder, sha256):
         calls.append((url, folder))
         return save(tmp_path / "downloaded.pth", "swinir_tiny")
 
-    monkeypatch.setattr(conversion.convert, "download", download)
+    monkeypatch.setattr("difface_diffusers.hub.download.download", download)
     where = ["--download", str(tmp_path / "checkpoints")]
     assert main(["restoration", "--prior", str(prior), *where, "--output", str(tmp_path / "out")]) == 0
     release = "https://github.com/zsyOAOA/DifFace/releases/download/V1.0"
@@ -285,15 +286,46 @@ def test_notices_weights_that_changed_by_being_saved(task, prior, estimator, tmp
     ("arguments", "message"),
     [
         (["colorization", "--output", "x"], "invalid choice: 'colorization'"),
-        (["restoration", "--output", "x"], "give --prior and --estimator, or --download"),
-        (["restoration", "--output", "x", "--prior", "p"], "give --prior and --estimator, or --download"),
-        (["restoration", "--output", "x", "--download", "--private"], "--private goes with --push-to-hub"),
         (["restoration", "--output", "x", "--download", "--variant", "fp8"], "invalid choice: 'fp8'"),
-        (["restoration", "--download"], "required: --output"),
+        (["restoration", "--download"], "required: -o/--output"),
     ],
 )
-def test_refuses_arguments(arguments, message, capsys):
+def test_refuses_what_it_does_not_know(arguments, message, capsys):
     with pytest.raises(SystemExit) as raised:
         main(arguments)
     assert raised.value.code == 2
     assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "give --prior and --estimator, or --download"),
+        (["--prior", "p"], "give --prior and --estimator, or --download"),
+        (["--download", "--private"], "--private goes with --push-to-hub"),
+        (["--download", "--prior-config", "c.yaml"], "--prior-config goes with --prior"),
+    ],
+)
+def test_refuses_what_does_not_fit(arguments, message, capsys):
+    assert main(["restoration", "--output", "x", *arguments]) == 2
+    assert f"difface convert restoration: {message}" in capsys.readouterr().err
+
+
+def test_checkpoints_of_ones_own_architecture(prior, estimator, tmp_path, capsys):
+    """Without the configs they are no checkpoints of the official kind."""
+    arguments = ["restoration", "--prior", f"{prior}", "--estimator", f"{estimator}", "-o", f"{tmp_path / 'out'}"]
+    assert main(arguments) == 1
+    assert "prior.pth is no checkpoint of the kind of iddpm_ffhq512" in capsys.readouterr().err
+    for name, manifest in (("prior", "unet_tiny_varied"), ("estimator", "swinir_tiny")):
+        (tmp_path / f"{name}.yaml").write_text(yaml.safe_dump(load_manifest(manifest)[0]))
+        arguments += [f"--{name}-config", f"{tmp_path / name}.yaml"]
+    assert main(arguments) == 0
+    assert type(DifFacePipeline.from_pretrained(tmp_path / "out").estimator) is SwinIREstimator
+
+
+@pytest.mark.parametrize(("text", "message"), [("- a", "must hold names and values"), ("a: [", "is no YAML")])
+def test_a_config_that_is_none(arguments, tmp_path, capsys, text, message):
+    (tmp_path / "config.yaml").write_text(text)
+    assert main([*arguments, "--prior-config", str(tmp_path / "config.yaml")]) == 1
+    assert message in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()

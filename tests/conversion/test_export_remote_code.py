@@ -12,8 +12,9 @@ import torch
 from diffusers import PNDMScheduler
 from packaging.requirements import Requirement
 
-from conversion.export_remote_code import export_remote_code, main
+from conversion.export_remote_code import main
 from difface_diffusers import BUNDLED_INPAINT_MODEL, BUNDLED_MODEL, DifFacePipeline
+from difface_diffusers.hub.export_remote_code import export_remote_code
 
 from ..conftest import ddim, tiny_estimator, tiny_unet
 from ..hub.hub_server import FakeHub
@@ -347,4 +348,4 @@ class TestCommand:
 
     def test_a_refusal_is_a_line_and_a_status(self, tmp_path, capsys):
         assert main([str(tmp_path), "--output", str(tmp_path / "new")]) == 1
-        assert re.fullmatch(r"conversion: `folder` is .*\n", capsys.readouterr().err)
+        assert re.fullmatch(r"difface convert remote-code: `folder` is .*\n", capsys.readouterr().err)

@@ -16,6 +16,7 @@ from .swinir import convert_swinir
 
 
 PROJECT_URL = "https://github.com/zsyOAOA/DifFace"
+LICENSE_URL = f"{PROJECT_URL}/blob/master/LICENSE"
 RELEASE_URL = f"{PROJECT_URL}/releases/download/V1.0"
 
 FASTER = {  # by a solver of the second order, which draws no noise
@@ -30,13 +31,17 @@ class Checkpoint:
 
     Attributes:
         file: its name.
+        num_bytes: about its size.
+        sha256: of the file, which it must have once it is fetched; `None` where none is known: its keys and shapes are checked.
         config: the architecture, in the original's argument names.
         convert: from the state dict and `config` to a component of a pipeline.
     """
 
     file: str
+    num_bytes: int
     config: Mapping[str, Any]
     convert: Callable[[Mapping[str, Any], Mapping[str, Any]], ModelMixin]
+    sha256: str | None = None
 
 
 @dataclass(frozen=True)
@@ -66,6 +71,11 @@ class Task:
     call: str
 
     @property
+    def num_bytes(self) -> int:
+        """About the size of both files."""
+        return self.prior.num_bytes + self.estimator.num_bytes
+
+    @property
     def presets(self) -> dict[str, dict[str, Any]]:
         """Settings by name: "original", whatever scheduler the pipeline is given, and those of `FASTER`."""
         original = {name.removeprefix("default_"): value for name, value in self.defaults.items()}
@@ -79,6 +89,7 @@ def ddim_scheduler() -> DDIMScheduler:
 
 PRIOR_512 = Checkpoint(
     file="iddpm_ffhq512_ema500000.pth",
+    num_bytes=640_000_000,
     config=MappingProxyType(
         {
             "image_size": 512,
@@ -96,6 +107,7 @@ PRIOR_512 = Checkpoint(
 )
 SWINIR_512 = Checkpoint(
     file="swinir_restoration512_L1.pth",
+    num_bytes=90_000_000,
     config=MappingProxyType(
         {
             "in_chans": 3,
@@ -112,6 +124,7 @@ SWINIR_512 = Checkpoint(
 )
 PRIOR_256 = Checkpoint(
     file="iddpm_ffhq256_ema750000.pth",
+    num_bytes=500_000_000,
     config=MappingProxyType(
         {
             "image_size": 256,
@@ -129,6 +142,7 @@ PRIOR_256 = Checkpoint(
 )
 LAMA_256 = Checkpoint(
     file="lama_inpainting256.pth",
+    num_bytes=205_000_000,
     config=MappingProxyType(
         {
             "input_nc": 4,

@@ -1,16 +1,17 @@
 """Real-ESRGAN's networks by name: the files of its releases, fetched once."""
 
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from huggingface_hub import cached_assets_path
 from huggingface_hub.constants import HF_HUB_OFFLINE
 from tqdm import tqdm
 
 from ...models.rrdbnet import RRDBNet
 from ...models.srvgg import SRVGGNetCompact
 from ...utils.checks import check_number
+from ..assets import assets_folder
 from ..download import download
 from .upscalers import load_upscaler_file
 
@@ -86,14 +87,14 @@ def _load(name: str) -> RRDBNet | SRVGGNetCompact:
     if name not in RELEASED:
         raise ValueError(f"{name!r} is no network of Real-ESRGAN; there are {', '.join(RELEASED)}.")
     released = RELEASED[name]
-    folder = cached_assets_path("difface_diffusers", "real_esrgan")
+    folder = assets_folder("real_esrgan")
     path = folder / Path(released.path).name
     if not path.exists():
         url = f"{RELEASES}/{released.path}"
         by_hand = f"fetch {url} elsewhere and put it there as {path}"
         if HF_HUB_OFFLINE:
             raise OSError(f"{name} is not in the cache, and HF_HUB_OFFLINE is set; {by_hand}.")
-        tqdm.write(f"fetching {url} to {path}")
+        tqdm.write(f"fetching {url} to {path}", file=sys.stderr)
         try:
             download(url, folder, released.sha256)
         except OSError as error:
