@@ -12,8 +12,6 @@ from typing import TYPE_CHECKING
 from ..utils.atomic import check_new, whole_folder
 from ..utils.records import take
 from .errors import UsageError, refuse
-from .files import save_image
-from .inputs import folder_images
 
 
 if TYPE_CHECKING:
@@ -100,6 +98,8 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Make the set; return 0, 1 when some faces failed, 2 when it cannot be made."""
+    from .inputs import folder_images
+
     started = time.monotonic()
     try:
         options = take(DegradeOptions, vars(args))
@@ -183,6 +183,8 @@ def _check_square(pixels: "np.ndarray") -> "np.ndarray":
 def _save(pixels: "np.ndarray", path: Path) -> None:
     """Write `[S,S,3]` or `[S,S]` in [0,1] as 8 bits."""
     from PIL import Image
+
+    from .files import save_image
 
     path.parent.mkdir(parents=True, exist_ok=True)
     save_image(Image.fromarray((pixels * 255).round().astype("uint8")), path)

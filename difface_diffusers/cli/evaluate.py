@@ -13,8 +13,6 @@ from typing import TYPE_CHECKING, Any
 from ..utils.atomic import whole_file
 from ..utils.records import take
 from .errors import UsageError, refuse
-from .files import companions
-from .inputs import folder_images
 
 
 if TYPE_CHECKING:
@@ -182,6 +180,9 @@ def _collect(name: str, folder: Path, references: Mapping[str, Path] | None) -> 
 
     Given references, what `restore` writes beside its results is left out, unless there is a reference of its name.
     """
+    from .files import companions
+    from .inputs import folder_images
+
     option = f"--{name.replace('_', '-')}"
     files = folder_images(option, folder)
     if references is not None:

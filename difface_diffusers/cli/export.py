@@ -4,14 +4,16 @@ import argparse
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-
-from PIL import Image
+from typing import TYPE_CHECKING
 
 from ..utils.atomic import whole_folder
 from ..utils.records import take
 from .errors import UsageError, refuse
-from .inputs import collect_inputs
 from .model import read_pipeline
+
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
 
 
 @dataclass(frozen=True)
@@ -81,9 +83,10 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def read_faces(inputs: Sequence[str]) -> list[Image.Image]:
+def read_faces(inputs: Sequence[str]) -> "list[Image]":
     """Read every picture that files, folders and glob patterns name; a `UsageError` says which cannot be read."""
     from ..imaging.files import load_image
+    from .inputs import collect_inputs
 
     found = collect_inputs(inputs)
     if found.failures:

@@ -7,9 +7,10 @@ from pathlib import Path
 
 from PIL import Image
 
-from ..imaging.files import FORMATS, QUALITY
+from ..imaging.files import QUALITY
 from ..imaging.opening import READ_SUFFIXES
 from ..utils.atomic import whole_file
+from ..utils.choices import FORMATS
 from .errors import UsageError
 from .inputs import Source, identity_of, some_of
 

@@ -6,18 +6,18 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..faces.selection import MIN_FACE_SIZE
+from ..utils.choices import MIN_FACE_SIZE
 from ..utils.records import take
 from .errors import UsageError, refuse
-from .inputs import MASK_HELP
-from .jobs import Plan, run_job
 from .model import load_pipeline
-from .options import FileOptions, InpaintOptions, add_model_arguments
-from .report import FileResult
+from .options import MASK_HELP, FileOptions, InpaintOptions, add_model_arguments
 
 
 if TYPE_CHECKING:
     from accelerate import PartialState
+
+    from .jobs import Plan
+    from .report import FileResult
 
 
 def add_parser(subparsers: argparse._SubParsersAction) -> None:
@@ -44,6 +44,8 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Fill every input; return 0, 1 when some failed, 2 when the command cannot start."""
+    from .jobs import run_job
+
     try:
         options = take(InpaintOptions, vars(args))
         work = partial(_fill, options)
@@ -54,7 +56,7 @@ def run(args: argparse.Namespace) -> int:
         return refuse("inpaint", error)
 
 
-def _fill(options: InpaintOptions, plan: Plan, processes: "PartialState | None") -> Iterator[FileResult]:
+def _fill(options: InpaintOptions, plan: "Plan", processes: "PartialState | None") -> Iterator["FileResult"]:
     """Load the model and fill the files of a plan."""
     from .. import BUNDLED_INPAINT_MODEL, DifFaceInpaintPipeline
     from .fill import fill_files

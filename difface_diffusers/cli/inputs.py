@@ -13,7 +13,6 @@ from ..utils.listing import list_files
 from .errors import UsageError
 
 
-MASK_HELP = "an image, white where it is to be filled, or a folder with one of each input's name"
 STANDARD = "-"  # input or output
 NAMED_AT_MOST = 5  # files in a summary
 

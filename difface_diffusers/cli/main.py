@@ -11,6 +11,11 @@ from . import convert, degrade, demo, evaluate, export, info, inpaint, models, r
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run `difface`; return the exit status."""
+    return run(parse(argv))
+
+
+def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
+    """Return what is asked, by `argv` or that of the process; leave the process where it is help or a mistake."""
     parser = argparse.ArgumentParser(prog="difface", description="Restore faces with DifFace.")
     subparsers = parser.add_subparsers(required=True, metavar="COMMAND")
     restore.add_parser(subparsers)
@@ -24,7 +29,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     convert.add_parser(subparsers)
     models.add_parser(subparsers)
     demo.add_parser(subparsers)
-    args = parser.parse_args(argv)
+    return parser.parse_args(argv)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Run what `parse` returned; return the exit status."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # the names of files may hold anything

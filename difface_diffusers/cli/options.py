@@ -5,9 +5,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..imaging.files import FORMATS
-from ..pipelines.schedulers import SCHEDULERS
+from ..utils.choices import FORMATS, SCHEDULERS
 from .errors import UsageError
+
+
+MASK_HELP = "an image, white where it is to be filled, or a folder with one of each input's name"
 
 
 @dataclass(frozen=True)

@@ -8,15 +8,11 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..faces.selection import MIN_FACE_SIZE
+from ..utils.choices import MIN_FACE_SIZE
 from ..utils.records import take
 from .errors import UsageError, refuse
-from .files import Extras
-from .inputs import MASK_HELP
-from .jobs import Plan, run_job
 from .model import device_of, load_pipeline
-from .options import FileOptions, RestoreOptions, add_change_arguments, add_model_arguments
-from .report import FileResult
+from .options import MASK_HELP, FileOptions, RestoreOptions, add_change_arguments, add_model_arguments
 
 
 if TYPE_CHECKING:
@@ -24,6 +20,8 @@ if TYPE_CHECKING:
 
     from ..photos.upscale import Upscaler
     from ..pipelines.pipeline_difface import DifFacePipeline
+    from .jobs import Plan
+    from .report import FileResult
 
 
 def add_parser(subparsers: argparse._SubParsersAction) -> None:
@@ -104,6 +102,9 @@ def _faces(text: str) -> str | list[int]:
 
 def run(args: argparse.Namespace) -> int:
     """Restore every input; return 0, 1 when some failed, 2 when the command cannot start."""
+    from .files import Extras
+    from .jobs import run_job
+
     try:
         options = take(RestoreOptions, vars(args))
         results = 1 if options.pick else options.sampling.num_samples
@@ -114,7 +115,7 @@ def run(args: argparse.Namespace) -> int:
         return refuse("restore", error)
 
 
-def _restore(options: RestoreOptions, plan: Plan, processes: "PartialState | None") -> Iterator[FileResult]:
+def _restore(options: RestoreOptions, plan: "Plan", processes: "PartialState | None") -> Iterator["FileResult"]:
     """Load what it takes and restore the files of a plan."""
     from .. import BUNDLED_INPAINT_MODEL, BUNDLED_MODEL, DifFaceInpaintPipeline, DifFacePipeline
     from .batch import restore_files

@@ -7,12 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tqdm import tqdm
-
-from ..faces.selection import MIN_FACE_SIZE
+from ..utils.choices import MIN_FACE_SIZE
 from ..utils.records import take
 from .errors import UsageError, refuse
-from .jobs import join_processes
 from .model import load_pipeline
 from .options import ModelOptions, SamplingOptions, add_change_arguments, add_model_arguments
 
@@ -166,10 +163,13 @@ def run(args: argparse.Namespace) -> int:
 
 def _restore(options: VideoOptions) -> "VideoRestoration | None":
     """Restore; returns `None` from all processes but the first."""
+    from tqdm import tqdm
+
     from .. import BUNDLED_MODEL, DifFacePipeline
     from ..photos.upscale import as_upscaler
     from ..video.library import load_av
     from ..video.restore import restore_video
+    from .jobs import join_processes
 
     load_av()  # what is missing is said before a model is loaded
     processes = join_processes()

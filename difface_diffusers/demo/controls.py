@@ -10,7 +10,7 @@ import torch
 from gradio.components import Component
 
 from ..pipelines.pipeline_difface import AUTO, DifFacePipeline
-from ..pipelines.schedulers import SCHEDULERS
+from ..utils.choices import SCHEDULERS
 
 
 MAX_STEPS = 250

@@ -13,7 +13,7 @@ import numpy as np
 from gradio.components import Component
 
 from ..faces import Face, YuNetDetector
-from ..faces.selection import MIN_FACE_SIZE, select_faces
+from ..faces.selection import select_faces
 from ..imaging.opening import count_pages
 from ..imaging.pixels import split_channels, to_uint8
 from ..photos.enlarging import enlarge
@@ -23,6 +23,7 @@ from ..photos.result import PhotoRestoration
 from ..photos.swin2sr import Swin2SRUpscaler
 from ..photos.tiles import OnTile
 from ..photos.upscale import as_upscaler, share_of
+from ..utils.choices import MIN_FACE_SIZE
 from .controls import MAX_SAMPLES, Settings, add_change_controls, add_controls, settings_of
 from .files import checked, errors_for_people, read_upload, sentence, write_array, write_download
 from .live import Preview, TileDone, follow, follow_tiles, pass_on

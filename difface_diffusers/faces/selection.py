@@ -15,7 +15,6 @@ ACCEPTED = (
 NAMES = ("all", "largest", "center")
 BOX_IN_FACE = (0.23, 0.20, 0.78, 0.92)  # YuNet's mean box in an aligned face, shares of its side
 VIEW = 256
-MIN_FACE_SIZE = 16  # pixels; in narrower faces there is nothing to go by
 
 Selection = str | Sequence[int | Sequence[float] | np.ndarray | Face]
 

@@ -18,6 +18,7 @@ from PIL.ExifTags import Base as Tag
 from PIL.TiffTags import SHORT
 
 from ..utils.atomic import whole_file
+from ..utils.choices import FORMATS
 from .exif import BYTE_ORDERS, EXIF_PREFIX, entry_of, number_of, pack_exif, read_exif
 from .metadata import Metadata, PhotoFile
 from .opening import open_image, reading
@@ -26,15 +27,6 @@ from .pixels import channels_of, decode_with_opencv, fitting_profile, pixels_of,
 from .tiff import ZLIB_LEVEL, read_tiff, write_tiff
 
 
-FORMATS = {
-    ".jpg": "JPEG",
-    ".jpeg": "JPEG",
-    ".png": "PNG",
-    ".webp": "WEBP",
-    ".tif": "TIFF",
-    ".tiff": "TIFF",
-    ".bmp": "BMP",
-}
 QUALITY = {"JPEG": {"quality": 95, "subsampling": 0}, "WEBP": {"quality": 95}}
 LONGEST_SIDE = {"JPEG": 65500, "WEBP": 16383}
 JPEG_ROOM = 65500  # bytes of EXIF or of XMP that one segment holds

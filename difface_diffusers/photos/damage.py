@@ -13,13 +13,14 @@ from ..faces.alignment import warp
 from ..faces.compositing import add_changes, keeps_tint, to_gray
 from ..faces.crops import AlignedFaces, align_faces, landmarks_in_crops
 from ..faces.masks import face_mask
-from ..faces.selection import MIN_FACE_SIZE, Selection, parse_selection, select_faces
+from ..faces.selection import Selection, parse_selection, select_faces
 from ..imaging.masks import fit_masks
 from ..imaging.pixels import join_channels, split_channels, to_uint8
 from ..pipelines.generators import check_generator_type, split_generator
 from ..pipelines.pipeline_difface_inpaint import DifFaceInpaintPipeline
 from ..pipelines.sampling import Callback
 from ..utils.checks import check_integer, check_number
+from ..utils.choices import MIN_FACE_SIZE
 from ..utils.records import take
 from .settings import CallSettings
 

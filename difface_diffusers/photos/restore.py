@@ -12,7 +12,7 @@ from PIL import Image
 from ..faces import FaceDetector, YuNetDetector
 from ..faces.compositing import keeps_tint
 from ..faces.crops import AlignedFaces, align_faces, outline_faces
-from ..faces.selection import MIN_FACE_SIZE, Selection, parse_selection, select_faces
+from ..faces.selection import Selection, parse_selection, select_faces
 from ..imaging.pixels import join_channels, split_channels, to_uint8
 from ..imaging.tensors import from_tensors
 from ..models.bundled import BUNDLED_INPAINT_MODEL
@@ -20,6 +20,7 @@ from ..pipelines.generators import check_generator_type, split_generator
 from ..pipelines.pipeline_difface import DifFacePipeline
 from ..pipelines.pipeline_difface_inpaint import DifFaceInpaintPipeline
 from ..pipelines.sampling import SAMPLING_ARGUMENTS, Callback
+from ..utils.choices import MIN_FACE_SIZE
 from ..utils.records import take
 from ..utils.warning import warn_user
 from .damage import fill_damage

@@ -22,20 +22,8 @@ from diffusers.schedulers.scheduling_sasolver import SASolverScheduler
 from diffusers.schedulers.scheduling_unipc_multistep import UniPCMultistepScheduler
 from diffusers.schedulers.scheduling_utils import SchedulerMixin
 
+from ..utils.choices import SCHEDULERS
 
-SCHEDULERS = {  # that people choose by a short name
-    "ddim": "DDIMScheduler",
-    "ddpm": "DDPMScheduler",
-    "dpm-multistep": "DPMSolverMultistepScheduler",
-    "dpm-singlestep": "DPMSolverSinglestepScheduler",
-    "unipc": "UniPCMultistepScheduler",
-    "euler": "EulerDiscreteScheduler",
-    "euler-ancestral": "EulerAncestralDiscreteScheduler",
-    "heun": "HeunDiscreteScheduler",
-    "lms": "LMSDiscreteScheduler",
-    "deis": "DEISMultistepScheduler",
-    "pndm": "PNDMScheduler",
-}
 
 OF_ONE_KIND = ("algorithm_type", "solver_type")  # options of one name whose values mean nothing to other kinds
 

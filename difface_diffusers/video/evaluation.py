@@ -11,7 +11,7 @@ from ..evaluation.metrics import psnr
 from ..evaluation.steadiness import landmark_jitter, still_error, warping_error
 from ..faces import FaceDetector, YuNetDetector
 from ..faces.alignment import align, warp
-from ..faces.selection import MIN_FACE_SIZE
+from ..utils.choices import MIN_FACE_SIZE
 from .plan import Survey
 from .reading import VideoSource, open_video
 from .survey import Surveyor

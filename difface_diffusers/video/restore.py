@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..faces import FaceDetector
-from ..faces.selection import MIN_FACE_SIZE
 from ..photos.upscale import Upscaler
 from ..pipelines.pipeline_difface import DifFacePipeline
 from ..pipelines.sampling import Callback
+from ..utils.choices import MIN_FACE_SIZE
 from ..utils.records import take
 from .frames import select_frames
 from .job import OnFrame, VideoJob

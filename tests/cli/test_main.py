@@ -52,4 +52,4 @@ def test_nothing_below_the_door_of_a_command_sees_its_arguments():
             module = import_module(f"difface_diffusers.cli.{entry.name}")
             functions = inspect.getmembers(module, inspect.isfunction)
             seeing += [name for name, function in functions if Namespace in inspect.get_annotations(function).values()]
-    assert len(seeing) >= 8 and set(seeing) == {"run"}
+    assert len(seeing) >= 8 and set(seeing) == {"run", "parse"}

@@ -11,9 +11,10 @@ import pytest
 from PIL import Image, ImageCms
 
 import difface_diffusers
-from difface_diffusers.imaging.files import FORMATS, load_image, read_photo, write_photo
+from difface_diffusers.imaging.files import load_image, read_photo, write_photo
 from difface_diffusers.imaging.metadata import Metadata, PhotoFile
 from difface_diffusers.imaging.pixels import to_uint8
+from difface_diffusers.utils.choices import FORMATS
 
 from .test_tiff import MAKER_NOTE, SHAPES, SRGB, THUMBNAIL, exif_of, picture, saved, tags_of, tiff, tiff_directory
 

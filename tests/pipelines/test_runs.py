@@ -9,7 +9,7 @@ import torch
 from diffusers import DDIMScheduler, DDPMScheduler, DPMSolverMultistepScheduler, HeunDiscreteScheduler, PNDMScheduler
 
 from difface_diffusers import DifFacePipeline
-from difface_diffusers.pipelines.schedulers import SCHEDULERS
+from difface_diffusers.utils.choices import SCHEDULERS
 
 from ..conftest import ddim
 

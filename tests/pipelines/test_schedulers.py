@@ -14,7 +14,8 @@ from diffusers.models.unets.unet_2d import UNet2DOutput
 from difface_diffusers import DifFaceInpaintPipeline, DifFacePipeline
 from difface_diffusers.models import DiffusedEstimator
 from difface_diffusers.pipelines.chains import Chains, prepare_step_kwargs
-from difface_diffusers.pipelines.schedulers import SCHEDULERS, another_scheduler, check_scheduler
+from difface_diffusers.pipelines.schedulers import another_scheduler, check_scheduler
+from difface_diffusers.utils.choices import SCHEDULERS
 
 from ..conftest import SIZE
 
