@@ -9,7 +9,7 @@ COVERAGE ?=
 # One thread per process: the tests run in two processes.
 test lint: export OMP_NUM_THREADS = 1
 
-.PHONY: restore test test-slow test-browser lint format
+.PHONY: restore test test-slow test-browser lint format package
 
 restore: $(STAMP)
 	$(BIN)/difface restore examples/astronaut_photo.png --compare -o out
@@ -29,6 +29,11 @@ lint: $(STAMP)
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/ty check
+
+package: $(STAMP)
+	rm -rf dist
+	$(BIN)/python -m build
+	$(BIN)/twine check --strict dist/*
 
 format: $(STAMP)
 	$(BIN)/ruff check --fix
