@@ -179,7 +179,7 @@ def _of_config(checkpoint: "Checkpoint", config: Path | None) -> "Checkpoint":
     import yaml  # a dependency of huggingface_hub
 
     try:
-        settings = yaml.safe_load(config.read_text())
+        settings = yaml.safe_load(config.read_text(encoding="utf-8"))
     except yaml.YAMLError as error:
         raise ValueError(f"{config} is no YAML: {error}") from error
     if not isinstance(settings, dict):

@@ -40,7 +40,7 @@ def build_demo(restorer: DifFacePipeline, inpainter: DifFaceInpaintPipeline) -> 
         with gr.Tab("Video"):
             _add_video_tab(restorer)
         with gr.Tab("About"):
-            gr.Markdown(ABOUT.read_text(), elem_classes="about")
+            gr.Markdown(ABOUT.read_text(encoding="utf-8"), elem_classes="about")
     return demo.queue(max_size=MAX_WAITING)
 
 

@@ -73,7 +73,7 @@ def convert_pipeline(
         if variant is not None:
             save_and_check(task.pipeline_class.from_pretrained(folder, dtype=VARIANTS[variant]), folder, variant)
         card = model_card(task, [source_of(prior), source_of(estimator)], variant, repo_id or output.name)
-        (folder / "README.md").write_text(card)
+        (folder / "README.md").write_text(card, encoding="utf-8")
     return output
 
 

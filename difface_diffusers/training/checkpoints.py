@@ -80,7 +80,7 @@ def load_checkpoint(output: Path, model: ModelMixin, ema: EMAModel, optimizer: t
         weights, averaged, moments = (
             load_file(folder / f"{file}.safetensors") for file in ("model", "ema", "optimizer")
         )
-        progress = json.loads((folder / PROGRESS).read_text())
+        progress = json.loads((folder / PROGRESS).read_text(encoding="utf-8"))
     except (OSError, ValueError, SafetensorError) as error:
         before = f"go on from {checkpoints[-2].name}" if len(checkpoints) > 1 else "begin anew"
         raise ValueError(
@@ -107,7 +107,9 @@ def load_checkpoint(output: Path, model: ModelMixin, ema: EMAModel, optimizer: t
 def saved_share(output: Path) -> float:
     """Return what was over of a training's time at the newest checkpoint in `output`; 0 when there is none."""
     checkpoints = find_checkpoints(output)
-    return json.loads((checkpoints[-1] / PROGRESS).read_text()).get("share", 0.0) if checkpoints else 0.0
+    return (
+        json.loads((checkpoints[-1] / PROGRESS).read_text(encoding="utf-8")).get("share", 0.0) if checkpoints else 0.0
+    )
 
 
 def how_to_go_on(output: Path) -> str:

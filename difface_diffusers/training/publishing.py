@@ -103,7 +103,7 @@ class Publisher:
         sheets = sorted((output / "sheets").glob("*.png"))
         if sheets:
             shutil.copy(sheets[-1], self.folder / "sheet.png")
-        (self.folder / "README.md").write_text(self._card(step, bool(sheets)))
+        (self.folder / "README.md").write_text(self._card(step, bool(sheets)), encoding="utf-8")
 
     def _card(self, step: int, with_sheet: bool) -> str:
         card = CARD.format(

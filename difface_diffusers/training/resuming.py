@@ -91,7 +91,7 @@ def _differences(output: Path, config: TrainingConfig, run: Run) -> tuple[dict[s
     """Return the settings that were others before, each with the value then and now, and how the training was run."""
     try:
         old = dict(_flatten(read_settings(output / CONFIG)))
-        before = Run(**json.loads((output / RUN).read_text())) if (output / RUN).is_file() else run
+        before = Run(**json.loads((output / RUN).read_text(encoding="utf-8"))) if (output / RUN).is_file() else run
     except (ValueError, TypeError) as error:
         raise ValueError(f"`output` is {output}, whose {CONFIG} or {RUN} cannot be read: {error}") from error
     new, defaults = dict(_flatten(dataclasses.asdict(config))), _defaults(config)

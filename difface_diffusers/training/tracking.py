@@ -34,7 +34,9 @@ class Record:
         self.lines: list[dict[str, float]] = []
         self.writer = _summary_writer(output / "tensorboard", step) if tensorboard else None
         if self.log.is_file():
-            whole = [line for line in self.log.read_text().splitlines(keepends=True) if line.endswith("\n")]
+            whole = [
+                line for line in self.log.read_text(encoding="utf-8").splitlines(keepends=True) if line.endswith("\n")
+            ]
             self.lines = [line for line in map(json.loads, whole) if line["step"] <= step]
             with whole_file(self.log) as file:
                 file.write("".join(map(_as_text, self.lines)).encode())
@@ -48,7 +50,7 @@ class Record:
         """Append a line to the log, and a point to each figure's curve; TensorBoard groups by what precedes a dot."""
         line = {"step": step, **figures}
         self.lines.append(line)
-        with self.log.open("a") as file:
+        with self.log.open("a", encoding="utf-8") as file:
             file.write(_as_text(line))
         if self.writer is not None:
             for name, value in figures.items():

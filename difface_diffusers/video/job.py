@@ -92,7 +92,7 @@ class VideoJob:
             if resume:
                 if not file.exists():
                     raise ValueError(f"`resume` is True, but no run was stopped that wrote to {self.target}.")
-                before = json.loads(file.read_text())
+                before = json.loads(file.read_text(encoding="utf-8"))
                 changed = [name for name, value in description.items() if before.get(name) != value]
                 if changed:
                     raise ValueError(
@@ -106,7 +106,7 @@ class VideoJob:
                         self.target.mkdir(parents=True, exist_ok=True)
                 except OSError as error:
                     raise OSError(f"`target` is {self.target}, which cannot be written: {error.strerror}.") from error
-                file.write_text(json.dumps(description))
+                file.write_text(json.dumps(description), encoding="utf-8")
         self._wait()
 
     def _description(self) -> dict[str, str]:

@@ -93,7 +93,7 @@ class Survey:
     @classmethod
     def load(cls, path: Path) -> "Survey":
         """Read what `save` wrote."""
-        content = json.loads(path.read_text())
+        content = json.loads(path.read_text(encoding="utf-8"))
         scenes = [
             Scene(scene["first"], scene["stop"], scene["keep_tint"], list(map(_face_from_json, scene["faces"])))
             for scene in content["scenes"]

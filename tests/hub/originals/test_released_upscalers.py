@@ -26,7 +26,7 @@ def cache(tmp_path, monkeypatch):
     """Where the files are kept."""
     monkeypatch.setattr(released_upscalers, "HF_HUB_OFFLINE", False)  # which the tests set
     folder = tmp_path / "assets"
-    monkeypatch.setattr(released_upscalers, "cached_assets_path", lambda *names: folder.joinpath(*names))
+    monkeypatch.setattr(released_upscalers, "assets_folder", lambda kind: folder / "difface_diffusers" / kind)
     return folder / "difface_diffusers" / "real_esrgan"
 
 
