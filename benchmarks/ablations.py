@@ -21,7 +21,7 @@ from diffusers import DDIMScheduler
 from difface_diffusers import BUNDLED_MODEL, DifFacePipeline, SRCNNEstimator
 from difface_diffusers.degradation.blind import DegradationRanges
 from difface_diffusers.models.estimator import DiffusedEstimator
-from difface_diffusers.pipelines.pipeline_difface import AUTO
+from difface_diffusers.pipelines.sampling import AUTO
 
 from .faces import BLIND, add_face_options, check_face_options, degrade_faces, load_faces, restore, with_parts
 from .quality import COLUMNS, LEGEND, measure, table

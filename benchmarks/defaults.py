@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import torch
 
 from difface_diffusers import BUNDLED_MODEL, DifFacePipeline
-from difface_diffusers.pipelines.pipeline_difface import AUTO
+from difface_diffusers.pipelines.sampling import AUTO
 
 from .faces import add_face_options, check_face_options, degrade_faces, load_faces, restore, with_parts
 from .quality import LEGEND, measure, table

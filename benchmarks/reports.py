@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from difface_diffusers import DifFacePipeline
-from difface_diffusers.pipelines.pipeline_difface import AUTO
+from difface_diffusers.pipelines.sampling import AUTO
 
 
 @dataclass(frozen=True)

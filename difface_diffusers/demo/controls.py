@@ -9,7 +9,8 @@ import gradio as gr
 import torch
 from gradio.components import Component
 
-from ..pipelines.pipeline_difface import AUTO, DifFacePipeline
+from ..pipelines.pipeline_difface import DifFacePipeline
+from ..pipelines.sampling import AUTO
 from ..utils.choices import SCHEDULERS
 
 

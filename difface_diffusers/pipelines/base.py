@@ -1,7 +1,7 @@
 """What the pipelines share: settings, checks, the estimate, the noise and the walk back."""
 
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, Self
 
 import torch
@@ -10,19 +10,17 @@ from diffusers.models.unets.unet_2d import UNet2DModel
 from diffusers.pipelines.pipeline_utils import DiffusionPipeline
 from diffusers.schedulers.scheduling_utils import SchedulerMixin
 
-from ..imaging.tensors import OUTPUT_TYPES, from_tensors, resize
 from ..models import DifFaceUNet2DModel, DiffusedEstimator
 from ..models.estimator import takes_mask
 from ..models.wrapping import unwrap
 from ..utils.checks import check_integer
 from ..utils.warning import warn_user
 from .chains import Chains, Generators, Guide
-from .generators import split_generator
-from .networks import check_networks, size_of_faces
-from .output import DifFacePipelineOutput
+from .generators import one_for_each
+from .networks import check_networks, check_variance, size_of_faces
+from .output import DifFacePipelineOutput, check_output_type
 from .runs import Runs
 from .sampling import (
-    DEFAULTS,
     SAMPLING_ARGUMENTS,
     Callback,
     Request,
@@ -31,9 +29,11 @@ from .sampling import (
     check_noise_shares,
     check_settings,
     check_steps,
+    settle,
     to_saveable,
 )
-from .schedulers import another_scheduler, check_scheduler, check_scheduler_name, wants_variance
+from .schedulers import check_scheduler, scheduler_named
+from .stages import ToPictures, estimate_faces, predict_noise, present_estimates, present_latents
 
 
 class EstimateAndWalkPipeline(DiffusionPipeline):
@@ -171,8 +171,7 @@ class EstimateAndWalkPipeline(DiffusionPipeline):
             output_type=output_type,
             callback_on_step_end_tensor_inputs=tensor_inputs,
         )
-        if isinstance(generator, torch.Generator):
-            generator = split_generator(generator, num_images * num_samples)
+        generator = one_for_each(generator, num_images * num_samples)
         return Request(sampling, generator, latents, callback_on_step_end, tensor_inputs)
 
     def restore_estimates(
@@ -205,7 +204,7 @@ class EstimateAndWalkPipeline(DiffusionPipeline):
         self,
         latents: torch.Tensor,
         estimates: torch.Tensor,
-        to_pictures: Callable[[torch.Tensor], list[torch.Tensor]],
+        to_pictures: ToPictures,
         output_type: str,
         return_dict: bool,
     ) -> DifFacePipelineOutput | tuple:
@@ -218,11 +217,8 @@ class EstimateAndWalkPipeline(DiffusionPipeline):
             output_type: see `__call__`, as is the next.
             return_dict: see there.
         """
-        if output_type == "latent":
-            images, estimates = latents, estimates * 2 - 1
-        else:
-            images = from_tensors(to_pictures(latents / 2 + 0.5), output_type)
-            estimates = from_tensors(to_pictures(estimates), output_type)
+        images = present_latents(latents, to_pictures, output_type)
+        estimates = present_estimates(estimates, to_pictures, output_type)
         self.maybe_free_model_hooks()
         if not return_dict:
             return images, estimates
@@ -234,14 +230,7 @@ class EstimateAndWalkPipeline(DiffusionPipeline):
         Raises:
             ValueError: the pipeline has no such preset.
         """
-        presets = self.config.presets
-        if preset is not None and (not isinstance(preset, str) or preset not in presets):
-            known = f"it must be one of {', '.join(presets)}" if presets else "this pipeline has none"
-            raise ValueError(f"`preset` is {preset!r}; {known}.")
-        settings = {name: self.config[f"default_{name}"] for name in DEFAULTS}
-        settings |= presets[preset] if preset is not None else {}
-        settings |= {name: value for name, value in arguments.items() if value is not None}
-        return Sampling(**settings)
+        return settle(self.config, preset, **arguments)
 
     def check_inputs(
         self,
@@ -259,17 +248,12 @@ class EstimateAndWalkPipeline(DiffusionPipeline):
         check_networks(unet, estimator, self.is_inpainting)
         scheduler = self.scheduler_of(sampling)
         check_scheduler(scheduler)
-        if wants_variance(scheduler) and unet.config.out_channels != 6:
-            raise ValueError(
-                f"`scheduler` wants a learned variance (`variance_type` {scheduler.config.variance_type!r}), but"
-                f" the UNet has {unet.config.out_channels} output channels; 6 are needed."
-            )
+        check_variance(unet, scheduler)
         check_integer("num_samples", num_samples, 1, None)
         last = scheduler.config.num_train_timesteps
         check_steps(sampling, last, self.can_choose_starts, latents is not None)
         check_noise_shares(eta=sampling.eta, s_noise=sampling.s_noise)
-        if output_type not in (*OUTPUT_TYPES, "latent"):
-            raise ValueError(f"`output_type` is {output_type!r}; it must be one of {', '.join(OUTPUT_TYPES)}, latent.")
+        check_output_type(output_type)
         unknown = set(callback_on_step_end_tensor_inputs) - set(self._callback_tensor_inputs)
         if unknown:
             raise ValueError(
@@ -287,13 +271,7 @@ class EstimateAndWalkPipeline(DiffusionPipeline):
         Raises:
             ValueError: the estimator answers something else than one RGB picture for each.
         """
-        dtype = unwrap(self.estimator).dtype
-        guess = self.estimator(*(tensor.to(dtype) for tensor in (degraded, *conditions)))
-        if guess.ndim != 4 or guess.shape[:2] != degraded.shape[:2]:
-            raise ValueError(
-                f"`estimator` answers with the shape {list(guess.shape)}; accepted is [{len(degraded)},3,H,W], of any size."
-            )
-        return resize(guess.float(), self.model_size).clamp(0, 1)
+        return estimate_faces(self.estimator, self.model_size, degraded, *conditions)
 
     def predict_noise(self, scaled_sample: torch.Tensor, timestep: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
         """Return epsilon, `[B,3,S,S]` float32, and beneath it the three channels of a prior's variance where it has them.
@@ -303,9 +281,7 @@ class EstimateAndWalkPipeline(DiffusionPipeline):
             timestep: one, or `[B]`.
             dtype: the prior's; asking a large network for it takes milliseconds, so that is not done in every step.
         """
-        timesteps = timestep.expand(len(scaled_sample))
-        answer = self.unet(scaled_sample.to(dtype), timesteps).sample
-        return answer.to(torch.float32, copy=True)  # schedulers keep it, and a CUDA graph writes its next one over it
+        return predict_noise(self.unet, scaled_sample, timestep, dtype)
 
     def scheduler_of(self, sampling: Sampling) -> SchedulerMixin:
         """Return the pipeline's scheduler, or one like it of the kind that `sampling` names.
@@ -313,8 +289,7 @@ class EstimateAndWalkPipeline(DiffusionPipeline):
         Raises:
             ValueError: there is no such kind.
         """
-        check_scheduler_name("scheduler", sampling.scheduler)
-        return self.scheduler if sampling.scheduler is None else another_scheduler(self.scheduler, sampling.scheduler)
+        return scheduler_named(self.scheduler, sampling.scheduler)
 
     def prepare_chains(self, starts: Sequence[int], sampling: Sampling, device: torch.device) -> Chains:
         """Set up the chains of a batch on `device` whose rows start at `starts`."""

@@ -14,6 +14,13 @@ def split_generator(generator: torch.Generator, count: int) -> list[torch.Genera
     return [generator, *(torch.Generator(generator.device).manual_seed(seed) for seed in seeds)]
 
 
+def one_for_each(
+    generator: torch.Generator | list[torch.Generator] | None, count: int
+) -> list[torch.Generator] | None:
+    """Return a source of noise for each of `count` images; `None` stays torch's global stream for all."""
+    return split_generator(generator, count) if isinstance(generator, torch.Generator) else generator
+
+
 def check_generator_type(generator: object) -> None:
     """Raise `TypeError` unless it is a generator, a list of them or `None`."""
     generators = generator if isinstance(generator, list) else [] if generator is None else [generator]

@@ -3,9 +3,11 @@
 from typing import Any
 
 import numpy as np
+from diffusers.schedulers.scheduling_utils import SchedulerMixin
 
 from ..models.estimator import takes_mask
 from ..models.unet import unit_of_sides
+from .schedulers import wants_variance
 
 
 ACCEPTED_OF_UNET: dict[str, tuple] = {
@@ -47,6 +49,15 @@ def check_networks(unet: Any, estimator: Any, is_inpainting: bool) -> None:
     size_of_faces(unet)
     _check_config("unet", unet, ACCEPTED_OF_UNET)
     _check_config("estimator", estimator, ACCEPTED_OF_INPAINTER if is_inpainting else ACCEPTED_OF_ESTIMATOR)
+
+
+def check_variance(unet: Any, scheduler: SchedulerMixin) -> None:
+    """Raise a `ValueError` if the scheduler wants a variance that the prior has not learned."""
+    if wants_variance(scheduler) and unet.config.out_channels != 6:
+        raise ValueError(
+            f"`scheduler` wants a learned variance (`variance_type` {scheduler.config.variance_type!r}), but"
+            f" the UNet has {unet.config.out_channels} output channels; 6 are needed."
+        )
 
 
 def _check_config(name: str, network: Any, accepted: dict[str, tuple]) -> None:

@@ -7,6 +7,8 @@ import torch
 from diffusers.utils.outputs import BaseOutput
 from PIL import Image
 
+from ..imaging.tensors import OUTPUT_TYPES
+
 
 @dataclass
 class DifFacePipelineOutput(BaseOutput):
@@ -21,3 +23,9 @@ class DifFacePipelineOutput(BaseOutput):
 
     images: list[Image.Image] | np.ndarray | torch.Tensor | list[np.ndarray] | list[torch.Tensor]
     estimates: list[Image.Image] | np.ndarray | torch.Tensor | list[np.ndarray] | list[torch.Tensor]
+
+
+def check_output_type(output_type: object) -> None:
+    """Raise a `ValueError` unless it is one of "pil", "np", "pt" and "latent"."""
+    if output_type not in (*OUTPUT_TYPES, "latent"):
+        raise ValueError(f"`output_type` is {output_type!r}; it must be one of {', '.join(OUTPUT_TYPES)}, latent.")

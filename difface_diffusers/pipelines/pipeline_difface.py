@@ -1,6 +1,5 @@
 """DifFace: aligned degraded faces in, restored faces out (Yue and Loy, TPAMI 2024, arXiv 2212.06512)."""
 
-from collections.abc import Sequence
 from functools import partial
 
 import numpy as np
@@ -9,13 +8,13 @@ from diffusers.models.unets.unet_2d import UNet2DModel
 from diffusers.schedulers.scheduling_utils import SchedulerMixin
 from PIL import Image
 
-from ..imaging.tensors import resize, to_tensors
+from ..imaging.tensors import to_tensors
 from ..models import DifFaceUNet2DModel, DiffusedEstimator, SRCNNEstimator, SwinIREstimator
 from .base import EstimateAndWalkPipeline
 from .output import DifFacePipelineOutput
 from .runs import as_run
 from .sampling import AUTO, Callback, Sampling
-from .schedule import timesteps_with_noise
+from .stages import find_starts, to_batch, to_sizes
 
 
 class DifFacePipeline(EstimateAndWalkPipeline):
@@ -154,7 +153,7 @@ class DifFacePipeline(EstimateAndWalkPipeline):
         device = self._execution_device
 
         # 1. The degraded faces at the model's size, and the estimator's guess of the clean ones: [N,3,S,S] in [0,1]
-        degraded = torch.cat([resize(picture[None].to(device), self.model_size) for picture in pictures])
+        degraded = to_batch(pictures, self.model_size, device)
         estimates = self.estimate(degraded)
         starts = self.choose_starts(degraded, estimates, request.sampling)
         estimates = estimates.repeat_interleave(num_samples, dim=0)  # from here on one row per sample
@@ -181,12 +180,5 @@ class DifFacePipeline(EstimateAndWalkPipeline):
         """
         if sampling.start_timestep != AUTO:
             return [int(sampling.start_timestep)] * len(degraded)
-        mirrored = self.estimate(degraded.flip(-1)).flip(-1)
-        disagreement = 2 * (estimates - mirrored).square().mean(dim=(1, 2, 3)).sqrt()  # on the scale of [-1,1]
-        starts = timesteps_with_noise(self.scheduler, self.config.noise_margin * disagreement)
-        return [max(start, sampling.num_inference_steps) for start in starts]
-
-
-def to_sizes(batch: torch.Tensor, sizes: Sequence[Sequence[int]]) -> list[torch.Tensor]:
-    """Resize each row of `[B,3,S,S]` to its own height and width and clamp it to [0,1]."""
-    return [resize(row[None], size)[0].clamp(0, 1) for row, size in zip(batch, sizes, strict=True)]
+        margin, steps = self.config.noise_margin, sampling.num_inference_steps
+        return find_starts(self.estimate, self.scheduler, margin, steps, degraded, estimates)

@@ -12,9 +12,11 @@ from ..imaging.masks import resize_known, shrink_mask, to_masks
 from ..imaging.tensors import to_tensors
 from ..models import DifFaceUNet2DModel, LaMaEstimator
 from ..utils.checks import is_number
-from .pipeline_difface import DifFacePipeline, DifFacePipelineOutput, to_sizes
+from .output import DifFacePipelineOutput
+from .pipeline_difface import DifFacePipeline
 from .runs import as_run
 from .sampling import Callback
+from .stages import to_sizes
 
 
 def pull_to_known(clean: torch.Tensor, known: torch.Tensor, mask: torch.Tensor, gamma: float) -> torch.Tensor:

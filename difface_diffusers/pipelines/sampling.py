@@ -62,6 +62,27 @@ SAMPLING_ARGUMENTS = tuple(entry.name for entry in fields(Sampling))
 DEFAULTS = SAMPLING_ARGUMENTS[:-1]  # saved with a pipeline, as its scheduler is
 
 
+def settle(config: Mapping[str, Any], preset: str | None = None, **arguments: float | str | None) -> Sampling:
+    """Return the arguments of `Sampling`; those that are `None` or missing as a preset has them, or the defaults.
+
+    Args:
+        config: of a pipeline: `presets`, and its defaults as `default_...`.
+        preset: name of one of those.
+        **arguments: what a call was given.
+
+    Raises:
+        ValueError: there is no such preset.
+    """
+    presets = config["presets"] or {}
+    if preset is not None and (not isinstance(preset, str) or preset not in presets):
+        known = f"it must be one of {', '.join(presets)}" if presets else "this pipeline has none"
+        raise ValueError(f"`preset` is {preset!r}; {known}.")
+    settings = {name: config[f"default_{name}"] for name in DEFAULTS}
+    settings |= presets[preset] if preset is not None else {}
+    settings |= {name: value for name, value in arguments.items() if value is not None}
+    return Sampling(**settings)
+
+
 def check_noise_shares(prefix: str = "", **settings: Any) -> None:
     """Raise `ValueError` for an eta or s_noise among settings that no chain can have; `prefix` is of their names."""
     eta, s_noise = settings.get("eta", 0), settings.get("s_noise", 1)

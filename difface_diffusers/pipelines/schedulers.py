@@ -104,6 +104,16 @@ def another_scheduler(scheduler: SchedulerMixin, name: str) -> SchedulerMixin:
     return kind.from_config(config)
 
 
+def scheduler_named(scheduler: SchedulerMixin, name: str | None) -> SchedulerMixin:
+    """Return the scheduler itself, or where a kind is named, one like it of that kind.
+
+    Raises:
+        ValueError: there is no such kind.
+    """
+    check_scheduler_name("scheduler", name)
+    return scheduler if name is None else another_scheduler(scheduler, name)
+
+
 def check_scheduler_name(argument: str, name: object) -> None:
     """Raise a `ValueError` that names the argument, unless it is `None` or one of `SCHEDULERS`."""
     if name is not None and (not isinstance(name, str) or name not in SCHEDULERS):

@@ -17,8 +17,8 @@ from difface_diffusers import (
     SRCNNEstimator,
     SwinIREstimator,
 )
-from difface_diffusers.pipelines.pipeline_difface import to_sizes
 from difface_diffusers.pipelines.pipeline_difface_inpaint import pull_to_known
+from difface_diffusers.pipelines.stages import to_sizes
 
 from ..conftest import SIZE, ddim, tiny_estimator, tiny_unet
 from .test_schedulers import ODE, SDE, make
