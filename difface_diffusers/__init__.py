@@ -9,6 +9,7 @@ from .models import ESTIMATORS
 from .models.bundled import BUNDLED_INPAINT_MODEL, BUNDLED_MODEL, BUNDLED_UPSCALER, BundledPrior
 from .photos.restore import restore_photo, restore_photos
 from .photos.result import PhotoRestoration
+from .pipelines.modular import DifFaceBlocks
 from .pipelines.output import DifFacePipelineOutput
 from .pipelines.pipeline_difface import DifFacePipeline
 from .pipelines.pipeline_difface_inpaint import DifFaceInpaintPipeline
@@ -25,6 +26,7 @@ __all__ = [
     "BUNDLED_MODEL",
     "BUNDLED_UPSCALER",
     "BundledPrior",
+    "DifFaceBlocks",
     "DifFaceInpaintPipeline",
     "DifFacePipeline",
     "DifFacePipelineOutput",

@@ -35,10 +35,10 @@ def restore(pipe, faces):
 
 def test_the_public_names_are_a_closed_list():
     assert set(difface_diffusers.__all__) == {
-        "BUNDLED_INPAINT_MODEL", "BUNDLED_MODEL", "BUNDLED_UPSCALER", "BundledPrior", "DifFaceInpaintPipeline",
-        "DifFacePipeline", "DifFacePipelineOutput", "DifFaceUNet2DModel", "Face", "FaceDetector", "LaMaEstimator", "ModelMixin",
-        "PhotoRestoration", "SRCNNEstimator", "SwinIREstimator", "VideoRestoration", "official_model",
-        "restore_photo", "restore_photos", "restore_video",
+        "BUNDLED_INPAINT_MODEL", "BUNDLED_MODEL", "BUNDLED_UPSCALER", "BundledPrior", "DifFaceBlocks",
+        "DifFaceInpaintPipeline", "DifFacePipeline", "DifFacePipelineOutput", "DifFaceUNet2DModel", "Face",
+        "FaceDetector", "LaMaEstimator", "ModelMixin", "PhotoRestoration", "SRCNNEstimator", "SwinIREstimator",
+        "VideoRestoration", "official_model", "restore_photo", "restore_photos", "restore_video",
     }  # fmt: skip
     assert all(hasattr(difface_diffusers, name) for name in difface_diffusers.__all__)
 

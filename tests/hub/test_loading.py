@@ -4,7 +4,7 @@ import json
 
 import pytest
 import torch
-from diffusers import AutoModel
+from diffusers import AutoModel, ModularPipeline
 
 from difface_diffusers import DifFacePipeline, SRCNNEstimator
 from tests import forks
@@ -90,6 +90,15 @@ def test_an_id_needs_nothing_but_the_package(visitor, work):
 def test_diffusers_own_loaders_find_it(visitor, name):
     assert torch.equal(visitor[name]["images"], visitor["default"]["images"])
     assert visitor[name]["classes"] == visitor["default"]["classes"]
+
+
+def test_its_blocks(visitor, hub, work):
+    with hub.client(work / "blocks"):
+        pipe = ModularPipeline.from_pretrained("org/difface")
+        pipe.load_components()
+    image = torch.rand(1, 3, SIZE, SIZE, generator=torch.Generator().manual_seed(3))
+    inputs = {"image": image, "num_inference_steps": 2, "generator": torch.Generator().manual_seed(0)}
+    assert torch.equal(pipe(**inputs, output_type="pt", output="images"), visitor["default"]["images"])
 
 
 def test_a_component_alone(hub, work):
