@@ -5,6 +5,8 @@ python -m conversion.export_remote_code FOLDER --output NEW_FOLDER
 Whoever has diffusers and torch loads the new folder, or a Hub repository of its content, by
 
     DiffusionPipeline.from_pretrained(NEW_FOLDER, trust_remote_code=True)
+
+and the blocks of restoration by `ModularPipeline` in the same way.
 """
 
 import sys

@@ -38,6 +38,11 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     remote_code.add_argument(
         "-o", "--output", type=Path, metavar="FOLDER", help="new folder; FOLDER-remote-code unless given"
     )
+    remote_code.add_argument(
+        "--repo-id",
+        metavar="ORG/NAME",
+        help="where the new folder will be on the Hub; its modular blocks need to know",
+    )
     parser.set_defaults(run=run)
 
 
@@ -126,10 +131,12 @@ class RemoteCodeOptions:
     Attributes:
         folder: of a pipeline.
         output: folder to write; `None` is one beside it.
+        repo_id: where it will be on the Hub.
     """
 
     folder: Path
     output: Path | None
+    repo_id: str | None
 
 
 def run(args: argparse.Namespace) -> int:
@@ -203,5 +210,6 @@ def _write_remote_code(options: RemoteCodeOptions) -> None:
     from ..hub.export_remote_code import SUFFIX, export_remote_code
 
     folder = options.folder.resolve()
-    output = export_remote_code(options.folder, options.output or folder.with_name(folder.name + SUFFIX))
+    output = options.output or folder.with_name(folder.name + SUFFIX)
+    export_remote_code(options.folder, output, options.repo_id)
     print(f'saved; load it by: DiffusionPipeline.from_pretrained("{output}", trust_remote_code=True)')

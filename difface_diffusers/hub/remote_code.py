@@ -68,23 +68,24 @@ class Origin:
     statements: tuple[Statement, ...] = ()
 
 
-def self_contained(cls: type) -> str:
-    """Write a pipeline or a model of the package as one file that needs torch, diffusers, NumPy and Pillow alone.
+def self_contained(cls: type, *others: type) -> str:
+    """Write a class of the package as one file that needs torch, diffusers, NumPy and Pillow alone.
 
     The file of a pipeline is without the models, which come with the components: a type hint that names one means
     `ModelMixin` there. Of several pipelines that derive from each other only `cls` stays an attribute of the file,
     because diffusers looks for a single one.
 
     Args:
-        cls: the class.
+        cls: a pipeline, its blocks or a model.
+        others: classes that are to be in the file too.
 
     Returns:
-        Python code that defines a class of the same name.
+        Python code that defines classes of the same names.
 
     Raises:
         ValueError: the package's code cannot be taken apart like this; the message says where.
     """
-    origins = follow(cls)
+    origins = follow(cls, *others)
     imports = {name: origin.source for name, origin in origins.items() if "import " in origin.source}
     networks = {name: code for name, code in imports.items() if code == f"{MODEL_IMPORT} as {name}"}
     pipelines = [base.__name__ for base in cls.__mro__[1:] if issubclass(base, DiffusionPipeline)]
@@ -105,15 +106,15 @@ def self_contained(cls: type) -> str:
     return code
 
 
-def follow(cls: type) -> dict[str, Origin]:
-    """Find where everything comes from that a class needs.
+def follow(cls: type, *others: type) -> dict[str, Origin]:
+    """Find where everything comes from that classes need.
 
     Returns:
-        The origins of all names at the top level of its file, its own among them.
+        The origins of all names at the top level of their file, their own among them.
     """
     without_models = issubclass(cls, DiffusionPipeline)
     origins: dict[str, Origin] = {}
-    queue = [(cls.__module__, cls.__name__)]
+    queue = [(root.__module__, root.__name__) for root in (cls, *others)]
     while queue:
         user, name = queue.pop()
         origin = origin_of(name, user, without_models)

@@ -28,7 +28,7 @@ import importlib.util, logging, sys
 assert all(importlib.util.find_spec(name) is None for name in ("difface_diffusers", "conversion", "cv2", "accelerate"))
 
 import torch
-from diffusers import DiffusionPipeline
+from diffusers import DiffusionPipeline, ModularPipeline
 
 torch.set_num_threads(1)
 warnings = []
@@ -41,6 +41,14 @@ result = {{"warnings": warnings}}
 def restore(pipe):
     pipe.set_progress_bar_config(disable=True)
     return list(pipe({FACES}, generator=torch.Generator().manual_seed(0), output_type="pt", return_dict=False))
+
+
+def restore_by_blocks(repository, **options):
+    pipe = ModularPipeline.from_pretrained(repository, trust_remote_code=True)
+    pipe.load_components(**options)
+    pipe.set_progress_bar_config(disable=True)
+    inputs = {{"image": {FACES}, "generator": torch.Generator().manual_seed(0), "output_type": "pt"}}
+    return list(pipe(**inputs, output=["images", "estimates"]).values())
 """
 
 
@@ -121,6 +129,12 @@ result["cast"] = DiffusionPipeline.from_pretrained({simple!r}, dtype=torch.float
 result["again"] = restore(DiffusionPipeline.from_pretrained({simple!r}, trust_remote_code=True))
 half = DiffusionPipeline.from_pretrained({varied!r}, variant="fp16", dtype=torch.float16, trust_remote_code=True)
 result["half"] = half.estimator.dtype
+result["warnings"] = list(warnings)
+result["simple blocks"], result["varied blocks"] = restore_by_blocks({simple!r}), restore_by_blocks({varied!r})
+try:
+    ModularPipeline.from_pretrained({varied!r})
+except ValueError as error:
+    result["untrusted blocks"] = str(error)
 result["modules"] = sorted({{name.partition(".")[0] for name in sys.modules}})
 for name, options in (("untrusted", {{}}), ("untrusted, long", {{"custom_pipeline": {varied!r}}})):
     try:
@@ -141,7 +155,8 @@ class TestFolder:
         assert {path for path in before if after[path] != before[path]} == {"model_index.json", "README.md"} & set(
             before
         )
-        assert {Path(path).suffix for path in after.keys() - before.keys()} == {".py"}
+        new = {path for path in after.keys() - before.keys() if not path.endswith(".py")}
+        assert new == {"modular_config.json", "modular_model_index.json"}
 
     def test_the_index_names_the_files_of_code(self, folders, exported):
         before, after = (json.loads((root["varied"] / "model_index.json").read_text()) for root in (folders, exported))
@@ -153,7 +168,7 @@ class TestFolder:
         }  # fmt: skip
         code = [path for path in contents(exported["varied"]) if path.endswith(".py")]
         assert sorted(code) == sorted(
-            ["pipeline.py", *(f"{name}/{new[name][0]}.py" for name in ("unet", "estimator"))]
+            ["pipeline.py", "difface_blocks.py", *(f"{name}/{new[name][0]}.py" for name in ("unet", "estimator"))]
         )
 
     def test_a_component_of_diffusers_gets_no_code(self, exported):
@@ -163,9 +178,32 @@ class TestFolder:
         ]
         assert not list((exported["simple"] / "unet").glob("*.py"))
 
+    def test_the_blocks_have_an_index_of_their_own(self, folders, exported):
+        saved, index, config = (
+            json.loads((root["varied"] / f"{name}.json").read_text())
+            for root, name in (
+                (folders, "model_index"),
+                (exported, "modular_model_index"),
+                (exported, "modular_config"),
+            )
+        )
+        assert config["auto_map"] == {"ModularPipelineBlocks": "difface_blocks.DifFaceBlocks"}
+        assert index["estimator"][:2] == ["difface_blocks", "SwinIREstimator"]
+        assert index["scheduler"][:2] == saved["scheduler"] == ["diffusers", "PNDMScheduler"]
+        settings = {name: value for name, value in saved.items() if name.startswith("default_")}
+        assert len(settings) == 4 and settings.items() <= index.items()
+        assert {index[name][2]["pretrained_model_name_or_path"] for name in ("unet", "estimator", "scheduler")} == {
+            None
+        }
+
+    def test_an_inpainting_pipeline_has_no_blocks(self, tmp_path):
+        new = contents(export_remote_code(BUNDLED_INPAINT_MODEL, tmp_path / "new"))
+        assert "pipeline.py" in new and not [path for path in new if "modular" in path or "blocks" in path]
+
     def test_the_card_says_how_to_load_it(self, exported):
         card = (exported["varied"] / "README.md").read_text()
         assert card.startswith(CARD) and 'DiffusionPipeline.from_pretrained("path/or/repository", trust' in card
+        assert 'ModularPipeline.from_pretrained("path/or/repository", trust' in card
         assert not (exported["simple"] / "README.md").exists()
 
     def test_the_weights_are_copies(self, folders, exported):
@@ -185,7 +223,8 @@ class TestFolder:
             (tmp_path / "clone" / name / "file").touch()
         (tmp_path / "clone" / ".gitattributes").touch()
         assert {path.name for path in export_remote_code(tmp_path / "clone", tmp_path / "new").iterdir()} == {
-            ".gitattributes", "estimator", "model_index.json", "pipeline.py", "scheduler", "unet",
+            ".gitattributes", "difface_blocks.py", "estimator", "modular_config.json", "modular_model_index.json",
+            "model_index.json", "pipeline.py", "scheduler", "unet",
         }  # fmt: skip
 
 
@@ -193,7 +232,15 @@ class TestElsewhere:
     """Where there is neither this package nor any but diffusers, torch and what these need."""
 
     @pytest.mark.parametrize(
-        "call, name", [("short", "simple"), ("again", "simple"), ("long", "varied"), ("saved", "varied")]
+        "call, name",
+        [
+            ("short", "simple"),
+            ("again", "simple"),
+            ("long", "varied"),
+            ("saved", "varied"),
+            ("simple blocks", "simple"),
+            ("varied blocks", "varied"),
+        ],
     )
     def test_it_restores_as_here(self, folders, result, call, name):
         expected = restore(DifFacePipeline.from_pretrained(folders[name]))
@@ -216,6 +263,9 @@ class TestElsewhere:
                 r"contains custom code in pipeline\.py.*`trust_remote_code=True`", result[name], re.DOTALL
             )
 
+    def test_blocks_do_not_run_untold(self, result):
+        assert "Pass `trust_remote_code=True`" in result["untrusted blocks"]
+
     def test_nothing_else_was_imported(self, result):
         assert not {"difface_diffusers", "conversion", "cv2", "scipy", "transformers", "accelerate"} & set(
             result["modules"]
@@ -226,11 +276,13 @@ class TestElsewhere:
 class TestHub:
     @pytest.fixture(scope="class")
     @staticmethod
-    def result(exported, elsewhere, tmp_path_factory):
+    def result(folders, exported, elsewhere, tmp_path_factory):
         root = tmp_path_factory.mktemp("hub")
         with FakeHub(root / "server") as hub:
-            pushed = hub.push(exported["varied"], "org/difface", home=root / "author")
-            assert pushed.returncode == 0, pushed.stderr
+            export_remote_code(folders["varied"], root / "blocks", repo_id="org/blocks")
+            for folder, repo_id in ((exported["varied"], "org/difface"), (root / "blocks", "org/blocks")):
+                pushed = hub.push(folder, repo_id, home=root / "author")
+                assert pushed.returncode == 0, pushed.stderr
             result = elsewhere(
                 """
 for name, options in (("untrusted", {}), ("untrusted, long", {"custom_pipeline": "org/difface"})):
@@ -246,13 +298,15 @@ result["long"] = restore(
 )
 half = DiffusionPipeline.from_pretrained("org/difface", variant="fp16", dtype=torch.float16, trust_remote_code=True)
 result["half"] = half.estimator.dtype
+result["warnings"] = list(warnings)
+result["blocks"] = restore_by_blocks("org/blocks")
 """,
                 hub.environment(root / "user"),
             )
             assert hub.requested("GET", r"/estimator/modeling_swinirestimator\.py$")
             return result
 
-    @pytest.mark.parametrize("call", ["short", "long"])
+    @pytest.mark.parametrize("call", ["short", "long", "blocks"])
     def test_it_restores_as_here(self, folders, result, call):
         expected = restore(DifFacePipeline.from_pretrained(folders["varied"]))
         for answer, wanted in zip(result[call], expected, strict=True):
@@ -305,6 +359,11 @@ class TestRefusal:
                 export_remote_code(folders["simple"], output)
         assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
+    def test_a_malformed_repository(self, folders, tmp_path):
+        with pytest.raises(ValueError, match="`repo_id` is 'difface'; it must be ORG/NAME"):
+            export_remote_code(folders["simple"], tmp_path / "new", repo_id="difface")
+        assert list(tmp_path.iterdir()) == []
+
     @pytest.mark.parametrize("place", [".", "new", "unet/new"])
     def test_an_output_inside_the_folder(self, folders, place):
         before = contents(folders["simple"])
@@ -345,6 +404,13 @@ class TestCommand:
         )
         assert main([".", "--output", str(tmp_path / "other")]) == 0
         assert contents(new) == contents(tmp_path / "other")
+
+    def test_the_blocks_are_told_where_they_will_be(self, folders, tmp_path):
+        assert main([str(folders["simple"]), "--output", str(tmp_path / "new"), "--repo-id", "org/difface"]) == 0
+        index = json.loads((tmp_path / "new" / "modular_model_index.json").read_text())
+        assert {index[name][2]["pretrained_model_name_or_path"] for name in ("unet", "estimator", "scheduler")} == {
+            "org/difface"
+        }
 
     def test_a_refusal_is_a_line_and_a_status(self, tmp_path, capsys):
         assert main([str(tmp_path), "--output", str(tmp_path / "new")]) == 1
