@@ -20,7 +20,7 @@ from ..imaging.tensors import pil_to_tensor
 from ..photos.aligned import restore_aligned
 from ..photos.restore import restore_photos
 from ..photos.result import PhotoRestoration
-from ..photos.samples import BRIGHTEST_UNCERTAINTY, face_fidelities, face_uncertainties, heat_map, photo_uncertainty
+from ..photos.samples import face_fidelities, face_uncertainties, photo_uncertainty, uncertainty_picture
 from ..photos.upscale import Upscaler, share_of
 from ..pipelines.pipeline_difface import DifFacePipeline
 from ..pipelines.pipeline_difface_inpaint import DifFaceInpaintPipeline
@@ -169,8 +169,7 @@ def _report_samples(restoration: PhotoRestoration, path: Path, aligned: bool) ->
     """Write the map of uncertainty; return for each face what its samples tell."""
     uncertainties = face_uncertainties(restoration)
     uncertainty = uncertainties[0] if aligned else photo_uncertainty(restoration)
-    levels = np.rint(np.clip(uncertainty / BRIGHTEST_UNCERTAINTY, 0, 1) * 255).astype(np.uint8)
-    save_image(Image.fromarray(heat_map(levels)), path)
+    save_image(Image.fromarray(uncertainty_picture(uncertainty)), path)
     return [
         {"uncertainty": float(values.mean()), **asdict(fidelity)}
         for values, fidelity in zip(uncertainties, face_fidelities(restoration), strict=True)

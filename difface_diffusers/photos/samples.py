@@ -102,6 +102,11 @@ def add_maps(canvas: np.ndarray, restoration: "PhotoRestoration", maps: Sequence
     add_changes(canvas, changes, masks, [compose(to_photo, matrix) for matrix in matrices])
 
 
+def uncertainty_picture(uncertainty: np.ndarray) -> np.ndarray:
+    """Color uncertainties `[H,W]`, see `photo_uncertainty`, from black to bright yellow; RGB `[H,W,3]`, uint8."""
+    return heat_map(np.rint(np.clip(uncertainty / BRIGHTEST_UNCERTAINTY, 0, 1) * 255).astype(np.uint8))
+
+
 def heat_map(levels: np.ndarray) -> np.ndarray:
     """Color a map `[H,W]` or `[H,W,1]`, uint8, from black to bright yellow; RGB `[H,W,3]`, uint8."""
     return cv2.cvtColor(cv2.applyColorMap(levels, cv2.COLORMAP_INFERNO), cv2.COLOR_BGR2RGB)

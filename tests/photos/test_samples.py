@@ -12,6 +12,7 @@ from difface_diffusers.photos.samples import (
     face_fidelities,
     face_uncertainties,
     photo_uncertainty,
+    uncertainty_picture,
 )
 from tests.conftest import SIZE
 from tests.photos.test_restore import KnownFaces, landmarks_at, picture
@@ -50,6 +51,13 @@ def test_deviation_by_hand():
     expected = torch.zeros(4, 5)
     expected[1, 2] = 0.2 * (2 / 3) ** 0.5
     torch.testing.assert_close(deviation(samples), expected)
+
+
+def test_the_picture_of_uncertainty_is_brightest_from_a_deviation_of_0_15_on():
+    colors = uncertainty_picture(np.array([[0, 0.075, 0.15, 0.9]], np.float32))
+    assert colors.shape == (1, 4, 3) and colors.dtype == np.uint8
+    dark, middle, bright, brighter = colors[0].astype(int).sum(axis=-1)
+    assert dark < 20 < middle < bright == brighter and bright > 600
 
 
 class TestUncertainty:
