@@ -17,12 +17,10 @@ from ..faces.selection import select_faces
 from ..imaging.opening import count_pages
 from ..imaging.pixels import split_channels, to_uint8
 from ..photos.enlarging import enlarge
-from ..photos.real_esrgan import RealESRGANUpscaler
 from ..photos.restore import restore_photo
 from ..photos.result import PhotoRestoration
-from ..photos.swin2sr import Swin2SRUpscaler
 from ..photos.tiles import OnTile
-from ..photos.upscale import as_upscaler, share_of
+from ..photos.upscale import as_upscaler, share_of, with_progress
 from ..utils.choices import MIN_FACE_SIZE
 from .controls import MAX_SAMPLES, Settings, add_change_controls, add_controls, settings_of
 from .files import checked, errors_for_people, read_upload, sentence, write_array, write_download
@@ -34,7 +32,6 @@ from .tab import EXAMPLES, Tab
 
 DRAWN_TOGETHER = 8  # faces, of all samples
 SESSION_SECONDS = 3600
-NETWORKS = RealESRGANUpscaler, Swin2SRUpscaler
 
 
 class RestoreTab(Tab):
@@ -296,7 +293,7 @@ class RestoreTab(Tab):
         def enlarge_all(on_tile: OnTile) -> np.ndarray:
             rgb, alpha = split_channels(pixels)
             size = (round(rgb.shape[0] * upscale), round(rgb.shape[1] * upscale))
-            watched = partial(upscaler, on_tile=on_tile) if isinstance(upscaler, NETWORKS) else upscaler
+            watched = with_progress(upscaler, on_tile)
             enlarged, alpha = enlarge(rgb, alpha, size, watched, share_of(background, None))
             return enlarged if alpha is None else np.dstack([enlarged, alpha])
 

@@ -1,6 +1,6 @@
 """Enlarging the background: the photo around the restored faces."""
 
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Protocol
 
@@ -12,7 +12,7 @@ from ..hub.originals.released_upscalers import RELEASED, check_denoising
 from ..models.bundled import BUNDLED_UPSCALER
 from .real_esrgan import RealESRGANUpscaler, find_network
 from .swin2sr import Swin2SRUpscaler
-from .tiles import check_request
+from .tiles import OnTile, check_request
 
 
 class Upscaler(Protocol):
@@ -53,6 +53,7 @@ def upscale_nearest(photo: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     return photo[rows[:, None], columns]
 
 
+NETWORKS = RealESRGANUpscaler, Swin2SRUpscaler
 BACKGROUNDS: dict[str, Upscaler] = {"lanczos": upscale_lanczos, "none": upscale_nearest}
 BUNDLED, BUNDLED_BLEND = "bundled", 0.7  # the share of it that is best to look at
 ACCEPTED = f"{', '.join(map(repr, (BUNDLED, *BACKGROUNDS, *RELEASED)))}, or the file, folder or Hub id of a network"
@@ -96,6 +97,11 @@ def as_upscaler(background: str | Upscaler, device: torch.device) -> Upscaler:
     if not isinstance(background, str):
         return background
     return BACKGROUNDS.get(background) or _keep(background, device)
+
+
+def with_progress(upscaler: Upscaler, on_tile: OnTile) -> Upscaler:
+    """Return an upscaler that tells `on_tile` how far it is, if it is one of our networks; another as it is."""
+    return partial(upscaler, on_tile=on_tile) if isinstance(upscaler, NETWORKS) else upscaler
 
 
 def share_of(background: str | Upscaler, blend: float | None) -> float:
