@@ -1,0 +1,104 @@
+"""The nodes that load models."""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
+
+import torch
+
+from .host import find_device, find_model
+from .inputs import CATEGORY, DEVICES, DTYPES, INPAINTING_MODEL_TYPE, MODEL_TYPE, InputTypes
+
+
+if TYPE_CHECKING:
+    from difface_diffusers import DifFacePipeline
+
+BUNDLED = "bundled"
+
+
+@dataclass(frozen=True)
+class LoadedModel:
+    """What the nodes that load models hand on.
+
+    Attributes:
+        pipe: a pipeline, on its device.
+        preset: name of the settings that it is to be called with; `None` is its own.
+    """
+
+    pipe: "DifFacePipeline"
+    preset: str | None
+
+
+class LoadModel:
+    """Load a model that restores faces."""
+
+    RETURN_TYPES: ClassVar[tuple[str, ...]] = (MODEL_TYPE,)
+    RETURN_NAMES: ClassVar[tuple[str, ...]] = ("model",)
+    FUNCTION = "load"
+    CATEGORY = CATEGORY
+    DESCRIPTION = "Loads a DifFace model that restores faces."
+
+    pipeline_class: ClassVar[str] = "DifFacePipeline"
+    bundled: ClassVar[str] = "BUNDLED_MODEL"
+    presets: ClassVar[str] = " The bundled one has fast, balanced and reference."
+
+    @classmethod
+    def INPUT_TYPES(cls) -> InputTypes:
+        """Return what the node asks for."""
+        return {
+            "required": {
+                "model": (
+                    "STRING",
+                    {
+                        "default": BUNDLED,
+                        "tooltip": f"{BUNDLED}, the small one of the package; a folder in models/difface, any other folder,"
+                        " or the ORG/NAME of a model on the Hugging Face Hub.",
+                    },
+                ),
+                "preset": (
+                    "STRING",
+                    {"default": "", "tooltip": f"Settings that are saved with the model, by name.{cls.presets}"},
+                ),
+                "dtype": (DTYPES, {"default": "float32", "tooltip": "Precision of the networks."}),
+                "device": (DEVICES, {"default": "auto", "tooltip": "auto: where ComfyUI works."}),
+            }
+        }
+
+    def load(self, model: str, preset: str, dtype: str, device: str) -> tuple[LoadedModel]:
+        """Return a model in a tuple.
+
+        Args:
+            model: "bundled", a folder or a Hub id.
+            preset: name of settings that are saved with it; empty for its own.
+            dtype: of `DTYPES`.
+            device: of `DEVICES`.
+
+        Raises:
+            ValueError: it cannot be loaded, has no such preset, or the device is not there; the message names the input.
+        """
+        import difface_diffusers
+
+        pipeline_class = getattr(difface_diffusers, self.pipeline_class)
+        source = getattr(difface_diffusers, self.bundled) if model == BUNDLED else find_model(model)
+        try:
+            pipe = pipeline_class.from_pretrained(source, dtype=getattr(torch, dtype))
+            sampling = pipe.with_defaults(preset or None)
+            pipe.check_inputs(num_images=1, sampling=sampling)
+        except (OSError, ValueError) as error:
+            raise ValueError(f"`model` {model} cannot be used: {error}") from error
+        try:
+            pipe.to(find_device(device))
+        except (RuntimeError, AssertionError) as error:  # torch raises either for a device that is not there
+            raise ValueError(f"`device` {device} cannot be used: {error}") from error
+        pipe.set_progress_bar_config(disable=True)  # ComfyUI shows one
+        return (LoadedModel(pipe, preset or None),)
+
+
+class LoadInpaintingModel(LoadModel):
+    """Load a model that fills holes in faces."""
+
+    RETURN_TYPES = (INPAINTING_MODEL_TYPE,)
+    DESCRIPTION = "Loads a DifFace model that fills holes in faces."
+
+    pipeline_class = "DifFaceInpaintPipeline"
+    bundled = "BUNDLED_INPAINT_MODEL"
+    presets = " The bundled one has none."
