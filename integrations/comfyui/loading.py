@@ -50,8 +50,8 @@ class LoadModel:
                     "STRING",
                     {
                         "default": BUNDLED,
-                        "tooltip": f"{BUNDLED}, the small one of the package; a folder in models/difface, any other folder,"
-                        " or the ORG/NAME of a model on the Hugging Face Hub.",
+                        "tooltip": f"{BUNDLED}, the small one of the package; official, the original's, fetched once; a folder"
+                        " in models/difface, any other folder, or the ORG/NAME of a model on the Hugging Face Hub.",
                     },
                 ),
                 "preset": (
@@ -67,7 +67,7 @@ class LoadModel:
         """Return a model in a tuple.
 
         Args:
-            model: "bundled", a folder or a Hub id.
+            model: "bundled", "official", a folder or a Hub id.
             preset: name of settings that are saved with it; empty for its own.
             dtype: of `DTYPES`.
             device: of `DEVICES`.
@@ -76,15 +76,17 @@ class LoadModel:
             ValueError: it cannot be loaded, has no such preset, or the device is not there; the message names the input.
         """
         import difface_diffusers
+        from difface_diffusers.hub.official_models import resolve_model
 
         pipeline_class = getattr(difface_diffusers, self.pipeline_class)
         source = getattr(difface_diffusers, self.bundled) if model == BUNDLED else find_model(model)
         try:
-            pipe = pipeline_class.from_pretrained(source, dtype=getattr(torch, dtype))
-            sampling = pipe.with_defaults(preset or None)
-            pipe.check_inputs(num_images=1, sampling=sampling)
-        except (OSError, ValueError) as error:
+            folder = resolve_model(source, self.pipeline_class)
+            pipe = pipeline_class.from_pretrained(folder, dtype=getattr(torch, dtype))
+            pipe.check_inputs(num_images=1, sampling=pipe.with_defaults())
+        except (OSError, ValueError, RuntimeError) as error:
             raise ValueError(f"`model` {model} cannot be used: {error}") from error
+        pipe.with_defaults(preset or None)  # raises for one that there is not
         try:
             pipe.to(find_device(device))
         except (RuntimeError, AssertionError) as error:  # torch raises either for a device that is not there

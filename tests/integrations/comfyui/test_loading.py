@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from difface_diffusers import DifFaceInpaintPipeline, DifFacePipeline
+from difface_diffusers.hub import official_models
 
 from .conftest import FOLDER, execute
 
@@ -61,6 +62,15 @@ def test_loads_from_the_folder_of_comfyuis_models_onto_its_device(nodes, pipe, c
     assert model.pipe.device.type == "meta"
 
 
+def test_loads_the_official_model_by_its_name(nodes, pipe, tmp_path, monkeypatch):
+    pipe.save_pretrained(tmp_path / "made")
+    monkeypatch.setattr(
+        official_models, "official_model", lambda task: tmp_path / "made" if task == "restoration" else None
+    )
+    (model,) = execute(nodes["DifFaceLoadModel"], model="official", device="cpu")
+    assert model.pipe.config.default_num_inference_steps == 4
+
+
 def test_hands_on_a_preset(nodes):
     (model,) = execute(nodes["DifFaceLoadModel"], preset="fast", device="cpu")
     assert model.preset == "fast"
@@ -70,9 +80,9 @@ def test_hands_on_a_preset(nodes):
     ("node", "inputs", "message"),
     [
         ("DifFaceLoadModel", {"model": "no/such-folder/at-all"}, "`model` no/such-folder/at-all cannot be used: "),
-        ("DifFaceLoadModel", {"preset": "slow"}, "`preset` is 'slow'; it must be one of fast, balanced, reference"),
+        ("DifFaceLoadModel", {"preset": "slow"}, "^`preset` is 'slow'; it must be one of fast, balanced, reference"),
         ("DifFaceLoadModel", {"device": "cuda"}, "`device` cuda cannot be used: "),
-        ("DifFaceLoadInpaintingModel", {"preset": "fast"}, "`preset` is 'fast'; this pipeline has none"),
+        ("DifFaceLoadInpaintingModel", {"preset": "fast"}, "^`preset` is 'fast'; this pipeline has none"),
     ],
 )
 def test_what_cannot_be_loaded(nodes, node, inputs, message):
