@@ -7,14 +7,20 @@ import pytest
 import torch
 from diffusers import DiffusionPipeline, ModularPipeline
 from diffusers.utils import dynamic_modules_utils
+from gradio_client import Client, handle_file
 from PIL import Image
 
-from difface_diffusers import DifFaceBlocks, DifFacePipeline
+from difface_diffusers import DifFaceBlocks, DifFacePipeline, restore_photo
 from difface_diffusers.acceleration import allocation
 from difface_diffusers.cli import main
+from difface_diffusers.demo import build_demo, launch, load_models
 from difface_diffusers.hub.export_remote_code import export_remote_code
+from difface_diffusers.imaging.files import read_photo
 
-from .conftest import SIZE, ddim, tiny_estimator, tiny_unet
+from .conftest import SIZE, ddim, free_port, tiny_estimator, tiny_unet
+from .demo.conftest import PHOTOGRAPH
+from .integrations.comfyui.conftest import FOLDER, execute, load_custom_node
+from .integrations.comfyui.test_images import load_image, save_image
 
 
 SEED = 7
@@ -66,13 +72,52 @@ def by_remote_code(folder, face, work):
     return pipe(Image.open(face), generator=generator()).images[0]
 
 
+def by_comfyui(folder, face, work):
+    node, model = load_nodes("DifFaceRestoreAligned", folder)
+    (image,) = execute(node, model=model, image=load_image(np.asarray(Image.open(face))), seed=SEED)
+    return save_image(image)[0]
+
+
 def run_blocks(pipe, face):
     pipe.load_components()
     return pipe(image=Image.open(face), generator=generator(), output="images")[0]
 
 
 # Each takes the folder of a pipeline, the path of an aligned face and an empty folder, and answers the restored picture.
-HOSTS = [by_command_line, by_blocks, by_modular_pipeline, by_modular_remote_code, by_remote_code]
+HOSTS = [by_command_line, by_blocks, by_modular_pipeline, by_modular_remote_code, by_remote_code, by_comfyui]
+
+
+def photo_by_command_line(folder, photo, work):
+    arguments = ["restore", photo, "--upscale", 1, "--background", "none", "--model", folder, "--seed", SEED]
+    assert main([str(argument) for argument in [*arguments, "--device", "cpu", "-o", work / "cli"]]) == 0
+    return Image.open(work / "cli" / photo.name)
+
+
+def photo_by_demo(folder, photo, work):
+    demo = build_demo(*load_models(str(folder), device="cpu"))
+    client = Client(launch(demo, port=free_port(), block=False), verbose=False, download_files=work / "downloads")
+    answer = client.predict(photo=handle_file(photo), upscale=1, background="none", seed=SEED, api_name="/restore")
+    demo.close()
+    return Image.open(answer)
+
+
+def photo_by_comfyui(folder, photo, work):
+    node, model = load_nodes("DifFaceRestorePhoto", folder)
+    image, _ = execute(
+        node, model=model, image=load_image(np.asarray(Image.open(photo))), upscale=1.0, background="none", seed=SEED
+    )
+    return save_image(image)[0]
+
+
+# The same of photographs.
+HOSTS_OF_PHOTOGRAPHS = [photo_by_command_line, photo_by_demo, photo_by_comfyui]
+
+
+def load_nodes(name, folder):
+    """A node of ComfyUI, and what the one gives that loads a model."""
+    nodes = load_custom_node(FOLDER).NODE_CLASS_MAPPINGS
+    (model,) = execute(nodes["DifFaceLoadModel"], model=str(folder), device="cpu")
+    return nodes[name], model
 
 
 @pytest.fixture(autouse=True)
@@ -118,3 +163,16 @@ def test_the_same_pixels_as_the_pipeline(host, folder, face, expected, tmp_path)
 def test_another_seed_gives_others(folder, face, expected, monkeypatch):
     monkeypatch.setattr(sys.modules[__name__], "SEED", SEED + 1)
     assert (np.asarray(by_pipeline(folder, face, None)) != expected).any()
+
+
+@pytest.mark.filterwarnings("ignore:::gradio.queueing")
+@pytest.mark.parametrize("host", HOSTS_OF_PHOTOGRAPHS, ids=lambda host: host.__name__)
+def test_the_same_photograph_as_in_python(host, folder, tmp_path, monkeypatch):
+    monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path / "gradio"))
+    pipe = DifFacePipeline.from_pretrained(folder)
+    photo = read_photo(PHOTOGRAPH).pixels
+    expected = restore_photo(pipe, photo, upscale=1, background="none", generator=generator())
+    assert len(expected.faces) == 1
+    differences = np.abs(np.asarray(host(folder, PHOTOGRAPH, tmp_path)).astype(int) - np.asarray(expected.image))
+    rounding = 1 if host is photo_by_demo else 0  # between its runs the demo keeps faces in 8 bits
+    assert differences.max() <= rounding and differences.mean() < 0.01

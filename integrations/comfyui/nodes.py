@@ -64,10 +64,7 @@ class SeveralVersions:
     )
     FUNCTION = "restore"
     CATEGORY = CATEGORY
-    DESCRIPTION = (
-        "Fills what a mask marks: of faces by a DifFace model, elsewhere from the surroundings."
-        " Every other pixel stays as it is."
-    )
+    DESCRIPTION = "Restores photographs several times from other noise, and shows where the versions differ."
 
     @classmethod
     def INPUT_TYPES(cls) -> InputTypes:

@@ -47,7 +47,7 @@ def test_a_file_is_fetched_once(server, cache, network, capsys):
         with torch.no_grad():
             torch.testing.assert_close(released_upscaler(NAME)(image), network(image))
     assert len(server.ranges) == 1
-    assert f"{NAME}.pth to {cache / f'{NAME}.pth'}" in capsys.readouterr().out
+    assert f"{NAME}.pth to {cache / f'{NAME}.pth'}" in capsys.readouterr().err
 
 
 def test_it_is_a_background_by_its_name(server, cache):
