@@ -74,7 +74,7 @@ class TestAsThePipeline:
             {"output_type": "np"},
             {"output_type": "latent", "num_samples": 2},
         ],
-        ids=str,
+        ids=lambda arguments: "-".join(arguments),
     )
     def test_the_same_restoration(self, pipe, faces, arguments):
         arguments = {"output_type": "pt", **arguments}
@@ -137,7 +137,7 @@ class TestAsThePipeline:
             {"generator": 3},
             {"generator": [generator()]},
         ],
-        ids=str,
+        ids=lambda arguments: "-".join(arguments),
     )
     def test_they_refuse_the_same(self, pipe, faces, arguments):
         arguments = {"image": faces, **arguments}
