@@ -139,10 +139,10 @@ class WearRanges:
         kept = {}
         for name in RANGES:
             low, high = getattr(self, name)
-            kept[name] = (low, high - (1 - share) * (high - low))
+            kept[name] = (low, max(low, high - (1 - share) * (high - low)))  # which rounding may have below it
         worst, best = self.resave_quality
         return replace(
-            self, **kept | {"ink": self.ink, "resave_quality": (worst + (1 - share) * (best - worst), best)}
+            self, **kept | {"ink": self.ink, "resave_quality": (min(worst + (1 - share) * (best - worst), best), best)}
         )
 
 

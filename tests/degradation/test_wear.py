@@ -152,6 +152,13 @@ def test_mild_faces_are_worn_mildly():
     assert np.corrcoef(mild.T)[0, 1] > 0.3 > np.corrcoef(usual.T)[0, 1]
 
 
+def test_ranges_can_be_cut_to_nothing():
+    """Whatever rounding does to their ends."""
+    for share in [0.0, 1e-17, 1e-9, *np.random.default_rng(0).random(300)]:
+        cut = WearRanges().cut(share)
+        assert cut.exposure[0] == WearRanges().exposure[0] and cut.resave_quality[1] == WearRanges().resave_quality[1]
+
+
 def test_cut_ranges_keep_their_harmless_end():
     ranges = WearRanges(grain_sigma=(4.0, 8.0), resave_quality=(20.0, 100.0), ink=(0.0, 0.2))
     cut = ranges.cut(0.25)

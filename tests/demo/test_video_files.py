@@ -45,7 +45,8 @@ def sound(path):
 
 
 def cut(path):
-    path.write_bytes(write_clip(path.with_name("whole.mp4"), 20).read_bytes()[:2000])
+    whole = write_clip(path.with_name("whole.mp4"), 20).read_bytes()
+    path.write_bytes(whole[: whole.index(b"moov")])  # the index, behind the frames, is lost
 
 
 def frameless(path):
