@@ -224,8 +224,12 @@ class Wear:
     @property
     def changes_tones(self) -> bool:
         """Whether the clean face gets a part of it, see `keep_tones`."""
-        faded = (self.faded_black, self.faded_white) != (NO_WEAR.faded_black, NO_WEAR.faded_white)
-        return self.monochrome or faded or bool(self.exposure)
+        return self.monochrome or self.is_faded or bool(self.exposure)
+
+    @property
+    def is_faded(self) -> bool:
+        """Whether black or white are other colors."""
+        return (self.faded_black, self.faded_white) != (NO_WEAR.faded_black, NO_WEAR.faded_white)
 
 
 NO_WEAR = Wear()
@@ -307,9 +311,7 @@ def _print_in_ink(image: np.ndarray, wear: Wear) -> np.ndarray:
 
 
 def _fade(image: np.ndarray, wear: Wear) -> np.ndarray:
-    if (wear.faded_black, wear.faded_white) == (NO_WEAR.faded_black, NO_WEAR.faded_white):
-        return image
-    return damages.fade(image, wear.faded_black, wear.faded_white)
+    return damages.fade(image, wear.faded_black, wear.faded_white) if wear.is_faded else image
 
 
 def wear_before(image: np.ndarray, wear: Wear) -> np.ndarray:

@@ -16,11 +16,11 @@ from PIL import Image
 from ..imaging.tensors import from_tensors
 from ..photos.tiles import OnTile
 from ..pipelines.pipeline_difface import DifFacePipeline
+from ..video.job import RESTORE
 
 
 T = TypeVar("T")
 
-RESTORING = "restore"  # what `OnFrame` calls it
 LEAST_INTERVAL = 0.1  # seconds between frames of a video that are told of
 
 
@@ -131,7 +131,7 @@ def follow_frames(
         nonlocal last
         if closed.is_set():
             raise _ClosedError
-        picture = picture_of(done) if doing == RESTORING else None
+        picture = picture_of(done) if doing == RESTORE else None
         now = time.monotonic()
         if picture is not None or done == total or now - last >= LEAST_INTERVAL:
             last = now

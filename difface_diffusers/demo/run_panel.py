@@ -32,11 +32,11 @@ class RunPanel:
         self.progress = gr.HTML(visible=False, elem_classes="run-progress")
         self.status = gr.HTML(visible=False, elem_classes="run-status")
 
-    def add_preview(self, label: str = "The faces as they take shape", style: str = "run-preview") -> None:
+    def add_preview(self, style: str = "run-preview") -> None:
         """Add what is seen meanwhile to the layout; `style` names its rules in `style.css`."""
         with gr.Column(visible=False) as self.meanwhile:
             self.preview = gr.Gallery(
-                label=label,
+                label="The faces as they take shape",
                 height="auto",
                 allow_preview=False,
                 buttons=[],

@@ -9,15 +9,16 @@ import gradio as gr
 from gradio.components import Component
 from PIL import Image
 
+from ..video.job import RESTORE, SURVEY
 from ..video.steady_mean import LOOKAHEAD
-from .live import RESTORING, FrameDone, Preview
+from .live import FrameDone, Preview
 from .run_panel import RunPanel, progress_bar
 
 
 T = TypeVar("T")
 
 SHOWN = 4  # newest frames
-DOING = {"survey": "Looking for faces", RESTORING: "Restoring", "finish": "Writing it for browsers"}
+DOING = {SURVEY: "Looking for faces", RESTORE: "Restoring", "finish": "Writing it for browsers"}
 
 
 def watch_frames(
@@ -33,13 +34,13 @@ def watch_frames(
         events: as `follow_frames` yields them.
     """
     pictures: list[Image.Image] = []
-    newest = FrameDone("survey", 0, None)
+    newest = FrameDone(SURVEY, 0, None)
     began = time.monotonic()
     with closing(events):
         while isinstance(event := next(events), Preview | FrameDone):
             if isinstance(event, FrameDone):
                 newest = event
-                if event.doing != RESTORING:
+                if event.doing != RESTORE:
                     began = time.monotonic()
                 seen: dict[Component, Any] = {panel.progress: _bar(event, time.monotonic() - began)}
                 if event.picture is not None:
@@ -61,7 +62,7 @@ def _bar(event: FrameDone, seconds: float) -> str:
     if event.total is None:
         return progress_bar(text)
     text += f" of {event.total}"
-    if event.doing == RESTORING and event.done < event.total:
+    if event.doing == RESTORE and event.done < event.total:
         drawn = min(event.done + LOOKAHEAD, event.total)  # frames wait for those after them
         text += f", {duration(seconds / drawn * (event.total - drawn))} left"
     return progress_bar(text, event.done, event.total)

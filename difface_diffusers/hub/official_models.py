@@ -58,11 +58,10 @@ def official_model(task: str = "restoration") -> Path:
     """
     if task not in TASKS:
         raise ValueError(f"`task` is {task!r}; it must be one of {', '.join(TASKS)}.")
-    official = TASKS[task]
+    if (there := cached_official(task)) is not None:
+        return there
     cache = assets_folder(OFFICIAL)
     folder = cache / task
-    if folder.exists():
-        return folder
     with ExitStack() as stack:
         try:
             stack.enter_context(WeakFileLock(cache / f"{task}.lock"))
@@ -71,7 +70,7 @@ def official_model(task: str = "restoration") -> Path:
                 f"the cache {cache} cannot be written ({error.strerror}); set HF_HOME to a folder that can."
             ) from error
         if not folder.exists():
-            _make(official, task, cache / "downloads", folder)
+            _make(TASKS[task], task, cache / "downloads", folder)
     return folder
 
 

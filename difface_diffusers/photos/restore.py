@@ -16,7 +16,7 @@ from ..faces.selection import Selection, parse_selection, select_faces
 from ..imaging.pixels import join_channels, split_channels, to_uint8
 from ..imaging.tensors import from_tensors
 from ..models.bundled import BUNDLED_INPAINT_MODEL
-from ..pipelines.generators import check_generator_type, split_generator
+from ..pipelines.generators import check_generator_type, one_for_each, split_generator
 from ..pipelines.pipeline_difface import DifFacePipeline
 from ..pipelines.pipeline_difface_inpaint import DifFaceInpaintPipeline
 from ..pipelines.sampling import SAMPLING_ARGUMENTS, Callback
@@ -231,7 +231,7 @@ def _restore(
             batch_size=settings.batch_size,
             keep_gray=keep_gray,
         )
-        noise = split_generator(generator, len(photos)) if isinstance(generator, torch.Generator) else generator
+        noise = one_for_each(generator, len(photos))
         for index, (mask, selection) in enumerate(zip(masks, selections, strict=True)):
             if mask is not None:
                 rgb, alpha = channels[index]

@@ -198,12 +198,16 @@ class FaceDataset(Dataset):
         ranges, size = self.config.augmentation, self.config.image_size
         rng = np.random.default_rng([self.seed, position, 2])
         change = partial(augment, ranges=ranges, rng=rng)
-        image = self.source.load(self.face(position))
-        face, pixel = resized_face(image, size, change), pixel_size(image, size)
+
+        def read(position: int) -> tuple[np.ndarray, int]:
+            image = self.source.load(self.face(position))
+            return resized_face(image, size, change), pixel_size(image, size)
+
+        face, pixel = read(position)
         if ranges.mix and rng.random() < ranges.mix:
             other = position - position % self.epoch_length + int(rng.integers(self.epoch_length))  # of the same epoch
-            image = self.source.load(self.face(other))
-            face, pixel = mix(face, resized_face(image, size, change), rng), max(pixel, pixel_size(image, size))
+            second, other_pixel = read(other)
+            face, pixel = mix(face, second, rng), max(pixel, other_pixel)
         return face, pixel
 
     def __getitem__(self, index: int) -> dict[str, torch.Tensor]:

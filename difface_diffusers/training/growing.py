@@ -10,7 +10,7 @@ import math
 import torch
 
 from ..models.swinir import SwinIREstimator
-from .widening import SMALLEST_SHARE
+from .widening import read_settings, share_inputs
 
 
 MAY_DIFFER = ("embed_dim", "num_heads", "scale", "drop_path_rate")
@@ -47,7 +47,7 @@ def grow(small: SwinIREstimator, large: SwinIREstimator) -> None:
         elif len(weight) != len(target):
             weight = torch.cat([part.repeat(wider, *[1] * (part.ndim - 1)) for part in weight.chunk(parts)])
         if weight.ndim > 1 and weight.shape[1] != target.shape[1]:
-            weight = _share_inputs(weight, wider)
+            weight = share_inputs(weight, torch.arange(weight.shape[1]).repeat(wider))
         targets[name] = weight
     if finer > 1:
         lifted = LIFT * source["conv_refine.weight"].sum(dim=(1, 2, 3))
@@ -57,9 +57,9 @@ def grow(small: SwinIREstimator, large: SwinIREstimator) -> None:
 
 def _factors(small: SwinIREstimator, large: SwinIREstimator) -> tuple[int, int]:
     """Return how many times the width, and the scale, of `small` the large one has."""
-    theirs, ours = dict(small.config), dict(large.config)
+    theirs, ours = read_settings(small), read_settings(large)
     for name in ours:
-        if not name.startswith("_") and name not in MAY_DIFFER and _plain(ours[name]) != _plain(theirs[name]):
+        if name not in MAY_DIFFER and ours[name] != theirs[name]:
             raise ValueError(f"`{name}` is {ours[name]}; it must be {theirs[name]}, as in the initial weights.")
     for name in ("embed_dim", "scale"):
         if ours[name] % theirs[name]:
@@ -67,16 +67,12 @@ def _factors(small: SwinIREstimator, large: SwinIREstimator) -> tuple[int, int]:
                 f"`{name}` is {ours[name]}; it must be a multiple of {theirs[name]}, as in the initial weights."
             )
     wider = ours["embed_dim"] // theirs["embed_dim"]
-    if list(ours["num_heads"]) != [wider * heads for heads in theirs["num_heads"]]:
+    if ours["num_heads"] != [wider * heads for heads in theirs["num_heads"]]:
         raise ValueError(
             f"`num_heads` is {ours['num_heads']}; it must be {theirs['num_heads']} times {wider}, as `embed_dim` is so many"
             " times that of the initial weights."
         )
     return wider, ours["scale"] // theirs["scale"]
-
-
-def _plain(value: object) -> object:
-    return list(value) if isinstance(value, tuple) else value
 
 
 def _read_means(weight: torch.Tensor, channels: int, finer: int) -> torch.Tensor:
@@ -86,9 +82,3 @@ def _read_means(weight: torch.Tensor, channels: int, finer: int) -> torch.Tensor
     weight = weight.view(outputs, channels, fold, fold, *kernel)
     weight = weight.repeat_interleave(finer, dim=2).repeat_interleave(finer, dim=3) / finer**2
     return weight.reshape(outputs, inputs * finer**2, *kernel)
-
-
-def _share_inputs(weight: torch.Tensor, wider: int) -> torch.Tensor:
-    """Let a layer read each of its inputs from `wider` copies, in random proportions that add up to 1."""
-    shares = SMALLEST_SHARE + torch.rand(wider, *weight.shape)
-    return (weight * (shares / shares.sum(dim=0))).transpose(0, 1).flatten(1, 2)

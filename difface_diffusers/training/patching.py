@@ -13,7 +13,7 @@ import math
 
 import numpy as np
 import torch
-from diffusers import UNet2DModel
+from diffusers.models.unets.unet_2d import UNet2DModel
 
 from ..models.unet import DifFaceUNet2DModel
 from .widening import last_resnet, read_settings, widen

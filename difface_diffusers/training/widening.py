@@ -10,7 +10,8 @@ import re
 from typing import Any
 
 import torch
-from diffusers import UNet2DModel
+from diffusers.models.modeling_utils import ModelMixin
+from diffusers.models.unets.unet_2d import UNet2DModel
 
 
 SMALLEST_SHARE = 0.1  # before the shares of a channel's copies are made to add up to 1
@@ -43,7 +44,7 @@ def widen(narrow: UNet2DModel, wide: UNet2DModel, num_spare: int = 0) -> None:
     for name, target in targets.items():
         outputs, inputs = _origins(name, weights[name].shape, target.shape, narrow, wide, num_spare)
         weight = weights[name][outputs]
-        weight = weight if inputs is None else _with_more_inputs(weight, inputs)
+        weight = weight if inputs is None else share_inputs(weight, inputs)
         spare = outputs == SPARE
         weight[spare] = target[spare]
         targets[name] = weight
@@ -64,11 +65,11 @@ def _check(narrow: UNet2DModel, wide: UNet2DModel) -> None:
         raise ValueError(f"`block_out_channels` is {channels}; {unmatched[0]} is in only one of the two networks.")
 
 
-def read_settings(unet: UNet2DModel) -> dict[str, Any]:
+def read_settings(network: ModelMixin) -> dict[str, Any]:
     """Return the config's values; a saved one comes back with lists for tuples, and one of diffusers has no patches."""
     return {"patch_size": 1} | {
         name: list(value) if isinstance(value, tuple) else value
-        for name, value in unet.config.items()
+        for name, value in network.config.items()
         if not name.startswith("_")
     }
 
@@ -149,7 +150,7 @@ def _copies_of_heads(narrow: int, wide: int, head_dim: int) -> torch.Tensor:
     return (heads[:, None] * head_dim + torch.arange(head_dim)).flatten()
 
 
-def _with_more_inputs(weight: torch.Tensor, origins: torch.Tensor) -> torch.Tensor:
+def share_inputs(weight: torch.Tensor, origins: torch.Tensor) -> torch.Tensor:
     """Share what a weight `[O,I,...]` reads from each input channel out to that channel's copies."""
     shares = SMALLEST_SHARE + torch.rand(len(weight), len(origins))
     shares[:, origins == SPARE] = 0

@@ -32,9 +32,8 @@ if TYPE_CHECKING:
 FREE = ("detector", "callback_on_step_end", "callback_on_step_end_tensor_inputs")
 LEAD = 32  # frames before those that are missing, from which a scene is taken up again
 MAX_PIXELS = 40 * 10**6  # of a frame; 8K has 33 million
-OnFrame = Callable[
-    [str, int, int | None], None
-]  # told what is done, "survey" or "restore", frames so far, and of how many
+SURVEY, RESTORE = "survey", "restore"  # what is done with frames
+OnFrame = Callable[[str, int, int | None], None]  # told what is done, frames so far, and of how many
 
 
 class VideoJob:
@@ -148,7 +147,7 @@ class VideoJob:
             settings.steadiness,
         )
         expected = self._selected.expected_count
-        return surveyor.watch(self._selected, lambda done: self._report("survey", done, expected))
+        return surveyor.watch(self._selected, lambda done: self._report(SURVEY, done, expected))
 
     def restore(self, survey: Survey) -> int:
         """Restore and write the frames of this process that are missing; return how many."""
@@ -174,7 +173,7 @@ class VideoJob:
             if settings.preview is not None and frame.number % settings.preview == 0:
                 write_frame(self._preview_folder, frame.number + 1, pixels)
             self._written += 1
-            self._report("restore", self._written, missing)
+            self._report(RESTORE, self._written, missing)
 
     def rescue(self) -> None:
         """Make a video that can be played of what is done; `prepare` with `resume` goes on all the same."""

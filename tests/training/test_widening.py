@@ -138,7 +138,7 @@ def test_the_seed_decides_the_proportions():
 
 
 def test_no_copy_is_left_unread():
-    shares = widening._with_more_inputs(torch.ones(40, 4, 1, 1), torch.arange(12) // 3)
+    shares = widening.share_inputs(torch.ones(40, 4, 1, 1), torch.arange(12) // 3)
     assert shares.min() > widening.SMALLEST_SHARE / 3.3
     torch.testing.assert_close(shares.reshape(40, 4, 3).sum(dim=2), torch.ones(40, 4))
 
