@@ -11,6 +11,7 @@ from pathlib import Path
 import torch
 
 from ..imaging.tensors import check_images
+from ..utils.devices import in_double
 from .protocol import KID_SEED, KID_SUBSET_SIZE, KID_SUBSETS
 
 
@@ -96,7 +97,7 @@ def load_feature_network(path: str | Path) -> FeatureNetwork:
         features = module((images * 255).round().byte(), **options)
         if features.ndim != 2 or len(features) != len(images):
             raise ValueError(f"the network of {path} answered {list(features.shape)}; it must be [B,D]")
-        return features.double()
+        return in_double(features)
 
     return network
 
@@ -108,7 +109,7 @@ def _check_features(features: torch.Tensor, references: torch.Tensor) -> tuple[t
     if features.shape[1] != references.shape[1]:
         received = f"{list(features.shape)} and {list(references.shape)}"
         raise ValueError(f"`features` and `references` must be of one network, got {received}")
-    return features.double(), references.double()
+    return in_double(features), in_double(references)
 
 
 def _smaller(factor: torch.Tensor) -> torch.Tensor:

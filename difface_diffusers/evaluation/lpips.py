@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from ..imaging.tensors import check_images
+from ..utils.devices import in_double
 from ..utils.extras import import_extra
 from .metrics import NEEDED_BY
 
@@ -75,7 +76,7 @@ def load_lpips(path: str | Path) -> Callable[[torch.Tensor, torch.Tensor], torch
         distances = [
             (_to_unit(x) - _to_unit(y)).square().mul(head).sum(dim=1).mean(dim=(1, 2)) for x, y, head in answers
         ]
-        return torch.stack(distances).sum(dim=0).double()
+        return in_double(torch.stack(distances).sum(dim=0))
 
     return lpips
 

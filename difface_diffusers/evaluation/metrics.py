@@ -1,7 +1,7 @@
 """How close restored faces are to clean ones.
 
 Every function takes two batches of RGB images `[B,3,H,W]`, floating point in [0, 1], and returns float64: one number per
-image, `[B]`, or one for the set. The arithmetic is done in float32 or better whatever the dtype of the images.
+image, `[B]`, or one for the set; on the CPU where the device of the images has no float64. The arithmetic is done in float32 or better whatever the dtype of the images.
 """
 
 import torch
@@ -9,6 +9,7 @@ import torch.nn.functional as F
 
 from ..imaging.pixels import LUMA
 from ..imaging.tensors import check_images
+from ..utils.devices import in_double
 from .protocol import luma
 
 
@@ -32,7 +33,7 @@ def psnr(image: torch.Tensor, reference: torch.Tensor) -> torch.Tensor:
         `[B]` float64, decibels; higher is closer, infinite for equal images.
     """
     check_images({"image": image, "reference": reference})
-    return _decibels(image.double() - reference.double())
+    return _decibels(in_double(image) - in_double(reference))
 
 
 def psnr_y(image: torch.Tensor, reference: torch.Tensor) -> torch.Tensor:
@@ -62,7 +63,7 @@ def coarse_psnr(image: torch.Tensor, reference: torch.Tensor) -> torch.Tensor:
         `[B]` float64, decibels; higher is closer, infinite for equal images.
     """
     _check_side(image, reference, COARSE_SIZE)
-    return _decibels(F.adaptive_avg_pool2d(image.double() - reference.double(), COARSE_SIZE))
+    return _decibels(F.adaptive_avg_pool2d(in_double(image) - in_double(reference), COARSE_SIZE))
 
 
 def ssim(image: torch.Tensor, reference: torch.Tensor) -> torch.Tensor:
@@ -78,7 +79,7 @@ def ssim(image: torch.Tensor, reference: torch.Tensor) -> torch.Tensor:
         `[B]` float64 in [-1, 1]; 1 for equal images.
     """
     _check_side(image, reference, SSIM_WINDOW)
-    luminance, contrast = _similarities(image.double(), reference.double())
+    luminance, contrast = _similarities(in_double(image), in_double(reference))
     return (luminance * contrast).mean(dim=(1, 2, 3))
 
 
@@ -97,7 +98,7 @@ def ms_ssim(image: torch.Tensor, reference: torch.Tensor) -> torch.Tensor:
         `[B]` float64 in [0, 1]; 1 for equal images.
     """
     _check_side(image, reference, MS_SSIM_SMALLEST)
-    images, references = image.double(), reference.double()
+    images, references = in_double(image), in_double(reference)
     product = torch.ones(images.shape[:2], dtype=torch.float64, device=images.device)  # [B,3]
     for scale, weight in enumerate(MS_SSIM_WEIGHTS, start=1):
         luminance, similarity = _similarities(images, references)
@@ -126,7 +127,7 @@ def gradient_ratio(image: torch.Tensor, reference: torch.Tensor) -> torch.Tensor
         raise ValueError(f"`image` must be at least 2 pixels a side, got {list(image.shape)}")
     gradient, reference_gradient = (
         x.diff(dim=-2).abs().mean(dim=(1, 2, 3)) + x.diff(dim=-1).abs().mean(dim=(1, 2, 3))
-        for x in (image.double(), reference.double())
+        for x in (in_double(image), in_double(reference))
     )
     if (reference_gradient == 0).any():
         flat = (reference_gradient == 0).nonzero().flatten().tolist()
@@ -187,7 +188,6 @@ def _similarities(image: torch.Tensor, reference: torch.Tensor) -> tuple[torch.T
 
 def _mean_log_power(images: torch.Tensor) -> torch.Tensor:
     """Return the logarithm of the luma's power at each frequency, averaged over the set: `[H,W]` for `[B,3,H,W]`."""
-    brightness = torch.einsum(
-        "bchw,c->bhw", images.double(), torch.tensor(LUMA, dtype=torch.float64, device=images.device)
-    )
+    exact = in_double(images)
+    brightness = torch.einsum("bchw,c->bhw", exact, torch.tensor(LUMA, dtype=exact.dtype, device=exact.device))
     return (torch.fft.fft2(brightness, norm="ortho").abs().square() + SPECTRUM_FLOOR).log().mean(dim=0)

@@ -15,6 +15,7 @@ import torch
 
 from ..imaging.files import read_photo
 from ..imaging.pixels import split_channels, to_uint8
+from ..utils.devices import in_double
 
 
 LUMA_WEIGHTS = (65.481, 128.553, 24.966)  # of red, green and blue in [0, 1]
@@ -41,5 +42,6 @@ def read_image(path: str | Path) -> torch.Tensor:
 
 def luma(images: torch.Tensor) -> torch.Tensor:
     """Return Y of ITU-R BT.601 in studio range: `[B,1,H,W]` float64, 16 to 235, for RGB `[B,3,H,W]` in [0, 1]."""
-    weights = torch.tensor(LUMA_WEIGHTS, dtype=torch.float64, device=images.device)
-    return LUMA_BLACK + torch.einsum("bchw,c->bhw", images.double(), weights)[:, None]
+    exact = in_double(images)
+    weights = torch.tensor(LUMA_WEIGHTS, dtype=exact.dtype, device=exact.device)
+    return LUMA_BLACK + torch.einsum("bchw,c->bhw", exact, weights)[:, None]

@@ -35,7 +35,7 @@ class RealESRGANUpscaler:
             into each other.
         device: where the network runs; where it is if `None`.
         dtype: of its weights; the one in which `device` is fastest if `None`: float16, or on a CPU bfloat16 where it has
-            instructions for it, else float32.
+            instructions for it, else float32, as on Apple's GPUs.
 
     Raises:
         ValueError: an argument is out of range.

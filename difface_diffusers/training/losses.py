@@ -117,18 +117,19 @@ def variational_bound(
     The KL divergence between the true posterior q(x_{t-1} | x_t, x_0) and the model's; at t = 0 the negative
     log-likelihood of the 8-bit image under the model's discretized Gaussian.
     """
-    betas = scheduler.betas.to(clean.device, torch.float64)
-    alphas_cumprod = (1 - betas).cumprod(0)  # the scheduler's float32 loses 1 - alphas_cumprod at t = 0
-    previous = torch.cat([alphas_cumprod.new_ones(1), alphas_cumprod[:-1]])
-    posterior_variance = betas * (1 - previous) / (1 - alphas_cumprod)
+    betas = scheduler.betas.to(clean.device, torch.float32)
+    log_alphas = (-betas).log1p().cumsum(0)  # float32 would lose 1 - alphas_cumprod at t = 0
+    log_previous = torch.cat([log_alphas.new_zeros(1), log_alphas[:-1]])
+    noise_share, noise_share_previous = -log_alphas.expm1(), -log_previous.expm1()  # 1 - alphas_cumprod
+    posterior_variance = betas * noise_share_previous / noise_share
     posterior_variance[0] = posterior_variance[1]
 
     def at(coefficients: torch.Tensor) -> torch.Tensor:
-        return coefficients[timesteps].float()[:, None, None, None]
+        return coefficients[timesteps][:, None, None, None]
 
-    weight_clean = at(betas * previous.sqrt() / (1 - alphas_cumprod))
-    weight_noisy = at((1 - previous) * (1 - betas).sqrt() / (1 - alphas_cumprod))
-    predicted_clean = at(alphas_cumprod.rsqrt()) * noisy - at((1 / alphas_cumprod - 1).sqrt()) * epsilon
+    weight_clean = at(betas * (log_previous / 2).exp() / noise_share)
+    weight_noisy = at(noise_share_previous * (1 - betas).sqrt() / noise_share)
+    predicted_clean = at((-log_alphas / 2).exp()) * noisy - at((-log_alphas).expm1().sqrt()) * epsilon
     true_mean = weight_clean * clean + weight_noisy * noisy
     mean = weight_clean * predicted_clean + weight_noisy * noisy
 
