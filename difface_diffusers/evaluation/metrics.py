@@ -1,7 +1,8 @@
 """How close restored faces are to clean ones.
 
 Every function takes two batches of RGB images `[B,3,H,W]`, floating point in [0, 1], and returns float64: one number per
-image, `[B]`, or one for the set; on the CPU where the device of the images has no float64. The arithmetic is done in float32 or better whatever the dtype of the images.
+image, `[B]`, or one for the set; on the CPU where the device of the images has no float64. The arithmetic is done in float32 or
+better whatever the dtype of the images.
 """
 
 import torch
