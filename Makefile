@@ -1,7 +1,12 @@
-# `make restore` restores the example photograph, `make test` runs the tests; both make the environment when it is missing.
+# `make restore` restores the example photograph, `make test` runs the tests; both make what is missing of the environment.
 PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/installed
+
+UV := $(shell command -v uv)
+MAKE_VENV := $(if $(UV),uv venv --quiet --python $(PYTHON),$(PYTHON) -m venv)
+PIP := $(if $(UV),uv pip install --torch-backend auto --python $(BIN)/python,$(BIN)/python -m pip install)
+INSTALL := $(PIP) --quiet --constraint constraints.txt
 
 # Counting covered lines takes 40 % more time: `make test COVERAGE="--cov --cov-fail-under=90"`.
 COVERAGE ?=
@@ -9,9 +14,9 @@ COVERAGE ?=
 # One thread per process: the tests run in two processes.
 test lint: export OMP_NUM_THREADS = 1
 
-.PHONY: restore test test-slow test-browser lint format package
+.PHONY: restore test test-slow test-browser lint format package docs
 
-restore: $(STAMP)
+restore: .venv/restores
 	$(BIN)/difface restore examples/astronaut_photo.png --compare -o out
 
 test: $(STAMP)
@@ -21,7 +26,7 @@ test-slow: $(STAMP)
 	$(BIN)/python -m pytest -m slow
 
 test-browser: $(STAMP)
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt playwright
+	$(INSTALL) playwright
 	command -v chromium || (apt-get update && apt-get install --yes chromium)
 	$(BIN)/python -m pytest -m browser
 
@@ -35,12 +40,23 @@ package: $(STAMP)
 	$(BIN)/python -m build
 	$(BIN)/twine check --strict dist/*
 
+docs: $(STAMP)
+	$(INSTALL) --editable ".[docs]"
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+
 format: $(STAMP)
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
 
-$(STAMP): pyproject.toml constraints.txt
-	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt torch
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[upscale,train,metrics,runtimes,demo,dev]"
-	touch $(STAMP)
+.venv/torch:
+	$(MAKE_VENV) .venv
+	$(INSTALL) torch
+	touch $@
+
+.venv/restores: .venv/torch pyproject.toml constraints.txt
+	$(INSTALL) --editable .
+	touch $@
+
+$(STAMP): .venv/torch pyproject.toml constraints.txt
+	$(INSTALL) --editable ".[upscale,train,metrics,runtimes,demo,dev]"
+	touch .venv/restores $@
