@@ -17,7 +17,12 @@ def main() -> int:
     from difface_diffusers.cli.main import parse, run
 
     options = parse()
-    spec.loader.exec_module(package)
+    try:
+        spec.loader.exec_module(package)
+    except ImportError as error:
+        if options.command != "doctor":  # which says so itself, and what else is missing
+            print(f"difface: {error}; `difface doctor` says what is missing", file=sys.stderr)
+            return 2
     return run(options)
 
 

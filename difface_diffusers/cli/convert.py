@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from ..utils.atomic import whole_folder
 from ..utils.records import take
 from .errors import UsageError, refuse
+from .parser import Commands
 
 
 if TYPE_CHECKING:
@@ -22,9 +23,18 @@ tensors alone; no code that they carry is run. What is saved is loaded again and
 """
 
 
-def add_parser(subparsers: argparse._SubParsersAction) -> None:
+def add_parser(subparsers: Commands) -> None:
     """Declare the arguments of `difface convert`."""
-    parser = subparsers.add_parser("convert", help="convert checkpoints of the original", description=DESCRIPTION)
+    parser = subparsers.add_parser(
+        "convert",
+        help="convert checkpoints of the original",
+        description=DESCRIPTION,
+        examples=[
+            "difface convert restoration --download --output difface --variant fp16",
+            "difface convert upscaler RealESRGAN_x4plus.pth -o upscaler",
+            "difface convert remote-code difface",
+        ],
+    )
     kinds = parser.add_subparsers(required=True, metavar="KIND", dest="kind")
     for task in TASKS:
         _add_pipeline_parser(kinds.add_parser(task, help=f"a prior and an estimator for {task}"))

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from ..utils.atomic import check_new, whole_folder
 from ..utils.records import take
 from .errors import UsageError, refuse
+from .parser import Commands
 
 
 if TYPE_CHECKING:
@@ -73,13 +74,17 @@ class DegradeOptions:
             raise UsageError(f"--output: {error}") from error
 
 
-def add_parser(subparsers: argparse._SubParsersAction) -> None:
+def add_parser(subparsers: Commands) -> None:
     """Declare the arguments of `difface degrade`."""
     parser = subparsers.add_parser(
         "degrade",
         help="make a test set of clean faces",
         description=DESCRIPTION,
         formatter_class=argparse.RawDescriptionHelpFormatter,
+        examples=[
+            "difface degrade --protocol blind --input faces/ -o blind/ --size 128 --seed 0",
+            "difface degrade --protocol celeba-test --input celeba512/ -o testset/",
+        ],
     )
     parser.add_argument("--protocol", required=True, choices=PROTOCOLS)
     parser.add_argument("--input", required=True, type=Path, metavar="DIR", help="folder of clean aligned faces")

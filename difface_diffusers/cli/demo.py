@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from ..utils.records import take
 from .errors import UsageError, refuse
+from .parser import Commands
 
 
 @dataclass(frozen=True)
@@ -34,12 +35,16 @@ class DemoOptions:
             raise UsageError(f"--port is {self.port}; it must be within 0 .. 65535")
 
 
-def add_parser(subparsers: argparse._SubParsersAction) -> None:
+def add_parser(subparsers: Commands) -> None:
     """Declare the arguments of `difface demo`."""
     parser = subparsers.add_parser(
         "demo",
         help="restore and fill in the browser",
         description="Serve the demo until it is interrupted. Nothing leaves the machine.",
+        examples=[
+            "difface demo",
+            "difface demo --model official --port 8000",
+        ],
     )
     parser.add_argument(
         "--model",

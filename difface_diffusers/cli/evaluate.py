@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from ..utils.atomic import whole_file
 from ..utils.records import take
 from .errors import UsageError, refuse
+from .parser import Commands
 
 
 if TYPE_CHECKING:
@@ -63,9 +64,17 @@ class EvaluateOptions:
             )
 
 
-def add_parser(subparsers: argparse._SubParsersAction) -> None:
+def add_parser(subparsers: Commands) -> None:
     """Declare the arguments of `difface evaluate`."""
-    parser = subparsers.add_parser("evaluate", help="judge restored faces", description=DESCRIPTION)
+    parser = subparsers.add_parser(
+        "evaluate",
+        help="judge restored faces",
+        description=DESCRIPTION,
+        examples=[
+            "difface evaluate --restored restored/ --input blind/lq --reference blind/hq -o report.json",
+            "difface evaluate --video out.mp4 --reference in.mp4",
+        ],
+    )
     judged = parser.add_mutually_exclusive_group(required=True)
     judged.add_argument("--restored", type=Path, metavar="DIR", help="folder of restored faces")
     judged.add_argument(

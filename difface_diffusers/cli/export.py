@@ -10,6 +10,7 @@ from ..utils.atomic import whole_folder
 from ..utils.records import take
 from .errors import UsageError, refuse
 from .model import read_pipeline
+from .parser import Commands
 
 
 if TYPE_CHECKING:
@@ -38,12 +39,16 @@ class ExportOptions:
             raise UsageError(f"--output {self.output} is there already")
 
 
-def add_parser(subparsers: argparse._SubParsersAction) -> None:
+def add_parser(subparsers: Commands) -> None:
     """Declare the arguments of `difface export`."""
     parser = subparsers.add_parser(
         "export",
         help="write a model for ONNX Runtime and OpenVINO",
         description="Write a model with its networks as ONNX graphs, for `difface restore --model OUT --runtime ...`.",
+        examples=[
+            "difface export -o mini-onnx",
+            "difface export -o mini-int8 --int8 degraded_faces/",
+        ],
     )
     parser.add_argument("--model", help='Hub id or folder of a pipeline, or "official"; the bundled one unless given')
     parser.add_argument("-o", "--output", required=True, type=Path, metavar="OUT", help="folder to write")

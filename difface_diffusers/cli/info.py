@@ -9,6 +9,7 @@ from textwrap import wrap
 from typing import TYPE_CHECKING, Any
 
 from .errors import refuse
+from .parser import Commands
 
 
 if TYPE_CHECKING:
@@ -17,12 +18,16 @@ if TYPE_CHECKING:
 LABEL_WIDTH, VALUE_WIDTH = 14, 86  # columns
 
 
-def add_parser(subparsers: argparse._SubParsersAction) -> None:
+def add_parser(subparsers: Commands) -> None:
     """Declare the arguments of `difface info`."""
     parser = subparsers.add_parser(
         "info",
         help="say what a model consists of",
         description="Say what a model does, and what it consists of. Its weights are neither loaded nor downloaded.",
+        examples=[
+            "difface info",
+            "difface info ORG/NAME --json",
+        ],
     )
     parser.add_argument(
         "model",

@@ -11,6 +11,7 @@ from ..utils.records import take
 from .errors import UsageError, refuse
 from .model import load_pipeline
 from .options import MASK_HELP, FileOptions, InpaintOptions, add_model_arguments
+from .parser import Commands
 
 
 if TYPE_CHECKING:
@@ -20,13 +21,17 @@ if TYPE_CHECKING:
     from .report import FileResult
 
 
-def add_parser(subparsers: argparse._SubParsersAction) -> None:
+def add_parser(subparsers: Commands) -> None:
     """Declare the arguments of `difface inpaint`."""
     parser = subparsers.add_parser(
         "inpaint",
         help="fill holes, scratches and tears",
         description="Fill what is missing: faces by the model, the rest of a photograph from its surroundings. All other"
         " pixels stay. A bad file does not stop the others; the exit status is 1 when any failed.",
+        examples=[
+            "difface inpaint scan.png --mask scratches.png -o filled.png",
+            "difface inpaint album/ --mask masks/ -o filled/",
+        ],
     )
     FileOptions.add_to(parser)
     parser.add_argument("--mask", type=Path, help=f"{MASK_HELP}; without it, pixels that are exactly black are filled")

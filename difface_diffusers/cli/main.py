@@ -6,7 +6,8 @@ import sys
 import warnings
 from collections.abc import Sequence
 
-from . import convert, degrade, demo, evaluate, export, info, inpaint, models, restore, train, video
+from . import convert, degrade, demo, doctor, evaluate, export, info, inpaint, models, restore, train, video
+from .parser import Parser
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -16,8 +17,12 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     """Return what is asked, by `argv` or that of the process; leave the process where it is help or a mistake."""
-    parser = argparse.ArgumentParser(prog="difface", description="Restore faces with DifFace.")
-    subparsers = parser.add_subparsers(required=True, metavar="COMMAND")
+    parser = Parser(
+        prog="difface",
+        description="Restore faces with DifFace.",
+        examples=["difface restore photo.jpg -o restored/", "difface restore --help", "difface doctor"],
+    )
+    subparsers = parser.add_subparsers(required=True, metavar="COMMAND", dest="command")
     restore.add_parser(subparsers)
     inpaint.add_parser(subparsers)
     video.add_parser(subparsers)
@@ -29,6 +34,7 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     convert.add_parser(subparsers)
     models.add_parser(subparsers)
     demo.add_parser(subparsers)
+    doctor.add_parser(subparsers)
     return parser.parse_args(argv)
 
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from ..utils.records import take
 from .errors import refuse
+from .parser import Commands
 
 
 @dataclass(frozen=True)
@@ -18,13 +19,17 @@ class ModelsOptions:
     free: list[str] | None
 
 
-def add_parser(subparsers: argparse._SubParsersAction) -> None:
+def add_parser(subparsers: Commands) -> None:
     """Declare the arguments of `difface models`."""
     parser = subparsers.add_parser(
         "models",
         help="list the models that were fetched, or delete them",
         description="List the official models and the upscalers that were fetched to the cache. Models of the Hub are listed by"
         " `hf cache ls`.",
+        examples=[
+            "difface models",
+            "difface models --free 'official restoration'",
+        ],
     )
     parser.add_argument("--free", nargs="*", metavar="NAME", help="delete these, or all if none is named")
     parser.set_defaults(run=run)

@@ -13,6 +13,7 @@ from ..utils.records import take
 from .errors import UsageError, refuse
 from .model import device_of, load_pipeline
 from .options import MASK_HELP, FileOptions, RestoreOptions, add_change_arguments, add_model_arguments
+from .parser import Commands
 
 
 if TYPE_CHECKING:
@@ -24,12 +25,18 @@ if TYPE_CHECKING:
     from .report import FileResult
 
 
-def add_parser(subparsers: argparse._SubParsersAction) -> None:
+def add_parser(subparsers: Commands) -> None:
     """Declare the arguments of `difface restore`."""
     parser = subparsers.add_parser(
         "restore",
         help="restore faces",
         description="Restore faces. A bad file does not stop the others; the exit status is 1 when any failed.",
+        examples=[
+            "difface restore photo.jpg -o restored/",
+            "difface restore album/ -o restored/ --recursive --skip-existing --compare",
+            "difface restore scan.png --damage-mask tears.png -o restored/",
+            "difface restore photo.jpg -o restored/ --model official",
+        ],
     )
     FileOptions.add_to(parser)
     parser.add_argument("--compare", action="store_true", help="also write NAME_compare.png: input and result")

@@ -9,6 +9,7 @@ from typing import Any
 
 from ..utils.records import take
 from .errors import refuse
+from .parser import Commands
 
 
 DATA_HELP = (
@@ -50,12 +51,16 @@ class TrainOptions:
     monitoring: MonitoringOptions
 
 
-def add_parser(subparsers: argparse._SubParsersAction) -> None:
+def add_parser(subparsers: Commands) -> None:
     """Declare the arguments of `difface train`."""
     parser = subparsers.add_parser(
         "train",
         help="train a prior, an estimator or a student of one call",
         description="Train on clean aligned faces. Run it again with the same output to resume.",
+        examples=[
+            "difface train estimator --config mini_estimator --data faces/ --output runs/estimator --validation held_back/",
+            "difface train prior --config album.yaml --init-from ORG/NAME --data album_faces/ --output runs/album",
+        ],
     )
     parser.add_argument("task", choices=["prior", "estimator", "student"])
     parser.add_argument("--config", required=True, help="YAML file; the names of the shipped ones work too")
@@ -77,7 +82,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
         "--go-on", action="store_true", help="go on in an output that was begun with other settings too"
     )
     parser.add_argument("--validation", metavar="DATA", help="faces that are not trained on, to judge the model by")
-    flag = {"action": "store_true", "default": None}  # what is left out is up to the config
+    flag: dict[str, Any] = {"action": "store_true", "default": None}  # what is left out is up to the config
     parser.add_argument("--tensorboard", **flag, help="write curves and sample sheets for TensorBoard")
     parser.add_argument("--push-to-hub", metavar="ORG/NAME", help="upload the averaged weights with each checkpoint")
     parser.add_argument("--private", **flag, help="make the repository on the Hub a private one")

@@ -12,6 +12,7 @@ from ..utils.records import take
 from .errors import UsageError, refuse
 from .model import load_pipeline
 from .options import ModelOptions, SamplingOptions, add_change_arguments, add_model_arguments
+from .parser import Commands
 
 
 if TYPE_CHECKING:
@@ -79,9 +80,18 @@ class VideoOptions:
     resume: bool
 
 
-def add_parser(subparsers: argparse._SubParsersAction) -> None:
+def add_parser(subparsers: Commands) -> None:
     """Declare the arguments of `difface video`."""
-    parser = subparsers.add_parser("video", help="restore the faces of a video", description=DESCRIPTION)
+    parser = subparsers.add_parser(
+        "video",
+        help="restore the faces of a video",
+        description=DESCRIPTION,
+        examples=[
+            "difface video in.mp4 -o out.mp4",
+            "difface video in.mp4 -o out.mp4 --preset fast --start 10 --end 0:20 --compare",
+            "difface video in.mp4 -o out.mp4 --resume",
+        ],
+    )
     parser.add_argument("source", type=Path, metavar="IN", help="a video of any kind that FFmpeg reads")
     parser.add_argument(
         "-o",
