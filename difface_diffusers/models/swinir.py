@@ -69,6 +69,28 @@ def check_groups(depths: Sequence[int], num_heads: Sequence[int], embed_dim: int
             raise ValueError(f"`embed_dim` is {embed_dim}; it must be a multiple of each of `num_heads`, {num_heads}.")
 
 
+def attend(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, bias: torch.Tensor) -> torch.Tensor:
+    """Softmax attention with a bias.
+
+    Args:
+        query: `[B,N,T,C]`, as the next two: T tokens in each of N windows and heads.
+        key: what queries are compared with.
+        value: what is averaged.
+        bias: added to the logits, `[1,N,T,T]`.
+
+    Returns:
+        `[B,N,T,C]`.
+    """
+    if query.device.type != "cpu" or query.dtype != torch.bfloat16 or not query.requires_grad:
+        return F.scaled_dot_product_attention(query, key, value, attn_mask=bias)
+    # The gradients of torch's own attention are matrices that are not contiguous, which a CPU takes one by one in bfloat16.
+    (*shape, tokens, channels), scale = query.shape, query.shape[-1] ** -0.5
+    keys = key.reshape(-1, tokens, channels).transpose(1, 2).contiguous()
+    logits = torch.bmm((query * scale).reshape(-1, tokens, channels), keys).view(*shape, tokens, tokens) + bias
+    weights = logits.softmax(dim=-1).to(value.dtype).view(-1, tokens, tokens)
+    return torch.bmm(weights, value.reshape(-1, tokens, channels)).view(*shape, tokens, channels)
+
+
 class WindowAttention(nn.Module):
     """Multi-head attention inside each window of a feature map, with a learned bias per relative position."""
 
@@ -96,7 +118,7 @@ class WindowAttention(nn.Module):
         else:
             bias = bias + mask[:, None]
         bias = bias.flatten(0, 1)[None].to(query.dtype)
-        out = F.scaled_dot_product_attention(query, key, value, attn_mask=bias)
+        out = attend(query, key, value, bias)
 
         out = out.view(batch, rows, columns, self.num_heads, side, side, -1).permute(0, 1, 4, 2, 5, 3, 6)
         return self.proj(out.reshape(batch, height, width, dim))

@@ -41,9 +41,15 @@ def choose_compiler(setting: str | bool, device: torch.device) -> bool:
 
 
 def lay_out(model: torch.nn.Module, config: LoopConfig, device: torch.device) -> None:
-    """Lay out a model that is going to be compiled for a GPU, see `to_channels_last`; others stay as they are."""
+    """Lay out a model as its device wants it; the others stay as they are.
+
+    One that is going to be compiled for a GPU, see `to_channels_last`; and one in bfloat16 on a CPU, whose convolutions would
+    turn their maps that way and back again.
+    """
     if device.type == "cuda" and choose_compiler(config.compile, device):
         to_channels_last(model)
+    elif device.type == "cpu" and choose_precision(config.mixed_precision, device) == "bf16":
+        model.to(memory_format=torch.channels_last)  # ty: ignore[no-matching-overload]  not in torch's stubs
 
 
 def compile_network(network: torch.nn.Module, config: LoopConfig, accelerator: Accelerator) -> torch.nn.Module:

@@ -8,6 +8,7 @@ from difface_diffusers.models.swinir import (
     RGB_MEAN,
     StochasticDepth,
     WindowAttention,
+    attend,
     relative_position_index,
     shifted_window_mask,
 )
@@ -167,6 +168,20 @@ def test_window_attention_is_softmax_attention_in_each_window(masked):
         expected = attention.proj(torch.cat(results, 1)).view(side, side, dim)
         actual = answer[1, top : top + side, left : left + side]
         torch.testing.assert_close(actual, expected, rtol=0, atol=1e-4)
+
+
+def test_attention_written_out_is_torchs_own():
+    """That is how gradients in bfloat16 are had on a CPU; the answers differ by its rounding."""
+    query, key, value = torch.randn(3, 2, 5, 9, 4)
+    bias = torch.randn(1, 5, 9, 9)
+    answers = []
+    for dtype in (torch.float32, torch.bfloat16):
+        inputs = [tensor.to(dtype).requires_grad_() for tensor in (query, key, value)]
+        answer = attend(*inputs, bias.to(dtype))
+        assert answer.dtype == dtype and answer.shape == query.shape
+        answers.append([answer, *torch.autograd.grad(answer.float().square().sum(), inputs)])
+    for exact, rounded in zip(*answers, strict=True):
+        assert (exact - rounded.float()).norm() < 0.02 * exact.norm()
 
 
 @torch.no_grad()

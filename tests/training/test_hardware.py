@@ -93,9 +93,16 @@ def test_steps_are_recorded_where_gradients_are_nobody_elses(monkeypatch, device
 def test_what_is_not_compiled_is_left_alone():
     model, accelerator = network(), SimpleNamespace(device=CPU, num_processes=1)
     assert compile_network(model, LoopConfig(), accelerator) is model
-    lay_out(model, LoopConfig(compile=True), CPU)
+    lay_out(model, LoopConfig(compile=True, mixed_precision="no"), CPU)
     lay_out(model, LoopConfig(compile=False), GPU)
     assert type(model[1]) is nn.GroupNorm and model[0].weight.is_contiguous()
+
+
+def test_what_is_in_bfloat16_on_a_cpu_has_its_channels_innermost():
+    model = network()
+    lay_out(model, LoopConfig(mixed_precision="bf16"), CPU)
+    assert type(model[1]) is nn.GroupNorm
+    assert model[0].weight.is_contiguous(memory_format=torch.channels_last)
 
 
 def test_what_is_compiled_for_a_gpu_has_its_channels_innermost():
