@@ -11,6 +11,7 @@ from ..video.library import load_av
 from .files import MAX_FILE_MEGABYTES
 from .inpaint_tab import InpaintTab
 from .restore_tab import RestoreTab
+from .serving import app_options
 from .video_tab import VideoTab
 
 
@@ -41,7 +42,7 @@ def build_demo(restorer: DifFacePipeline, inpainter: DifFaceInpaintPipeline) -> 
             _add_video_tab(restorer)
         with gr.Tab("About"):
             gr.Markdown(ABOUT.read_text(encoding="utf-8"), elem_classes="about")
-    return demo.queue(max_size=MAX_WAITING)
+    return demo.queue(max_size=MAX_WAITING, api_open=False)  # no call passes the others by
 
 
 def _add_video_tab(restorer: DifFacePipeline) -> None:
@@ -54,7 +55,16 @@ def _add_video_tab(restorer: DifFacePipeline) -> None:
         VideoTab(restorer)
 
 
-def launch(demo: gr.Blocks, host: str | None = None, port: int | None = None, block: bool = True) -> str:
+def launch(
+    demo: gr.Blocks,
+    host: str | None = None,
+    port: int | None = None,
+    block: bool = True,
+    *,
+    api_only: bool = False,
+    token: str | None = None,
+    calls_per_minute: int | None = None,
+) -> str:
     """Serve a demo; return its address.
 
     Args:
@@ -62,7 +72,11 @@ def launch(demo: gr.Blocks, host: str | None = None, port: int | None = None, bl
         host: address to listen on; this machine alone unless given.
         port: the first free one from 7860 unless given.
         block: return only when the server ends.
+        api_only: serve programs, without the page.
+        token: that requests must carry; with one only programs are served, as no browser sends it for a page.
+        calls_per_minute: for each visitor's address; no limit unless given.
     """
+    api_only = api_only or token is not None
     _, address, _ = demo.launch(
         server_name=host,
         server_port=port,
@@ -75,6 +89,8 @@ def launch(demo: gr.Blocks, host: str | None = None, port: int | None = None, bl
         theme=theme(),
         css_paths=STYLE,
         footer_links=["api"],
+        run_history=not api_only,  # a page, too
+        app_kwargs=app_options(api_only, token, calls_per_minute),
     )
     return address
 
