@@ -16,15 +16,14 @@ ENV PIP_NO_CACHE_DIR=1 \
     HF_HOME=/cache
 
 # torch in a layer of its own, which stays when the package changes.
-RUN --mount=type=bind,source=constraints.txt,target=/constraints.txt \
-    case "$DEVICE" in \
+COPY constraints.txt /
+RUN case "$DEVICE" in \
         cpu) pip install --constraint /constraints.txt --index-url https://download.pytorch.org/whl/cpu torch ;; \
         cuda) pip install --constraint /constraints.txt torch ;; \
         *) echo "DEVICE is $DEVICE; it must be cpu or cuda" >&2; exit 1 ;; \
     esac
-RUN --mount=type=bind,source=constraints.txt,target=/constraints.txt \
-    --mount=type=bind,from=wheel,source=/wheels,target=/wheels \
-    pip install --constraint /constraints.txt "$(echo /wheels/*.whl)[demo,heif,video]"
+COPY --from=wheel /wheels /wheels
+RUN pip install --constraint /constraints.txt "$(echo /wheels/*.whl)[demo,heif,video]"
 
 # Both folders can be written by whatever user it is run as.
 RUN useradd --create-home --uid 1000 difface && mkdir --mode=1777 /cache /work
