@@ -96,8 +96,7 @@ def _sentence(status: int, sentence: str, headers: dict[str, str] | None = None)
 
 
 def _health(request: Request) -> Response:
-    loaded = True  # as they are before anything is served
-    return JSONResponse({"status": "ok", "version": _version(), "models_loaded": loaded})
+    return JSONResponse({"status": "ok", "version": _version()})  # the models are loaded before anything is served
 
 
 def _index(request: Request) -> Response:

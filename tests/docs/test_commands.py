@@ -27,6 +27,7 @@ OTHERS = {  # programs of others, and why these commands are not run here
     "hf": "needs the Hub",
     "cp": "copies into ComfyUI",
     "docker": "needs an engine",
+    "export": "sets a variable",
     "curl": "needs a server; tests/demo asks the same of one",
     "npm": "needs the registry",
     "node": "needs a server",
