@@ -32,6 +32,7 @@ COMMANDS = {  # words of commands that are not run, and why
     "--config halftone_estimator": "needs a training",
     "runs/": "needs a training",
     "info FOLDER": "a placeholder",
+    "weights/": "are not in the package",
 }
 BLOCKS = {  # words of Python blocks that are not run, and why
     "cuda": "needs a GPU",
