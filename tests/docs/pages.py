@@ -10,18 +10,16 @@ import difface_diffusers
 
 
 ROOT = Path(difface_diffusers.__file__).parents[1]
-PAGES = sorted(
-    path.relative_to(ROOT).as_posix()
-    for pattern in (
-        "*.md",
-        "docs/*.md",
-        "examples/*.md",
-        "integrations/*/*.md",
-        "spaces_demo/*.md",
-        "difface_diffusers/**/*.md",
-    )
-    for path in ROOT.glob(pattern)
+PLACES = (
+    "*.md",
+    "docs/*.md",
+    "examples/*.md",
+    "integrations/*/*.md",
+    "spaces_demo/*.md",
+    "weights/*.md",
+    "difface_diffusers/**/*.md",
 )
+PAGES = sorted(path.relative_to(ROOT).as_posix() for place in PLACES for path in ROOT.glob(place))
 FENCE = re.compile(r"^( *)```(\w*)\n(.*?)^ *```$", re.MULTILINE | re.DOTALL)
 JOINED = re.compile(r"\\\n\s*")
 

@@ -20,7 +20,6 @@ COMMANDS = {  # words of commands that are not run, and why
     "--model official": "fetches; tests/hub",
     "--download": "fetches; tests/hub",
     "convert": "needs checkpoints; tests/conversion",
-    "models": "frees what was fetched; tests/cli",
     "ORG/NAME": "needs the Hub",
     "realesrgan-x4plus": "fetches; tests/photos",
     "cuda": "needs a GPU",
@@ -31,7 +30,6 @@ COMMANDS = {  # words of commands that are not run, and why
     "out/prints/lq": "needs a training",
     "--config halftone_estimator": "needs a training",
     "runs/": "needs a training",
-    "info FOLDER": "a placeholder",
     "weights/": "are not in the package",
 }
 BLOCKS = {  # words of Python blocks that are not run, and why
@@ -107,6 +105,7 @@ def names(work):
         "image": face,
         "images": [face, face],
         "mask": mask,
+        "mask_image": mask,
         "clean": picture[None],
         "restored": picture[None] * 0.9,
         "show": lambda picture: None,
