@@ -53,6 +53,11 @@ def test_is_small_and_in_half_precision(folder, most_bytes):
     assert torch.float16 in dtypes and torch.float32 not in dtypes
 
 
+def test_no_config_says_where_it_was_saved_from():
+    configs = [*Path(BUNDLED_MODEL).parent.rglob("*.json"), *EXAMPLES.parent.glob("weights/**/*.json")]
+    assert not [path for path in configs if "_name_or_path" in path.read_text(encoding="utf-8")]
+
+
 @pytest.mark.parametrize("folder", [BUNDLED_MODEL, BUNDLED_INPAINT_MODEL, BUNDLED_UPSCALER])
 def test_card_states_the_license(folder):
     assert "license: cc-by-nc-sa-4.0" in (Path(folder) / "README.md").read_text()

@@ -5,7 +5,7 @@ import os
 import platform
 import time
 from collections.abc import Iterator
-from importlib.metadata import PackageNotFoundError, requires, version
+from importlib.metadata import PackageNotFoundError, metadata, requires, version
 from pathlib import Path
 
 from packaging.requirements import Requirement
@@ -34,19 +34,18 @@ def add_parser(subparsers: Commands) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Examine; return 1 if no photograph can be restored."""
-    for label, value in _versions():
-        _say(label, value)
-    missing = _missing("")
-    if missing:
-        _say("missing", f"{', '.join(missing)}: pip install {PACKAGE}")
-        return 1
-    for examine in (_devices, _extras, _cache, _self_test):
-        try:
+    try:
+        for label, value in _versions():
+            _say(label, value)
+        if missing := _missing(""):
+            _say("missing", f"{', '.join(missing)}: pip install {PACKAGE}")
+            return 1
+        for examine in (_devices, _extras, _cache, _self_test):
             for label, value in examine():
                 _say(label, value)
-        except (ImportError, OSError, RuntimeError, ValueError) as error:
-            _say("fault", f"{type(error).__name__}: {error}")
-            return 1
+    except (ImportError, OSError, RuntimeError, ValueError) as error:
+        _say("fault", f"{type(error).__name__}: {error}")
+        return 1
     return 0
 
 
@@ -74,8 +73,7 @@ def _requirements(extra: str) -> list[Requirement]:
         requirement
         for requirement in every
         if requirement.name != PACKAGE
-        and (requirement.marker is None if not extra else requirement.marker is not None)
-        and (requirement.marker is None or requirement.marker.evaluate({"extra": extra}))
+        and (not extra if requirement.marker is None else requirement.marker.evaluate({"extra": extra}))
     ]
 
 
@@ -108,16 +106,10 @@ def _devices() -> Iterator[tuple[str, str]]:
 
 
 def _extras() -> Iterator[tuple[str, str]]:
-    for extra in sorted({name for line in requires(PACKAGE) or () for name in _extras_of(line)} - FOR_DEVELOPERS):
+    for extra in sorted({*metadata(PACKAGE).get_all("Provides-Extra", [])} - FOR_DEVELOPERS):
         missing = _missing(extra)
         install = f'; pip install "{PACKAGE}[{extra}]"'
         yield extra, "there" if not missing else f"lacks {', '.join(missing)}{install}"
-
-
-def _extras_of(line: str) -> list[str]:
-    """Return the extra that a line of the metadata belongs to, if it does to one."""
-    marker = f"{Requirement(line).marker or ''}"
-    return [marker.rpartition('extra == "')[2].rstrip('"')] if "extra ==" in marker else []
 
 
 def _cache() -> Iterator[tuple[str, str]]:

@@ -26,7 +26,6 @@ class Parser(argparse.ArgumentParser):
             options["epilog"] = HEADING + "\n".join(f"  {example}" for example in examples)
         options.setdefault("formatter_class", _Formatter)
         super().__init__(**options)
-        self.examples = examples
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> tuple[Any, list[str]]:
         """Parse, and refuse what is left over here, where it is known what it might have been."""

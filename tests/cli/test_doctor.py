@@ -43,6 +43,13 @@ def test_what_everything_needs_is_a_fault(quick, capsys, monkeypatch):
     assert "self-test" not in said
 
 
+def test_a_copy_that_is_not_installed_is_a_fault(quick, capsys, monkeypatch):
+    monkeypatch.setattr(doctor, "PACKAGE", "difface-of-nobody")
+    status, said = examine(capsys)
+    assert status == 1
+    assert said["package"] == "difface-of-nobody is not installed" and "difface-of-nobody" in said["fault"]
+
+
 def test_a_failing_restoration_is_a_fault(capsys, monkeypatch):
     def fail():
         raise RuntimeError("no face")

@@ -32,7 +32,7 @@ OTHERS = {  # programs of others, and why these commands are not run here
     "npm": "needs the registry",
     "node": "needs a server",
 }
-MODULES = {  # of this repository, which take hours, a GPU or data that is not in it; their own tests run them
+MODULES = {  # of this repository, whose options are those of `difface`, or none
     "difface_diffusers.cli",
     "examples.make_comfyui_workflows",
     "examples.make_demo_examples",
