@@ -1,4 +1,4 @@
-"""The holes of `masks.training_mask` for whole batches on any device. They are drawn on the CPU as rectangles and lines."""
+"""The holes of `holes.training_mask` for whole batches on any device. They are drawn on the CPU as rectangles and lines."""
 
 from dataclasses import dataclass
 
@@ -17,6 +17,7 @@ from .holes import (
     SEGMENT_LENGTHS,
     SEGMENTS,
     TRAINING_MASKS,
+    scratch_lines,
 )
 
 
@@ -36,12 +37,15 @@ class Holes:
     lines: np.ndarray
 
 
-def draw_holes(size: int, count: int, rng: np.random.Generator) -> Holes:
+def draw_holes(size: int, count: int, rng: np.random.Generator, scratch_probability: float = 0.0) -> Holes:
     """Draw what is missing in `count` faces of `size` x `size` pixels, each as `training_mask` draws it."""
     kind = np.array(TRAINING_MASKS)[rng.integers(len(TRAINING_MASKS), size=count)]
     rectangles = np.where((kind == "box")[:, None, None], draw_boxes(size, count, rng), draw_strips(size, count, rng))
-    irregular = (kind == "irregular")[:, None, None]
-    return Holes(np.where(irregular, 0, rectangles), np.where(irregular, draw_lines(size, count, rng), 0.0))
+    irregular, scratched = kind == "irregular", rng.random(count) < scratch_probability
+    strokes = np.where(irregular[:, None, None], draw_lines(size, count, rng), 0.0)
+    scratches = np.stack([scratch_lines(size, rng) * member for member in scratched])
+    rectangles = np.where((irregular | scratched)[:, None, None], 0, rectangles)
+    return Holes(rectangles, np.concatenate([strokes * ~scratched[:, None, None], scratches], axis=1))
 
 
 def draw_boxes(size: int, count: int, rng: np.random.Generator) -> np.ndarray:
@@ -117,4 +121,5 @@ def paint_lines(lines: torch.Tensor, size: int) -> torch.Tensor:
     share = (from_x * along_x + from_y * along_y) / (along_x.square() + along_y.square()).clamp(min=1)
     share = share.clamp(0, 1)
     distance = (from_x - share * along_x).square() + (from_y - share * along_y).square()
-    return distance <= ((width + 1) / 2).square()  # OpenCV paints whatever a line touches
+    radius = torch.where(width > 1, (width / 2).ceil(), 0.0) + 0.5  # so wide OpenCV paints them
+    return distance <= radius.square()

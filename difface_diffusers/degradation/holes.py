@@ -1,4 +1,4 @@
-"""The holes that an inpainting estimator is trained and tested with (DifFace, section 4.4).
+"""The holes that an inpainting estimator is trained and tested with (DifFace, section 4.4), and scratches.
 
 A mask is `[S,S]`, float32, 1 where the face is missing and 0 where it is known. All lengths are stated for faces of
 256 x 256 pixels and change in proportion. All randomness comes from the NumPy generator that is passed in.
@@ -16,6 +16,9 @@ POLYLINES, SEGMENTS = 6, 5  # at most
 SEGMENT_LENGTHS, BRUSHES = (10, 209), (5, 104)
 BOXES, BOX_SIDES, BOX_MARGIN = 4, (30, 150), 10
 PADDING_SHARES = (0.04, 0.30)  # of the size; the upper one excluded
+SCRATCHES, SCRATCH_SEGMENTS = 8, 12  # the former at most
+SCRATCH_STEPS, SCRATCH_WIDTHS = (4.0, 30.0), (1, 7)
+SCRATCH_TURN = 0.25  # radians, standard deviation of the turn between two segments
 
 
 def irregular_mask(size: int, rng: np.random.Generator) -> np.ndarray:
@@ -79,16 +82,46 @@ def expand_mask(size: int, rng: np.random.Generator) -> np.ndarray:
     return mask
 
 
+def scratch_lines(size: int, rng: np.random.Generator) -> np.ndarray:
+    """Draw one to eight thin, bent lines, segment by segment.
+
+    Returns:
+        int64 `[SCRATCHES*SCRATCH_SEGMENTS,5]`: x and y of the start, x and y of the end, width, pixels; a width of 0 for none.
+    """
+    scale = size / REFERENCE_SIZE
+    start = rng.uniform(0, size, (SCRATCHES, 1, 2))
+    step = scale * rng.uniform(*SCRATCH_STEPS, (SCRATCHES, 1, 1))
+    turns = rng.normal(0, SCRATCH_TURN, (SCRATCHES, SCRATCH_SEGMENTS)).cumsum(axis=1)
+    angle = rng.uniform(0, 2 * np.pi, (SCRATCHES, 1)) + turns
+    way = step * np.stack([np.cos(angle), np.sin(angle)], axis=-1)
+    points = np.concatenate([start, start + way.cumsum(axis=1)], axis=1)
+    width = scale * rng.integers(SCRATCH_WIDTHS[0], SCRATCH_WIDTHS[1] + 1, (SCRATCHES, 1, 1))
+    drawn = (np.arange(SCRATCHES) < rng.integers(1, SCRATCHES + 1))[:, None, None]
+    width = np.broadcast_to(np.maximum(width, 1) * drawn, (SCRATCHES, SCRATCH_SEGMENTS, 1))
+    return np.rint(np.concatenate([points[:, :-1], points[:, 1:], width], axis=-1)).astype(np.int64).reshape(-1, 5)
+
+
+def scratches_mask(size: int, rng: np.random.Generator) -> np.ndarray:
+    """Draw one to eight scratches."""
+    mask = np.zeros((size, size), np.float32)
+    for x, y, end_x, end_y, width in scratch_lines(size, rng).tolist():
+        if width:
+            cv2.line(mask, (x, y), (end_x, end_y), 1.0, width)
+    return mask
+
+
 MASKS: dict[str, Callable[[int, np.random.Generator], np.ndarray]] = {
     "irregular": irregular_mask,
     "box": box_mask,
     "outpainting": outpainting_mask,
     "half": half_mask,
     "expand": expand_mask,
+    "scratches": scratches_mask,
 }
 TRAINING_MASKS = ("irregular", "box", "outpainting")  # drawn alike often
 
 
-def training_mask(size: int, rng: np.random.Generator) -> np.ndarray:
-    """Draw a mask of one of the kinds that an estimator is trained with."""
-    return MASKS[TRAINING_MASKS[rng.integers(len(TRAINING_MASKS))]](size, rng)
+def training_mask(size: int, rng: np.random.Generator, scratch_probability: float = 0.0) -> np.ndarray:
+    """Draw a mask that an estimator is trained with: scratches with a probability, else one of the paper's kinds."""
+    scratched = scratch_probability > 0 and rng.random() < scratch_probability
+    return MASKS["scratches" if scratched else TRAINING_MASKS[rng.integers(len(TRAINING_MASKS))]](size, rng)

@@ -188,15 +188,21 @@ class EstimatorConfig:
         model: arguments of the architecture's class.
         initial_weights: folder or Hub id of a saved estimator of the same architecture, or of a pipeline, to start from.
         degradation: ranges of the blind degradation; "lama" sees none.
+        scratch_probability: share of the holes that are scratches, 0 .. 1; the others are the paper's. For "lama" alone.
     """
 
     architecture: str = "swinir"
     model: dict[str, Any] = field(default_factory=dict)
     initial_weights: str | None = None
     degradation: DegradationRanges = field(default_factory=DegradationRanges)
+    scratch_probability: float = 0.0
     data: DataConfig = field(default_factory=DataConfig)
     loop: LoopConfig = field(default_factory=LoopConfig)
     monitoring: MonitoringConfig = field(default_factory=MonitoringConfig)
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.scratch_probability <= 1:
+            raise ValueError(f"`scratch_probability` is {self.scratch_probability}; it must be within 0 .. 1.")
 
 
 @dataclass(frozen=True)

@@ -113,7 +113,8 @@ class FaceDataset(Dataset):
         config: size, flips, augmentation and groups.
         seed: of the order, the flips, the augmentation and the degradations.
         degradation: ranges of the degradation; `None` degrades nothing.
-        holes: take pieces out instead, see `masks`.
+        holes: take pieces out instead, see `degradation.holes`.
+        scratch_probability: share of the holes that are scratches.
 
     Raises:
         ValueError: faces are to be worn on the device, see `DataConfig`.
@@ -127,6 +128,7 @@ class FaceDataset(Dataset):
         seed: int,
         degradation: DegradationRanges | None = None,
         holes: bool = False,
+        scratch_probability: float = 0.0,
     ) -> None:
         if config.on_device is True and degradation is not None and degradation.wear_probability:
             raise ValueError(
@@ -139,6 +141,7 @@ class FaceDataset(Dataset):
         self.seed = seed
         self.degradation = degradation
         self.holes = holes
+        self.scratch_probability = scratch_probability
         self._draw_from([Share(self._group(part.faces), part.weight) for part in self.source.parts])
 
     def _draw_from(self, shares: list[Share]) -> None:
@@ -189,7 +192,7 @@ class FaceDataset(Dataset):
         size, skip_broken = self.config.image_size, self.config.skip_broken
         config = DataConfig(image_size=size, horizontal_flip=False, skip_broken=skip_broken)
         try:
-            return FaceDataset(source, config, HELD_OUT_SEED, self.degradation, self.holes)
+            return FaceDataset(source, config, HELD_OUT_SEED, self.degradation, self.holes, self.scratch_probability)
         except ValueError as error:
             raise ValueError(f"`monitoring.validation`: {error}") from error
 
@@ -228,7 +231,7 @@ class FaceDataset(Dataset):
                 clean, degraded = to_gray(clean), to_8_bits(to_gray(degraded))
             images = {"clean": clean, "degraded": degraded}
         elif self.holes:
-            mask = training_mask(self.config.image_size, rng)[..., None]
+            mask = training_mask(self.config.image_size, rng, self.scratch_probability)[..., None]
             images |= {"degraded": clean * (1 - mask), "mask": mask}
         tensors = {name: torch.from_numpy(image.transpose(2, 0, 1).copy()) for name, image in images.items()}
         return tensors | {"pixel_size": torch.tensor(pixel)}

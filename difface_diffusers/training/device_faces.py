@@ -78,7 +78,8 @@ class DeviceFaces:
             clean, pixel_sizes = self._clean(range(place * batch_size, (place + 1) * batch_size), rng)
             batch = {"clean": clean, "pixel_size": pixel_sizes}
             if self.dataset.holes:
-                mask = make_masks(draw_holes(data.image_size, batch_size, rng), data.image_size, device)
+                drawn = draw_holes(data.image_size, batch_size, rng, self.dataset.scratch_probability)
+                mask = make_masks(drawn, data.image_size, device)
                 return batch | {"degraded": clean * (1 - mask), "mask": mask}
             if degradation is None:
                 return batch

@@ -99,7 +99,8 @@ def train_estimator(config: EstimatorConfig, data: Data, output: str | Path, go_
     clock = Clock(config.loop.max_seconds)
     torch.manual_seed(config.loop.seed)
     if config.architecture == INPAINTS:
-        task, dataset = InpaintingTask(config), FaceDataset(data, config.data, config.loop.seed, holes=True)
+        task, scratches = InpaintingTask(config), config.scratch_probability
+        dataset = FaceDataset(data, config.data, config.loop.seed, holes=True, scratch_probability=scratches)
     else:
         task, dataset = EstimatorTask(config), FaceDataset(data, config.data, config.loop.seed, config.degradation)
     return train(task, dataset, config.loop, output, go_on, clock)

@@ -42,8 +42,19 @@ def test_lines_are_those_of_opencv(size, monkeypatch):
         for x, y, end_x, end_y, width in face_lines:
             if width:
                 cv2.line(expected, (x, y), (end_x, end_y), 1.0, width)
-        assert np.abs(mask - expected).mean() < 0.03
+        assert np.abs(mask - expected).mean() < 0.025
         assert set(np.unique(mask)) <= {0, 1}
+
+
+@pytest.mark.parametrize("width", range(1, 10))
+def test_thin_lines_are_as_wide_as_those_of_opencv(width):
+    rng = np.random.default_rng(width)
+    ends = rng.integers(0, 128, (60, 1, 4))
+    masks = make_masks(Holes(np.repeat(NO_RECTANGLE, 60, axis=0), np.insert(ends, 4, width, axis=-1)), 128, CPU)
+    expected = np.zeros((60, 128, 128), np.float32)
+    for mask, (x, y, end_x, end_y) in zip(expected, ends[:, 0].tolist(), strict=True):
+        cv2.line(mask, (x, y), (end_x, end_y), 1.0, width)
+    assert masks.mean().item() == pytest.approx(expected.mean(), rel=0.16)
 
 
 @pytest.mark.parametrize("size", [64, 100])
@@ -58,10 +69,11 @@ def test_rectangles_cover_what_those_of_the_one_by_one_path_do(kind, draw, size)
     assert_same_distribution(masks.any(axis=1).sum(axis=1), expected.any(axis=1).sum(axis=1))
 
 
-def test_all_kinds_cover_what_those_of_the_one_by_one_path_do():
+@pytest.mark.parametrize("scratches", [0.0, 0.5, 1.0])
+def test_all_kinds_cover_what_those_of_the_one_by_one_path_do(scratches):
     rng, size, count = np.random.default_rng(4), 64, 700
-    expected = np.stack([training_mask(size, rng) for _ in range(count)])
-    masks = make_masks(draw_holes(size, count, np.random.default_rng(5)), size, CPU)
+    expected = np.stack([training_mask(size, rng, scratches) for _ in range(count)])
+    masks = make_masks(draw_holes(size, count, np.random.default_rng(5), scratches), size, CPU)
     assert masks.shape == (count, 1, size, size)
     masks = masks[:, 0].numpy()
     assert_same_distribution(masks.mean(axis=(1, 2)), expected.mean(axis=(1, 2)))

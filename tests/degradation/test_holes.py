@@ -1,7 +1,17 @@
+import cv2
 import numpy as np
 import pytest
 
-from difface_diffusers.degradation.holes import MASKS, TRAINING_MASKS, expand_mask, half_mask, training_mask
+from difface_diffusers.degradation.holes import (
+    MASKS,
+    SCRATCH_SEGMENTS,
+    SCRATCHES,
+    TRAINING_MASKS,
+    expand_mask,
+    half_mask,
+    scratch_lines,
+    training_mask,
+)
 
 
 def draws(kind, size, count=400):
@@ -75,3 +85,21 @@ def test_training_draws_its_three_kinds_alike_often():
     mean = np.mean([draws(kind, 64, 200).mean() for kind in TRAINING_MASKS])
     assert coverage.mean() == pytest.approx(mean, abs=0.03)
     assert TRAINING_MASKS == ("irregular", "box", "outpainting")
+
+
+def test_training_draws_scratches_as_often_as_it_is_told():
+    masks = [training_mask(256, np.random.default_rng(seed), 0.25) for seed in range(400)]
+    assert all(mask.any() for mask in masks)
+    opened = [
+        cv2.erode(mask, np.ones((20, 20), np.uint8)).any() for mask in masks
+    ]  # where scratches cross they are wide too
+    assert 0.19 < 1 - np.mean(opened) < 0.33
+
+
+def test_scratches_are_thin_and_few_and_grow_with_the_face():
+    large, small = draws("scratches", 256, 200), draws("scratches", 128, 200)
+    assert 0.01 < large.mean() < 0.08 and large.mean() == pytest.approx(small.mean(), rel=0.3)
+    lines = scratch_lines(256, np.random.default_rng(0)).reshape(SCRATCHES, SCRATCH_SEGMENTS, 5)
+    assert (lines[:, 1:, :2] == lines[:, :-1, 2:4]).all()  # each segment begins where the last one ended
+    counts = [(scratch_lines(64, np.random.default_rng(seed))[::SCRATCH_SEGMENTS, 4] > 0).sum() for seed in range(200)]
+    assert set(counts) == set(range(1, SCRATCHES + 1))

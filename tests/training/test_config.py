@@ -224,3 +224,9 @@ def test_shipped_configs_load(name):
 
 def test_other_names_are_not_shipped():
     assert shipped_config("mini_nothing") is None
+
+
+@pytest.mark.parametrize("probability", [-0.1, 1.5])
+def test_scratch_probability_is_a_probability(probability):
+    with pytest.raises(ValueError, match=rf"`scratch_probability` is {probability}; it must be within 0 .. 1"):
+        build_config(EstimatorConfig, {"scratch_probability": probability})

@@ -326,3 +326,9 @@ def test_holes_are_taken_out_of_the_clean_face(folder):
     assert 0 < torch.stack(masks).mean() < 1
     assert not any(torch.equal(masks[0], mask) for mask in masks[1:])
     assert_same_items(dataset[3], FaceDataset(folder, BY_LETTER, 0, holes=True)[3])
+
+
+def test_holes_may_be_scratches(folder):
+    dataset = FaceDataset(folder, DataConfig(image_size=64), 0, holes=True, scratch_probability=1.0)
+    for faces in (dataset, dataset.held_out(folder)):
+        assert all(0 < faces[n]["mask"].mean() < 0.25 for n in range(5))

@@ -125,6 +125,8 @@ def test_holes_are_taken_out_of_the_clean_face(folder):
     assert set(batch["mask"].unique().tolist()) == {0, 1}
     torch.testing.assert_close(batch["degraded"], batch["clean"] * (1 - batch["mask"]))
     assert 0.15 < batch["mask"].mean() < 0.5
+    scratched = FaceDataset(folder, DataConfig(image_size=64), 0, holes=True, scratch_probability=1.0)
+    assert 0 < DeviceFaces(scratched, stored_size(scratched), CPU).batch(0, 30)["mask"].mean() < 0.15
 
 
 @pytest.mark.parametrize("probability", [0.0, 0.3, 1.0])
