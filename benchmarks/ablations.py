@@ -23,7 +23,7 @@ from difface_diffusers.degradation.blind import DegradationRanges
 from difface_diffusers.models.estimator import DiffusedEstimator
 from difface_diffusers.pipelines.sampling import AUTO
 
-from .faces import BLIND, add_face_options, check_face_options, degrade_faces, load_faces, restore, with_parts
+from .faces import BLIND, add_face_options, check_face_options, degrade_faces, load_chosen_faces, restore, with_parts
 from .quality import COLUMNS, LEGEND, measure, table
 from .reports import FaceReport, circumstances
 from .steps import SAMPLERS
@@ -242,7 +242,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     pipe = DifFacePipeline.from_pretrained(args.model)
     srcnn = SRCNNEstimator.from_pretrained(args.srcnn) if args.srcnn else None
-    clean = load_faces(args.data, pipe.model_size[0], args.limit)
+    clean = load_chosen_faces(args, pipe.model_size[0])
     figures = report(pipe, str(args.model), srcnn, clean, args.seed, args.batch_size)
     figures.write(args.output, "ablations")
     print(figures.markdown())

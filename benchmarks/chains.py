@@ -19,7 +19,7 @@ import torch
 from difface_diffusers import BUNDLED_MODEL, DifFacePipeline
 from difface_diffusers.evaluation import psnr
 
-from .faces import add_face_options, check_face_options, degrade_faces, load_faces, restore, with_parts
+from .faces import add_face_options, check_face_options, degrade_faces, load_chosen_faces, restore, with_parts
 from .reports import FaceReport, circumstances
 
 
@@ -128,7 +128,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     pipe = DifFacePipeline.from_pretrained(args.model)
     if not max(CALLS) <= args.start <= pipe.scheduler.config.num_train_timesteps:
         parser.error(f"--start must be within {max(CALLS)} .. {pipe.scheduler.config.num_train_timesteps}")
-    clean = load_faces(args.data, pipe.model_size[0], args.limit)
+    clean = load_chosen_faces(args, pipe.model_size[0])
     figures = report(pipe, str(args.model), clean, args.seed, args.batch_size, args.start, list(SCHEDULERS), CALLS)
     figures.write(args.output, "chains")
     print(figures.markdown())

@@ -17,7 +17,7 @@ import torch
 from difface_diffusers import BUNDLED_MODEL, DifFacePipeline
 from difface_diffusers.pipelines.sampling import AUTO
 
-from .faces import add_face_options, check_face_options, degrade_faces, load_faces, restore, with_parts
+from .faces import add_face_options, check_face_options, degrade_faces, load_chosen_faces, restore, with_parts
 from .quality import LEGEND, measure, table
 from .reports import FaceReport, circumstances
 
@@ -133,7 +133,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     pipe = DifFacePipeline.from_pretrained(args.model)
     check_settings(parser, args, pipe)
-    clean = load_faces(args.data, pipe.model_size[0], args.limit)
+    clean = load_chosen_faces(args, pipe.model_size[0])
     figures = report(
         pipe, str(args.model), clean, args.seed, args.batch_size, args.s_noises, args.starts, args.noise_margins
     )

@@ -1,6 +1,7 @@
 """The faces that benchmarks measure on: read, degraded by a seed, and restored in batches."""
 
 import argparse
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any, cast
 
@@ -17,22 +18,42 @@ from difface_diffusers.utils.listing import list_files
 from .reports import saved_defaults
 
 
+HALVES = {"tuning": slice(0, None, 2), "reporting": slice(1, None, 2)}
 BLIND = DegradationRanges()  # everything that an estimator is trained to undo
 
 
-def load_faces(folder: Path, size: int, limit: int | None = None) -> torch.Tensor:
-    """Read the first `limit` images of a folder, by name.
+def load_faces(
+    folder: Path, size: int, limit: int | None = None, half: str | None = None, names: str = "*"
+) -> torch.Tensor:
+    """Read images of a folder, in the order of their names.
+
+    Args:
+        folder: Holds them.
+        size: Side that they are brought to, pixels.
+        limit: How many of those that are left; `None` for all.
+        half: "tuning" for every second of those that match, from the first; "reporting" for the others; `None` for both.
+        names: Pattern that their names match, as "ffhq_*".
 
     Returns:
         RGB `[B,3,size,size]` in [0, 1], float32.
 
     Raises:
-        ValueError: The folder holds no image, or one cannot be read.
+        ValueError: No image is left, or one cannot be read.
     """
-    paths = list_files(folder, IMAGE_SUFFIXES, recursive=False)[:limit]
+    found = list_files(folder, IMAGE_SUFFIXES, recursive=False)
+    matching = [path for path in found if fnmatch(path.name, names)]
+    paths = matching[HALVES[half] if half else slice(None)][:limit]
     if not paths:
-        raise ValueError(f"`data` must be a folder of images ({', '.join(IMAGE_SUFFIXES)}), found none in {folder}")
+        raise ValueError(
+            f"`data` must be a folder of images ({', '.join(IMAGE_SUFFIXES)}), found {len(found)} in {folder}, {len(matching)}"
+            f" of them named {names!r}, and none is left"
+        )
     return torch.stack([torch.from_numpy(read_face(path, size)).permute(2, 0, 1) for path in paths])
+
+
+def load_chosen_faces(args: argparse.Namespace, size: int) -> torch.Tensor:
+    """Read what the options of `add_face_options` choose, as `load_faces` does."""
+    return load_faces(args.data, size, args.limit, args.half, args.names)
 
 
 def degrade_faces(clean: torch.Tensor, seed: int, ranges: DegradationRanges = BLIND) -> torch.Tensor:
@@ -77,6 +98,10 @@ def add_face_options(parser: argparse.ArgumentParser, model: str | Path) -> None
     parser.add_argument("--model", default=model, help="pipeline folder or Hub id (default: the bundled one)")
     parser.add_argument("--data", type=Path, required=True, help="folder of clean aligned faces")
     parser.add_argument("--output", type=Path, required=True, help="folder to write to")
+    parser.add_argument("--names", default="*", help="use only faces whose file names match, as 'ffhq_*'")
+    parser.add_argument(
+        "--half", choices=HALVES, help="use only every second face: those that settings are chosen on, or the others"
+    )
     parser.add_argument("--limit", type=int, help="use only the first LIMIT faces")
     parser.add_argument("--seed", type=int, default=0, help="seed of what is done to the faces (default: 0)")
     parser.add_argument("--batch-size", type=int, default=8, help="faces worked on at once (default: 8)")

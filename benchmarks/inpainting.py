@@ -20,7 +20,7 @@ from difface_diffusers import BUNDLED_INPAINT_MODEL, DifFaceInpaintPipeline
 from difface_diffusers.degradation.holes import MASKS, REFERENCE_SIZE
 from difface_diffusers.evaluation import identity_distance, image_grid
 
-from .faces import add_face_options, check_face_options, load_faces, restore
+from .faces import add_face_options, check_face_options, load_chosen_faces, restore
 from .reports import FaceReport, circumstances
 
 
@@ -162,7 +162,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     check_face_options(parser, args)
 
     pipe = DifFaceInpaintPipeline.from_pretrained(args.model)
-    clean = load_faces(args.data, pipe.model_size[0], args.limit)
+    clean = load_chosen_faces(args, pipe.model_size[0])
     figures, pictures = report(pipe, str(args.model), clean, args.seed, args.batch_size)
     write_report(figures, pictures, args.output)
     print(figures.markdown())

@@ -22,7 +22,7 @@ from difface_diffusers.evaluation import image_grid
 from difface_diffusers.evaluation.face_metrics import embed
 from difface_diffusers.imaging.tensors import resize
 
-from .faces import add_face_options, check_face_options, degrade_faces, load_faces, restore
+from .faces import add_face_options, check_face_options, degrade_faces, load_chosen_faces, load_faces, restore
 from .reports import Report
 
 
@@ -153,7 +153,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     check_face_options(parser, args)
 
     pipe = DifFacePipeline.from_pretrained(args.model)
-    clean = load_faces(args.data, pipe.model_size[0], args.limit)
+    clean = load_chosen_faces(args, pipe.model_size[0])
     training = load_faces(args.training, pipe.model_size[0])
     figures, pictures = report(pipe, str(args.model), clean, training, args.seed, args.batch_size)
     write_report(figures, pictures, args.output)

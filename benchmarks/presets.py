@@ -19,7 +19,7 @@ from diffusers import DDIMScheduler
 from difface_diffusers import BUNDLED_MODEL, DifFacePipeline
 from difface_diffusers.evaluation import psnr
 
-from .faces import add_face_options, check_face_options, degrade_faces, load_faces, restore, with_parts
+from .faces import add_face_options, check_face_options, degrade_faces, load_chosen_faces, restore, with_parts
 from .quality import COLUMNS, LEGEND, measure, table
 from .reports import FaceReport, circumstances
 
@@ -98,7 +98,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     pipe = DifFacePipeline.from_pretrained(args.model)
     if not pipe.config.presets:
         parser.error(f"--model {args.model} has no presets")
-    clean = load_faces(args.data, pipe.model_size[0], args.limit)
+    clean = load_chosen_faces(args, pipe.model_size[0])
     figures = report(pipe, str(args.model), clean, args.seed, args.batch_size)
     figures.write(args.output, "presets")
     print(figures.markdown())

@@ -8,6 +8,7 @@ of damage, the least damaged first. Needs the extra `metrics`.
 """
 
 import argparse
+import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -27,7 +28,7 @@ from difface_diffusers.evaluation import (
     ssim,
 )
 
-from .faces import BLIND, add_face_options, check_face_options, degrade_faces, load_faces, restore
+from .faces import BLIND, add_face_options, check_face_options, degrade_faces, load_chosen_faces, restore
 from .reports import FaceReport, circumstances
 
 
@@ -42,6 +43,7 @@ COLUMNS = {
     "spectrum": ("spectrum_distance", "{:.2f}"),
     "Fréchet": ("frechet_distance", "{:.3f}"),
 }
+TIMED = {"seconds a face": ("seconds", "{:.2f}")}
 LEGEND = (
     "Identity: distance in dlib's embedding, below 0.6 counts as the same person. Landmarks: mean distance, in pixels of "
     "a 256-pixel face. PIQE: visible distortion, 0 to 100, judged without the clean face. Gradients: mean against the "
@@ -57,7 +59,7 @@ class QualityReport(FaceReport):
 
     Attributes:
         degradation: The ranges, as a dictionary.
-        rows: For "input", "estimate" and "restored" what `measure` returns.
+        rows: For "input", "estimate" and "restored" what `measure` returns; for the last the seconds that a face took, too.
         nearer: For "estimate" and "restored", by how much the identity distance lies below the input's: `mean`, its
             `standard_error`, and the `share` of the faces of which it does.
         clean_piqe: PIQE of the clean faces.
@@ -72,7 +74,7 @@ class QualityReport(FaceReport):
 
     def markdown(self) -> str:
         """Return the table and the lines that say what it was measured on."""
-        lines = table(self.rows)
+        lines = table(self.rows, COLUMNS | TIMED)
         lines += [
             "",
             f"Mean over {self.faces} faces of {self.size} x {self.size} pixels, against the clean ones. {LEGEND}",
@@ -91,10 +93,13 @@ class QualityReport(FaceReport):
 
 
 def table(rows: dict[str, dict[str, float]], columns: dict[str, tuple[str, str]] = COLUMNS) -> list[str]:
-    """Return the lines of a Markdown table with a row for each entry; `columns` maps headers to key and format."""
+    """Return the lines of a Markdown table with a row for each entry; `columns` maps headers to key and format.
+
+    What a row does not have is left blank.
+    """
     lines = ["|  | " + " | ".join(columns) + " |", "| --- |" + " ---: |" * len(columns)]
     for name, row in rows.items():
-        cells = [form.format(row[metric]) for metric, form in columns.values()]
+        cells = [form.format(row[metric]) if metric in row else "" for metric, form in columns.values()]
         lines.append(" | ".join([f"| {name}", *cells]) + " |")
     return lines
 
@@ -126,8 +131,10 @@ def report(
     """
     degraded = degrade_faces(clean, seed)
     rows = {"input": measure(degraded, clean)}  # first: a missing extra is reported before the long part
+    began = time.perf_counter()
     restored, estimates = restore(pipe, degraded, batch_size)
-    rows |= {"estimate": measure(estimates, clean), "restored": measure(restored, clean)}
+    seconds = (time.perf_counter() - began) / len(clean)
+    rows |= {"estimate": measure(estimates, clean), "restored": measure(restored, clean) | {"seconds": seconds}}
     distance = identity_distance(degraded, clean)
     figures = QualityReport(
         **circumstances(pipe, model, clean, seed),
@@ -171,7 +178,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         parser.error(f"--sheet must be at least 0, got {args.sheet}")
 
     pipe = DifFacePipeline.from_pretrained(args.model)
-    clean = load_faces(args.data, pipe.model_size[0], args.limit)
+    clean = load_chosen_faces(args, pipe.model_size[0])
     figures, pictures = report(pipe, str(args.model), clean, args.seed, args.batch_size)
     write_report(figures, pictures, args.output, args.sheet)
     print(figures.markdown())

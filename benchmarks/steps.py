@@ -28,7 +28,7 @@ from difface_diffusers import BUNDLED_MODEL, DifFacePipeline
 from difface_diffusers.evaluation import identity_distance, psnr
 from difface_diffusers.utils.extras import import_extra
 
-from .faces import add_face_options, check_face_options, degrade_faces, load_faces, restore, with_parts
+from .faces import add_face_options, check_face_options, degrade_faces, load_chosen_faces, restore, with_parts
 from .quality import COLUMNS, LEGEND, measure, table
 from .reports import FaceReport, circumstances, name_start
 
@@ -137,7 +137,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     import_extra("matplotlib.figure", "dev", NEEDED_BY)  # missing: reported before the long part
 
     pipe = DifFacePipeline.from_pretrained(args.model)
-    clean = load_faces(args.data, pipe.model_size[0], args.limit)
+    clean = load_chosen_faces(args, pipe.model_size[0])
     figures = report(pipe, str(args.model), args.samplers, clean, args.seed, args.batch_size)
     write_report(figures, args.output)
     print(figures.markdown())

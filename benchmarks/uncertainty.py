@@ -21,7 +21,7 @@ from difface_diffusers.degradation.blind import DegradationRanges
 from difface_diffusers.evaluation import image_grid
 from difface_diffusers.photos.samples import BRIGHTEST_UNCERTAINTY, deviation
 
-from .faces import BLIND, add_face_options, check_face_options, degrade_faces, load_faces, restore
+from .faces import BLIND, add_face_options, check_face_options, degrade_faces, load_chosen_faces, restore
 from .reports import FaceReport, circumstances
 
 
@@ -131,7 +131,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         parser.error(f"--samples must be at least 3, got {args.samples}")
 
     pipe = DifFacePipeline.from_pretrained(args.model)
-    clean = load_faces(args.data, pipe.model_size[0], args.limit)
+    clean = load_chosen_faces(args, pipe.model_size[0])
     figures, pictures = report(pipe, str(args.model), clean, args.seed, args.batch_size, args.samples)
     figures.write(args.output, "uncertainty")
     image_grid({name: images[:FACES_ON_SHEET] for name, images in pictures.items()}).save(

@@ -1,4 +1,5 @@
 import argparse
+import shutil
 from dataclasses import replace
 
 import numpy as np
@@ -20,6 +21,29 @@ def test_load_faces_is_sorted_resized_rgb(data):
     band = (loaded[:, :, 1, 5] * 255).round().tolist()
     assert band == [[200, 100, 0], [200, 100, 10], [200, 100, 20]]
     torch.testing.assert_close(faces.load_faces(data, SIZE, limit=2), loaded[:2])
+
+
+def test_halves_share_no_face_and_leave_none_out(data):
+    loaded = faces.load_faces(data, SIZE)
+    torch.testing.assert_close(faces.load_faces(data, SIZE, half="tuning"), loaded[::2])
+    torch.testing.assert_close(faces.load_faces(data, SIZE, half="reporting"), loaded[1::2])
+    torch.testing.assert_close(faces.load_faces(data, SIZE, limit=1, half="tuning"), loaded[:1])
+
+
+def test_names_choose_faces_before_they_are_halved(data):
+    for path in list(data.iterdir()):
+        path.rename(path.with_name(f"plain_{path.name}"))
+        shutil.copy(data / f"plain_{path.name}", data / f"other_{path.name}")
+    chosen = faces.load_faces(data, SIZE, names="plain_*")
+    assert len(chosen) == 3 and len(faces.load_faces(data, SIZE)) == 6
+    torch.testing.assert_close(faces.load_faces(data, SIZE, half="reporting", names="plain_*"), chosen[1::2])
+
+
+def test_options_choose_faces(data):
+    parser = argparse.ArgumentParser()
+    faces.add_face_options(parser, "model")
+    args = parser.parse_args(["--data", str(data), "--output", "out", "--half", "tuning", "--limit", "1"])
+    torch.testing.assert_close(faces.load_chosen_faces(args, SIZE), faces.load_faces(data, SIZE)[:1])
 
 
 def test_degradation_of_a_face_depends_on_seed_and_index_alone(clean):
@@ -60,8 +84,15 @@ def test_settings_reach_the_pipeline(model, clean):
 
 
 def test_refuses_a_folder_without_images(tmp_path):
-    with pytest.raises(ValueError, match=r"`data` must be a folder of images \(.*\), found none in"):
+    with pytest.raises(
+        ValueError, match=r"`data` must be a folder of images \(.*\), found 0 in .*, 0 of them named '\*'"
+    ):
         faces.load_faces(tmp_path, SIZE)
+
+
+def test_says_why_no_image_is_left(data):
+    with pytest.raises(ValueError, match=r"found 3 in .*, 0 of them named 'ffhq_\*', and none is left"):
+        faces.load_faces(data, SIZE, names="ffhq_*")
 
 
 @pytest.mark.parametrize(("option", "value", "lowest"), [("--limit", 1, 2), ("--seed", -1, 0), ("--batch-size", 0, 1)])

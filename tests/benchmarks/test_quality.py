@@ -38,6 +38,7 @@ def test_report_measures_each_row_against_the_clean_faces(model, clean):
         assert row["piqe"] == pytest.approx(piqe(pictures[name]).mean().item())
     assert figures.clean_piqe == pytest.approx(piqe(clean).mean().item())
     assert figures.strangers > 0
+    assert [name for name, row in figures.rows.items() if row.get("seconds", 0) > 0] == ["restored"]
     assert (figures.faces, figures.size, figures.seed, figures.model) == (3, SIZE, 3, "name")
     assert figures.settings == {
         "default_num_inference_steps": 2,
@@ -71,7 +72,7 @@ def test_nearer_says_how_much_and_how_often(model, clean, monkeypatch):
 
 
 def test_markdown_has_a_row_for_each_stage():
-    rows = {"input": ROW | {"psnr": 9.0}, "estimate": ROW, "restored": ROW}
+    rows = {"input": ROW | {"psnr": 9.0}, "estimate": ROW, "restored": ROW | {"seconds": 1.234}}
     nearer = {
         "estimate": {"mean": 0.0205, "standard_error": 0.004, "share": 0.6},
         "restored": {"mean": -0.01, "standard_error": 0.002, "share": 0.414},
@@ -79,11 +80,11 @@ def test_markdown_has_a_row_for_each_stage():
     figures = quality.QualityReport("m", 7, 128, 0, {}, {}, rows, nearer, clean_piqe=33.33, strangers=0.8081)
     table, _, notes = figures.markdown().partition("\n\n")
     assert table.splitlines() == [
-        "|  | PSNR (dB) | SSIM | identity | landmarks (px) | PIQE | gradients | spectrum | Fréchet |",
-        "| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |",
-        "| input | 9.00 | 0.512 | 0.600 | 2.50 | 40.0 | 1.000 | 0.33 | 0.162 |",
-        "| estimate | 21.24 | 0.512 | 0.600 | 2.50 | 40.0 | 1.000 | 0.33 | 0.162 |",
-        "| restored | 21.24 | 0.512 | 0.600 | 2.50 | 40.0 | 1.000 | 0.33 | 0.162 |",
+        "|  | PSNR (dB) | SSIM | identity | landmarks (px) | PIQE | gradients | spectrum | Fréchet | seconds a face |",
+        "| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |",
+        "| input | 9.00 | 0.512 | 0.600 | 2.50 | 40.0 | 1.000 | 0.33 | 0.162 |  |",
+        "| estimate | 21.24 | 0.512 | 0.600 | 2.50 | 40.0 | 1.000 | 0.33 | 0.162 |  |",
+        "| restored | 21.24 | 0.512 | 0.600 | 2.50 | 40.0 | 1.000 | 0.33 | 0.162 | 1.23 |",
     ]
     assert "7 faces of 128 x 128" in notes and "PIQE of 33.3" in notes
     assert "the estimate face by 0.021 +- 0.004, in 60% of the cases," in notes
