@@ -46,9 +46,10 @@ def fill(page: str, results: Path) -> str:
         if not report.is_file():
             raise ValueError(f"{opening}: there is no {report}; benchmarks write it, and it is taken over by its name")
         try:
-            return f"{opening}\n{pick(report.read_text(encoding='utf-8'), slot['number'], slot['columns'])}<!-- /table -->"
+            rows = pick(report.read_text(encoding="utf-8"), slot["number"], slot["columns"])
         except ValueError as error:
             raise ValueError(f"{opening}: {error}") from error
+        return f"{opening}\n\n{rows}\n<!-- /table -->"  # without the empty lines Markdown takes the table for HTML
 
     return SLOT.sub(table, page)
 

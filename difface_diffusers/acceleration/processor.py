@@ -1,6 +1,9 @@
 """What this machine's processor counts right, and in which precisions it is fast."""
 
 import os
+import platform
+from collections.abc import Mapping
+from typing import Any
 
 import torch
 
@@ -24,7 +27,8 @@ class ProcessorError(RuntimeError):
 
 def processor_name() -> str:
     """Return the name of the processor, as far as torch knows it, and the vectors that torch uses on it."""
-    name = torch.cpu.get_capabilities().get("cpu_name", torch.cpu.get_capabilities()["architecture"])
+    known = _capabilities()
+    name = known.get("cpu_name") or known.get("architecture") or platform.machine()
     return f"{name}, {torch.backends.cpu.get_cpu_capability()}"
 
 
@@ -35,6 +39,10 @@ def multiplies_bytes() -> bool:
 
 def why_bytes_are_wrong() -> str:
     """Say what a processor lacks, or what keeps it from being used, where products of bytes come out wrong."""
+    if not _capabilities():
+        return (
+            f"torch {torch.__version__} does not tell what this processor ({processor_name()}) can; a newer one does"
+        )
     if not multiplies_bytes():
         return f"this processor ({processor_name()}) has none of {', '.join(BYTES.values())}"
     if ONEDNN_LIMIT in os.environ:
@@ -59,8 +67,8 @@ def fastest_dtype(device: str | torch.device) -> torch.dtype:
 
 
 def why_slow(dtype: torch.dtype) -> str | None:
-    """Say why a precision is slow on this processor; `None` if it is not."""
-    if is_native(dtype):
+    """Say why a precision is slow on this processor; `None` if it is not, or nobody knows."""
+    if is_native(dtype) or not _capabilities():
         return None
     return f"this processor ({processor_name()}) has no instructions for {dtype}; float32 is faster, often many times"
 
@@ -74,5 +82,10 @@ def keep_compiled_code_apart() -> None:
         torch.compiler.config.cache_key_tag = torch.backends.cpu.get_cpu_capability()
 
 
+def _capabilities() -> Mapping[str, Any]:
+    """Return what torch knows of the processor, by name; older releases know nothing."""
+    return torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
+
+
 def _has(*names: str) -> bool:
-    return any(torch.cpu.get_capabilities().get(name, False) for name in names)
+    return any(_capabilities().get(name, False) for name in names)

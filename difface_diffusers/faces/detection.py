@@ -1,7 +1,8 @@
 """Find faces and their landmarks in a photograph."""
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -93,12 +94,10 @@ class YuNetDetector:
     def __init__(self, min_score: float = 0.8) -> None:
         check_number("min_score", min_score, 0, 1)
         self.min_score = min_score
-        log_level = cv2.utils.logging.getLogLevel()
-        cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_ERROR)  # OpenCV 5 warns of a target nobody chose
-        self._network = cv2.FaceDetectorYN.create(
-            "onnx", np.fromfile(MODEL, np.uint8), np.empty(0, np.uint8), (VIEW, VIEW), PROPOSAL_SCORE
-        )
-        cv2.utils.logging.setLogLevel(log_level)
+        with _without_warnings():
+            self._network = cv2.FaceDetectorYN.create(
+                "onnx", np.fromfile(MODEL, np.uint8), np.empty(0, np.uint8), (VIEW, VIEW), PROPOSAL_SCORE
+            )
 
     def detect(self, photo: np.ndarray) -> list[Face]:
         """Return the faces in `photo`, uint8 RGB `[H,W,3]`, the surest first."""
@@ -159,6 +158,20 @@ class YuNetDetector:
         found = [other for other in self._search(view, view_to_photo) if _is_same(face, other)]
         best = max(found, key=lambda other: other.score, default=None)
         return Face(best.box, best.landmarks[MIRRORED], best.score) if best and mirrored else best
+
+
+@contextmanager
+def _without_warnings() -> Generator[None]:
+    """Keep OpenCV 5 from warning of a target that nobody chose; earlier ones do not, and have no levels to set."""
+    if not hasattr(cv2.utils, "logging"):
+        yield
+        return
+    level = cv2.utils.logging.getLogLevel()
+    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_ERROR)
+    try:
+        yield
+    finally:
+        cv2.utils.logging.setLogLevel(level)
 
 
 def pyramid_sizes(height: int, width: int) -> list[int]:

@@ -16,7 +16,7 @@ def is_exact(largest):
 
 
 EIGHT_BITS = is_exact(127)
-AVX512 = torch.cpu.get_capabilities().get("avx512_bw", False)
+AVX512 = hasattr(torch.cpu, "get_capabilities") and torch.cpu.get_capabilities().get("avx512_bw", False)
 SEVEN_BITS = torch.backends.cpu.get_cpu_capability() == "AVX512" and is_exact(63)
 
 needs_8_bits = pytest.mark.skipif(not EIGHT_BITS, reason="no VNNI, no AMX, or another torch")

@@ -1,3 +1,5 @@
+import platform
+
 import pytest
 import torch
 
@@ -11,7 +13,7 @@ def pretend(monkeypatch):
 
     def pretend(*names, **facts):
         capabilities = {"architecture": "x86_64", "avx2": True} | dict.fromkeys(names, True) | facts
-        monkeypatch.setattr(processor.torch.cpu, "get_capabilities", lambda: capabilities)
+        monkeypatch.setattr(processor.torch.cpu, "get_capabilities", lambda: capabilities, raising=False)
 
     return pretend
 
@@ -60,3 +62,12 @@ def test_what_is_missing_is_named(pretend, monkeypatch):
 def test_a_processor_without_a_name_has_its_architecture(pretend):
     pretend()
     assert processor_name().startswith("x86_64, ")
+
+
+def test_an_older_torch_knows_nothing_and_claims_nothing(monkeypatch):
+    monkeypatch.delattr(processor.torch.cpu, "get_capabilities", raising=False)
+    assert not multiplies_bytes() and not is_native(torch.bfloat16) and is_native(torch.float32)
+    assert processor_name() == f"{platform.machine()}, {torch.backends.cpu.get_cpu_capability()}"
+    assert f"torch {torch.__version__} does not tell what this processor" in why_bytes_are_wrong()
+    assert processor.fastest_dtype("cpu") == torch.float32
+    assert processor.why_slow(torch.bfloat16) is None

@@ -305,15 +305,19 @@ def test_interrupted_before_the_first_step(folder, tmp_path, capfd, monkeypatch)
     assert capfd.readouterr().err == "stopped; run the same command again to go on\n"
 
 
+def wait_for_three_steps(is_alive, output, log):
+    deadline = time.monotonic() + 120
+    lines = output / "log.jsonl"
+    while is_alive() and not (lines.is_file() and len(lines.read_text().splitlines()) >= 3):
+        assert time.monotonic() < deadline, log.read_text()
+        time.sleep(0.01)
+    assert is_alive(), log.read_text()
+
+
 def interrupt(command, output, log, number=signal.SIGINT):
     """Start a command in a process group of its own and send a signal to the group after three steps."""
     process = forks.start(forks.COMMAND, *command, log=log, environment=ENVIRONMENT)
-    deadline = time.monotonic() + 120
-    lines = output / "log.jsonl"
-    while process.is_alive() and not (lines.is_file() and len(lines.read_text().splitlines()) >= 3):
-        assert time.monotonic() < deadline, log.read_text()
-        time.sleep(0.01)
-    assert process.is_alive(), log.read_text()
+    wait_for_three_steps(process.is_alive, output, log)
     os.killpg(process.pid, number)
     process.join(60)
     return process.exitcode
@@ -405,7 +409,11 @@ def test_two_processes_interrupted_and_resumed(folder, tmp_path, task):
 
     subprocess.run(launch(arguments(task, tmp_path, config, output=whole)), env=ENVIRONMENT, check=True, timeout=240)
     command = launch(arguments(task, tmp_path, config, output=resumed))
-    interrupt(command, resumed, log)  # the launcher's own status and traceback are not ours
+    with log.open("wb") as file:
+        launcher = subprocess.Popen(command, env=ENVIRONMENT, stdout=file, stderr=file, start_new_session=True)
+    wait_for_three_steps(lambda: launcher.poll() is None, resumed, log)
+    os.killpg(launcher.pid, signal.SIGINT)
+    launcher.wait(60)  # its own status and traceback are not ours
     assert log.read_text().count("run the same command again to go on") == 2
     (checkpoint,) = resumed.glob("checkpoint-*")
     assert 3 <= json.loads((checkpoint / "state.json").read_text())["step"] < 60

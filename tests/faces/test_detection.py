@@ -31,6 +31,19 @@ def truth(detector, astronaut):
     return face.landmarks
 
 
+def test_an_opencv_without_levels_finds_the_same(monkeypatch, astronaut, truth):
+    monkeypatch.delattr(detection.cv2.utils, "logging", raising=False)
+    (face,) = YuNetDetector().detect(astronaut)
+    np.testing.assert_array_equal(face.landmarks, truth)
+
+
+def test_levels_of_opencv_are_left_as_they_were():
+    if hasattr(detection.cv2.utils, "logging"):
+        before = detection.cv2.utils.logging.getLogLevel()
+        YuNetDetector()
+        assert detection.cv2.utils.logging.getLogLevel() == before
+
+
 def plant(photo, face, face_to_photo):
     """Draw the head of an aligned face into a photograph, through a soft ellipse."""
     side = len(face)
