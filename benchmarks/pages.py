@@ -106,11 +106,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parser.parse_args(argv)
     try:
         take_over(args.reports, RESULTS)
-        texts = {page: fill(page.read_text(encoding="utf-8"), RESULTS) for page in find_pages(ROOT)}
+        texts = {page: page.read_text(encoding="utf-8") for page in find_pages(ROOT)}
+        filled = {page: fill(text, RESULTS) for page, text in texts.items()}
     except ValueError as error:
         parser.error(str(error))
-    for page, text in texts.items():
-        if text != page.read_text(encoding="utf-8"):
+    for page, text in filled.items():
+        if text != texts[page]:
             page.write_text(text, encoding="utf-8")
             print(page.relative_to(ROOT))
     return 0

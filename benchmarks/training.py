@@ -191,7 +191,8 @@ class Trainer:
         self.task = make_task(config)
         self.loop = config.loop
         holes = isinstance(self.task, InpaintingTask)
-        dataset = FaceDataset(data, config.data, config.loop.seed, None if holes else degradation, holes)
+        scratches = getattr(config, "scratch_probability", 0.0)
+        dataset = FaceDataset(data, config.data, config.loop.seed, None if holes else degradation, holes, scratches)
         sampler = PositionSampler(0, ENDLESS, config.loop.batch_size)
         self.batches = open_batches(dataset, sampler, config.loop.num_workers, device)
         lay_out(self.task.model, self.loop, device)

@@ -14,6 +14,8 @@ from .holes import (
     PADDING_SHARES,
     POLYLINES,
     REFERENCE_SIZE,
+    SCRATCH_SEGMENTS,
+    SCRATCHES,
     SEGMENT_LENGTHS,
     SEGMENTS,
     TRAINING_MASKS,
@@ -43,7 +45,9 @@ def draw_holes(size: int, count: int, rng: np.random.Generator, scratch_probabil
     rectangles = np.where((kind == "box")[:, None, None], draw_boxes(size, count, rng), draw_strips(size, count, rng))
     irregular, scratched = kind == "irregular", rng.random(count) < scratch_probability
     strokes = np.where(irregular[:, None, None], draw_lines(size, count, rng), 0.0)
-    scratches = np.stack([scratch_lines(size, rng) * member for member in scratched])
+    scratches = np.zeros((count, SCRATCHES * SCRATCH_SEGMENTS, 5))
+    for member in np.flatnonzero(scratched):
+        scratches[member] = scratch_lines(size, rng)
     rectangles = np.where((irregular | scratched)[:, None, None], 0, rectangles)
     return Holes(rectangles, np.concatenate([strokes * ~scratched[:, None, None], scratches], axis=1))
 
