@@ -35,7 +35,9 @@ def save_checkpoint(
         OSError, SafetensorError: it cannot be written; the others are still there.
     """
     folder = output / CHECKPOINT.format(step=step)
-    progress = json.dumps({"step": step, "ema_step": ema.optimization_step, "share": share}).encode()
+    kind = type(optimizer).__name__
+    numbers = {"step": step, "ema_step": ema.optimization_step, "share": share, "optimizer": kind}
+    progress = json.dumps(numbers).encode()
     if folder.exists():
         with whole_file(folder / PROGRESS) as file:
             file.write(progress)
@@ -69,6 +71,8 @@ def save_checkpoint(
 def load_checkpoint(output: Path, model: ModelMixin, ema: EMAModel, optimizer: torch.optim.Optimizer) -> int:
     """Restore the newest checkpoint in `output` and return its step; 0 when there is none.
 
+    The moments of another optimizer are left where they are: this one begins without.
+
     Raises:
         ValueError: the checkpoint is of another model, or cannot be read.
     """
@@ -92,6 +96,9 @@ def load_checkpoint(output: Path, model: ModelMixin, ema: EMAModel, optimizer: t
         raise ValueError(f"`output` is {output}, which holds {folder.name} of another model.") from error
     for (name, _), shadow in zip(model.named_parameters(), ema.shadow_params, strict=True):
         shadow.copy_(averaged[name])
+    ema.optimization_step = progress["ema_step"]
+    if progress.get("optimizer", "AdamW") != type(optimizer).__name__:
+        return progress["step"]
     state: dict[int, dict[str, torch.Tensor]] = {}
     parameters = list(model.parameters())
     for name, value in moments.items():
@@ -100,7 +107,6 @@ def load_checkpoint(output: Path, model: ModelMixin, ema: EMAModel, optimizer: t
             value = torch.empty_like(parameters[int(index)], dtype=value.dtype).copy_(value)  # laid out alike
         state.setdefault(int(index), {})[key] = value
     optimizer.load_state_dict(optimizer.state_dict() | {"state": state})
-    ema.optimization_step = progress["ema_step"]
     return progress["step"]
 
 

@@ -61,10 +61,12 @@ class LoopConfig:
         max_steps: updates in all.
         batch_size: images per process and forward pass.
         gradient_accumulation_steps: forward passes per update.
-        learning_rate: of AdamW, after the warm-up.
+        optimizer: "adamw", or "muon", whose steps are of the same size in all directions, see `muon.Muon`: fewer of them teach
+            as much, at the same learning rate, and each takes a little longer. Another one than before forgets its moments.
+        learning_rate: of the optimizer, after the warm-up.
         final_learning_rate: reached by a cosine at `max_steps`; not above `learning_rate`.
         warmup_steps: steps of the learning rate's linear rise, `max_steps` at most; the last of them has all of it.
-        weight_decay: of AdamW.
+        weight_decay: of the optimizer.
         max_grad_norm: gradients are clipped to this norm; `None` leaves them as they are.
         ema_decay: of the averaged weights, which are the ones that are saved; in step k it is k / (k + 9) at most, so
             that the initial weights are soon forgotten.
@@ -87,6 +89,7 @@ class LoopConfig:
     max_steps: int = 10_000
     batch_size: int = 16
     gradient_accumulation_steps: int = 1
+    optimizer: str = "adamw"
     learning_rate: float = 1e-4
     final_learning_rate: float = 1e-5
     warmup_steps: int = 500
@@ -119,6 +122,8 @@ class LoopConfig:
         _check_highest(self, "warmup_steps", "max_steps")
         if self.max_grad_norm is not None and not self.max_grad_norm > 0:
             raise ValueError(f"`max_grad_norm` is {self.max_grad_norm}; it must be above 0, or null for no clipping.")
+        if self.optimizer not in ("adamw", "muon"):
+            raise ValueError(f'`optimizer` is "{self.optimizer}"; it must be "adamw" or "muon".')
         if self.mixed_precision not in (AUTO, "no", "bf16"):
             raise ValueError(f'`mixed_precision` is "{self.mixed_precision}"; it must be "auto", "no" or "bf16".')
         _check_switch(self, "compile")

@@ -14,6 +14,7 @@ from diffusers.training_utils import EMAModel
 from ..acceleration.layouts import to_channels_last
 from ..acceleration.processor import is_native
 from .config import LoopConfig
+from .muon import Muon
 
 
 FUSED = ("cpu", "cuda")  # devices with an AdamW that touches every weight once
@@ -66,10 +67,13 @@ def compile_network(network: torch.nn.Module, config: LoopConfig, accelerator: A
     return cast(torch.nn.Module, torch.compile(network, dynamic=False, mode=mode))
 
 
-def make_optimizer(model: torch.nn.Module, config: LoopConfig, device: torch.device) -> torch.optim.AdamW:
-    """Return AdamW for a model that will be on a device, in one kernel where there is one."""
-    fused, weight_decay = device.type in FUSED, config.weight_decay
-    return torch.optim.AdamW(model.parameters(), lr=config.learning_rate, weight_decay=weight_decay, fused=fused)
+def make_optimizer(model: torch.nn.Module, config: LoopConfig, device: torch.device) -> torch.optim.Optimizer:
+    """Return the optimizer for a model that will be on a device: AdamW in one kernel where there is one, or Muon."""
+    weights, rate, decay = model.parameters(), config.learning_rate, config.weight_decay
+    if config.optimizer == "muon":
+        fast = choose_precision(config.mixed_precision, device) == "bf16"
+        return Muon(weights, rate, decay, precision=torch.bfloat16 if fast else torch.float32)
+    return torch.optim.AdamW(weights, rate, weight_decay=decay, fused=device.type in FUSED)
 
 
 def step_if(finite: torch.Tensor, optimizer: torch.optim.Optimizer) -> None:

@@ -133,7 +133,9 @@ def train(
             clock.lap(SHOW)
             due = step < config.max_steps and (rehearsal or step % config.checkpoint_every == 0)
             if accelerator.is_main_process and due:
-                save_checkpoint(output, step, task.model, ema, optimizer, config.checkpoints_kept, clock.share)
+                save_checkpoint(
+                    output, step, task.model, ema, optimizer.optimizer, config.checkpoints_kept, clock.share
+                )
                 monitor.after_checkpoint(step)
                 clock.lap(SAVE)
 
@@ -142,7 +144,7 @@ def train(
         recent.look()
         if accelerator.is_main_process:
             share = 1.0 if finished else clock.share
-            save_checkpoint(output, step, task.model, ema, optimizer, config.checkpoints_kept, share)
+            save_checkpoint(output, step, task.model, ema, optimizer.optimizer, config.checkpoints_kept, share)
             if finished:
                 with averaged(), replaced_folder(output / task.name) as folder:
                     task.model.save_pretrained(folder)

@@ -18,6 +18,7 @@ from difface_diffusers.training.hardware import (
     make_optimizer,
     step_if,
 )
+from difface_diffusers.training.muon import Muon
 
 
 CPU, GPU = torch.device("cpu"), torch.device("cuda")
@@ -132,12 +133,21 @@ def test_the_optimizer_is_a_fused_adamw():
         torch.testing.assert_close(weight, other, rtol=1e-4, atol=1e-6)
 
 
+@pytest.mark.parametrize(("precision", "expected"), [("bf16", torch.bfloat16), ("no", torch.float32)])
+def test_muon_multiplies_in_what_the_training_does(precision, expected):
+    config = LoopConfig(optimizer="muon", learning_rate=0.01, weight_decay=0.1, mixed_precision=precision)
+    optimizer = make_optimizer(network(), config, CPU)
+    assert type(optimizer) is Muon and optimizer.precision == expected
+    assert optimizer.defaults["lr"] == 0.01 and optimizer.defaults["weight_decay"] == 0.1
+
+
+@pytest.mark.parametrize("name", ["adamw", "muon"])
 @pytest.mark.parametrize("device", [CPU, torch.device("mps")])
-def test_a_step_that_is_not_finite_is_as_if_it_had_not_been(device):
+def test_a_step_that_is_not_finite_is_as_if_it_had_not_been(device, name):
     answers = []
     for bad_steps in ((), (1, 2)):
         model = network()
-        optimizer = make_optimizer(model, LoopConfig(), device)
+        optimizer = make_optimizer(model, LoopConfig(optimizer=name), device)
         for step, seed in enumerate((0, 8, 9, 1) if bad_steps else (0, 1)):
             with_gradients(model, seed, float("nan") if step in bad_steps else 1.0)
             step_if(torch.tensor(step not in bad_steps), optimizer)

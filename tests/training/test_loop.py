@@ -168,11 +168,17 @@ def test_an_output_of_another_training_is_refused(folder, tmp_path):
 
 
 @pytest.mark.parametrize("training", TRAININGS)
-@pytest.mark.parametrize(("num_workers", "gradient_accumulation_steps"), [(0, 1), (1, 2)])
+@pytest.mark.parametrize(
+    ("num_workers", "gradient_accumulation_steps", "optimizer"), [(0, 1, "adamw"), (1, 2, "adamw"), (0, 1, "muon")]
+)
 def test_an_interrupted_training_ends_like_a_whole_one(
-    folder, tmp_path, training, num_workers, gradient_accumulation_steps
+    folder, tmp_path, training, num_workers, gradient_accumulation_steps, optimizer
 ):
-    settings = {"num_workers": num_workers, "gradient_accumulation_steps": gradient_accumulation_steps}
+    settings = {
+        "num_workers": num_workers,
+        "gradient_accumulation_steps": gradient_accumulation_steps,
+        "optimizer": optimizer,
+    }
     whole, resumed = tmp_path / "whole", tmp_path / "resumed"
     task, dataset, config = prepare(folder, training, **settings)
     assert train(task, dataset, config, whole) == TrainingResult(6, True)

@@ -3,6 +3,7 @@ import shutil
 from types import SimpleNamespace
 
 import pytest
+from safetensors.torch import load_file
 
 from difface_diffusers.training import EstimatorConfig, PriorConfig, StudentConfig, build_config
 from difface_diffusers.training.config import DataConfig
@@ -196,6 +197,16 @@ def test_nothing_changes_in_an_output_that_is_refused(folder, tmp_path):
     assert {path: path.read_bytes() for path in output.rglob("*") if path.is_file()} == before
     assert train(*prepare(folder, seed=1), output, go_on=True) == TrainingResult(6, True)
     assert train(*prepare(folder, seed=1), output) == TrainingResult(6, True)
+
+
+@pytest.mark.parametrize(("before", "after"), [("adamw", "muon"), ("muon", "adamw")])
+def test_another_optimizer_is_told_and_begins_without_moments(folder, tmp_path, before, after):
+    train(*prepare(folder, max_steps=3, optimizer=before), tmp_path)
+    with pytest.raises(ValueError, match=f"`loop.optimizer` was '{before}' and is '{after}'"):
+        train(*prepare(folder, optimizer=after), tmp_path)
+    assert train(*prepare(folder, optimizer=after), tmp_path, go_on=True) == TrainingResult(6, True)
+    moments = load_file(tmp_path / "checkpoint-00000006" / "optimizer.safetensors")
+    assert {moments[name].item() for name in moments if name.endswith(".step")} == {3}
 
 
 def test_going_on_does_not_make_another_model_fit(folder, tmp_path):
