@@ -20,7 +20,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 RESULTS = Path(__file__).parent / "results"
-PLACES = ("README.md", "docs/*.md", "difface_diffusers/*/README.md", "weights/README.md")
+PLACES = ("README.md", "docs/*.md", "difface_diffusers/*/README.md")
 SLOT = re.compile(
     r"<!-- table: (?P<report>[\w-]+)(?: (?P<number>\d+))?(?:: (?P<columns>[^\n]+?))? -->\n(?P<table>.*?)<!-- /table -->",
     re.DOTALL,

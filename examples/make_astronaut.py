@@ -14,8 +14,8 @@ import cv2
 import numpy as np
 from PIL import Image
 
+from difface_diffusers.degradation.blind import DegradationRanges, degrade
 from difface_diffusers.faces.alignment import estimate_similarity
-from difface_diffusers.training.degradation import DegradationRanges, degrade
 
 
 # Left eye, right eye, nose tip, left and right mouth corner (left as the viewer sees it), (x, y) in pixels whose
@@ -24,13 +24,12 @@ from difface_diffusers.training.degradation import DegradationRanges, degrade
 ASTRONAUT_POINTS = np.array([(203.38, 101.93), (246.12, 104.49), (223.12, 127.34), (202.78, 142.26), (241.86, 144.29)])
 # The same five points on the bundled model's training faces, scaled to 512 x 512: YuNet's mean over 200 of them and
 # six sizes. DifFace's own template is (192.98,239.95) (318.90,240.19) (256.63,314.02) (201.26,371.41) (313.09,371.15),
-# which is the same to 4 pixels, that is to 1 pixel at 128 x 128.
+# which is the same to 4 pixels, that is to 2 pixels at 256 x 256.
 TRAINING_POINTS_512 = np.array(
     [(191.70, 240.15), (319.35, 240.61), (257.46, 316.46), (197.91, 373.36), (310.51, 373.88)]
 )
 
-CLEAN_SIZE = 256
-DEGRADED_SIZE = 128
+FACE_SIZE = 256
 SEED = 1
 # A little milder than the middle of the training range, which leaves this face without eyes.
 RECIPE = DegradationRanges(
@@ -51,21 +50,20 @@ PAPER = 236
 
 
 def make_pair(photo: np.ndarray, seed: int = SEED) -> tuple[np.ndarray, np.ndarray]:
-    """Crop the clean face and degrade a half-size copy of it.
+    """Crop the clean face and degrade a copy of it.
 
     Args:
         photo: skimage.data.astronaut(), `[512,512,3]`, RGB, uint8.
         seed: of the degradation.
 
     Returns:
-        The clean face `[256,256,3]` and the degraded one `[128,128,3]`, RGB, uint8.
+        The clean face and the degraded one, `[256,256,3]`, RGB, uint8.
     """
     # Pixel centers: a point p of a face of 512 pixels lies at (p + 0.5) / 2 - 0.5 of one of 256.
-    target = (TRAINING_POINTS_512 + 0.5) * CLEAN_SIZE / 512 - 0.5
+    target = (TRAINING_POINTS_512 + 0.5) * FACE_SIZE / 512 - 0.5
     matrix = estimate_similarity(ASTRONAUT_POINTS, target)
-    clean = cv2.warpAffine(photo, matrix, (CLEAN_SIZE, CLEAN_SIZE), flags=cv2.INTER_CUBIC)
-    small = cv2.resize(clean, (DEGRADED_SIZE, DEGRADED_SIZE), interpolation=cv2.INTER_AREA)
-    degraded = degrade(small.astype(np.float32) / 255, RECIPE, np.random.default_rng(seed))
+    clean = cv2.warpAffine(photo, matrix, (FACE_SIZE, FACE_SIZE), flags=cv2.INTER_CUBIC)
+    degraded = degrade(clean.astype(np.float32) / 255, RECIPE, np.random.default_rng(seed))
     return clean, np.rint(degraded * 255).astype(np.uint8)
 
 

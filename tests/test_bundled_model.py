@@ -43,7 +43,7 @@ def result():
 
 
 @pytest.mark.parametrize(
-    ("folder", "most_bytes"), [(BUNDLED_MODEL, 40e6), (BUNDLED_INPAINT_MODEL, 10e6), (BUNDLED_UPSCALER, 3e6)]
+    ("folder", "most_bytes"), [(BUNDLED_MODEL, 42e6), (BUNDLED_INPAINT_MODEL, 7e6), (BUNDLED_UPSCALER, 3e6)]
 )
 def test_is_small_and_in_half_precision(folder, most_bytes):
     files = [path for path in Path(folder).rglob("*") if path.is_file()]
@@ -54,7 +54,7 @@ def test_is_small_and_in_half_precision(folder, most_bytes):
 
 
 def test_no_config_says_where_it_was_saved_from():
-    configs = [*Path(BUNDLED_MODEL).parent.rglob("*.json"), *EXAMPLES.parent.glob("weights/**/*.json")]
+    configs = Path(BUNDLED_MODEL).parent.rglob("*.json")
     assert not [path for path in configs if "_name_or_path" in path.read_text(encoding="utf-8")]
 
 
@@ -69,16 +69,11 @@ def test_every_scheduler_finds_what_it_needs_in_the_config(folder):
     assert config["timestep_spacing"] == "leading" and config["prediction_type"] == "epsilon"
 
 
-def test_the_estimate_is_nearer_the_face_than_the_input(result):
+def test_the_restoration_is_nearer_the_person_than_the_input(result):
+    """dlib takes less than 0.6 for the same person; two different faces are 0.8 apart."""
     pytest.importorskip("dlib")
-    before, after = (identity_distance(result[name], result["clean"]) for name in ("input", "estimate"))
-    assert after < before - 0.02
-
-
-def test_the_restoration_is_the_same_person(result):
-    """dlib's threshold; two different faces are 0.8 apart."""
-    pytest.importorskip("dlib")
-    assert identity_distance(result["restored"], result["clean"]) < 0.6
+    before, after = (identity_distance(result[name], result["clean"]) for name in ("input", "restored"))
+    assert after < before - 0.02 and after < 0.6
 
 
 def test_the_restoration_is_as_sharp_as_a_photograph(result):
@@ -111,7 +106,7 @@ def test_the_inpainting_model_draws_what_opencv_cannot():
     clean = pil_to_tensor(load_image(EXAMPLES / "astronaut_clean.png"))[None]
     clean = resize(clean, pipe.model_size).clamp(0, 1)
     mask = torch.zeros(1, 1, *pipe.model_size)
-    mask[..., 50:74, 64:96] = 1
+    mask[..., 100:148, 128:192] = 1
     damaged = clean * (1 - mask)
     filled = pipe(damaged, mask, generator=torch.Generator().manual_seed(0), output_type="pt").images
     plain = [fill(damaged[0], mask[0])[None] for fill in PLAIN_FILLS.values()]

@@ -35,7 +35,7 @@ def load_pipeline(
     from ..acceleration.processor import why_slow
 
     if options.model is None and (processes is None or processes.is_main_process):
-        print("no --model given: using the bundled 128-pixel model")
+        print("no --model given: using the bundled 256-pixel model")
     dtype = getattr(torch, options.dtype)
     pipe = read_pipeline(options.model or bundled, pipeline_class, dtype)
     try:

@@ -4,9 +4,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from diffusers.models.auto_model import AutoModel
 from diffusers.models.modeling_utils import ModelMixin
-from diffusers.models.unets.unet_2d import UNet2DModel
+
+from .unet import DifFaceUNet2DModel
 
 
 BUNDLED_MODEL = str(Path(__file__).parents[1] / "mini")
@@ -25,14 +25,14 @@ class BundledPrior(ModelMixin):
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path: Any, subfolder: str | None = None, **kwargs: Any) -> Any:
         """Load the prior of `BUNDLED_MODEL`, wherever it was to be loaded from."""
-        return AutoModel.from_pretrained(BUNDLED_MODEL, subfolder="unet", **kwargs)
+        return DifFaceUNet2DModel.from_pretrained(BUNDLED_MODEL, subfolder="unet", **kwargs)
 
     @classmethod
     def load_config(cls, *_: Any, subfolder: str | None = None, **kwargs: Any) -> Any:
         """Return the config of the prior of `BUNDLED_MODEL`."""
-        return UNet2DModel.load_config(BUNDLED_MODEL, subfolder="unet", **kwargs)
+        return DifFaceUNet2DModel.load_config(BUNDLED_MODEL, subfolder="unet", **kwargs)
 
     @classmethod
     def from_config(cls, config: dict[str, Any], **kwargs: Any) -> ModelMixin:
         """Make the prior of a config, with other weights."""
-        return AutoModel.from_config(config, **kwargs)
+        return DifFaceUNet2DModel.from_config(config, **kwargs)

@@ -19,7 +19,7 @@ def served(monkeypatch):
 def test_serves_the_bundled_models(served, capsys):
     assert main(["demo", "--device", "cpu"]) == 0
     ((restorer, inpainter), host, port, to) = served[0]
-    assert restorer.model_size == (128, 128) and inpainter.is_inpainting
+    assert restorer.model_size == (256, 256) and inpainter.is_inpainting
     assert host is None and port is None
     assert to == {"api_only": False, "token": None, "calls_per_minute": None}
 

@@ -66,14 +66,15 @@ def test_says_that_the_prior_works_on_patches(pipe, tmp_path, capsys):
 def test_without_a_name_it_is_the_bundled_model(capsys):
     assert main(["info"]) == 0
     output = capsys.readouterr().out
-    assert BUNDLED_MODEL in output and "float16, 24.4 MB\n" in output and "cc-by-nc-sa-4.0" in output
+    assert BUNDLED_MODEL in output and "float16, 25.3 MB\n" in output and "cc-by-nc-sa-4.0" in output
     assert "presets       fast: num_inference_steps 3\n              balanced: the defaults\n" in output
 
 
 def test_the_bundled_inpainting_model_shares_its_prior(capsys):
     assert main(["info", BUNDLED_INPAINT_MODEL]) == 0
-    unet = f"UNet2DModel (diffusers), 12,161,123 parameters\n{'':14}float16, 24.4 MB\n{'':14}shared with {BUNDLED_MODEL}\n"
-    assert f"inpainting of faces of 128 x 128 pixels\nunet          {unet}estimator " in capsys.readouterr().out
+    unet = f"DifFaceUNet2DModel (difface_diffusers), 12,627,948 parameters\n{'':14}float16, 25.3 MB\n"
+    unet += f"{'':14}shared with {BUNDLED_MODEL}\n{'':14}works on patches of 2 x 2 pixels\n"
+    assert f"inpainting of faces of 256 x 256 pixels\nunet          {unet}estimator " in capsys.readouterr().out
 
 
 def test_says_that_it_carries_its_own_code(folder, tmp_path, capsys):

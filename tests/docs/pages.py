@@ -16,7 +16,6 @@ PLACES = (
     "examples/*.md",
     "integrations/*/*.md",
     "spaces_demo/*.md",
-    "weights/*.md",
     "difface_diffusers/**/*.md",
 )
 PAGES = sorted(path.relative_to(ROOT).as_posix() for place in PLACES for path in ROOT.glob(place))

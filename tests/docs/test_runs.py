@@ -30,7 +30,6 @@ COMMANDS = {  # words of commands that are not run, and why
     "out/prints/lq": "needs a training",
     "--config halftone_estimator": "needs a training",
     "runs/": "needs a training",
-    "weights/": "are not in the package",
 }
 BLOCKS = {  # words of Python blocks that are not run, and why
     "cuda": "needs a GPU",

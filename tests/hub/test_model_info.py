@@ -53,7 +53,7 @@ def test_bundled_model():
     info = model_info(BUNDLED_MODEL)
     pipe = DifFacePipeline.from_pretrained(BUNDLED_MODEL)
     assert info.model == BUNDLED_MODEL and info.revision is None and not info.from_cache
-    assert info.task == "restoration" and info.face_size == pipe.model_size == (128, 128) and info.patch_size == 1
+    assert info.task == "restoration" and info.face_size == pipe.model_size == (256, 256) and info.patch_size == 2
     assert info.license == "cc-by-nc-sa-4.0"
     for component in ("unet", "estimator"):
         (weights,) = getattr(info, component).weights
@@ -64,7 +64,7 @@ def test_bundled_model():
 def test_bundled_inpainting_model():
     info = model_info(BUNDLED_INPAINT_MODEL)
     pipe = DifFaceInpaintPipeline.from_pretrained(BUNDLED_INPAINT_MODEL)
-    assert info.task == "inpainting" and info.face_size == pipe.model_size == (128, 128)
+    assert info.task == "inpainting" and info.face_size == pipe.model_size == (256, 256)
     assert info.unet == replace(model_info(BUNDLED_MODEL).unet, source=BUNDLED_MODEL)
     assert info.estimator.source is None
     for component in ("unet", "estimator"):

@@ -289,7 +289,7 @@ class TestCall:
 
     def test_the_bundled_prior_may_be_placed_by_a_device_map(self):
         placed = DifFaceInpaintPipeline.from_pretrained(BUNDLED_INPAINT_MODEL, device_map="balanced").unet
-        prior = diffusers.UNet2DModel.from_pretrained(BUNDLED_MODEL, subfolder="unet")
+        prior = DifFaceUNet2DModel.from_pretrained(BUNDLED_MODEL, subfolder="unet")
         assert torch.equal(placed.conv_in.weight, prior.conv_in.weight)
 
     @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
