@@ -33,6 +33,6 @@ class BundledPrior(ModelMixin):
         return DifFaceUNet2DModel.load_config(BUNDLED_MODEL, subfolder="unet", **kwargs)
 
     @classmethod
-    def from_config(cls, config: dict[str, Any], **kwargs: Any) -> ModelMixin:
+    def from_config(cls, config: dict[str, Any], **kwargs: Any) -> Any:
         """Make the prior of a config, with other weights."""
         return DifFaceUNet2DModel.from_config(config, **kwargs)
