@@ -14,7 +14,7 @@ OUTSIDE = re.compile(r"(?<!!)\[([^\]]+)\]\(\.\./[^)]+\)")
 def on_files(files: Files, config: MkDocsConfig) -> Files:
     """Add the pictures of `examples/`."""
     root = Path(config.config_file_path).parent
-    for picture in sorted(root.glob("examples/*.png")):
+    for picture in sorted([*root.glob("examples/*.png"), *root.glob("examples/*.jpg")]):
         path = picture.relative_to(root)
         files.append(File.generated(config, path.as_posix(), abs_src_path=str(picture)))
     return files
