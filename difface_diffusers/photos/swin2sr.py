@@ -82,7 +82,7 @@ class Swin2SRUpscaler:
             raise OSError(f"{problem}. {error}") from error
         except (UnpicklingError, EOFError) as error:  # torch's own message suggests to switch its protection off
             raise ValueError(f"{problem}. The weights are a damaged or unsafe pickle.") from error
-        except (ValueError, RuntimeError, SafetensorError, StrictDataclassError) as error:
+        except (ValueError, TypeError, RuntimeError, SafetensorError, StrictDataclassError) as error:
             raise ValueError(f"{problem}. {error}") from error
         model.to(device)
         return upscaler

@@ -5,6 +5,7 @@ import torch
 
 from difface_diffusers import DifFacePipeline, SwinIREstimator
 from difface_diffusers.acceleration.int8_layers import counts_exactly
+from difface_diffusers.acceleration.int8_torch import NEWEST, OLDEST
 from tests.conftest import ddim, tiny_unet
 
 
@@ -15,10 +16,12 @@ def is_exact(largest):
         return False
 
 
+RELEASE = tuple(int(number) for number in torch.__version__.split(".")[:2])
 EIGHT_BITS = is_exact(127)
 AVX512 = hasattr(torch.cpu, "get_capabilities") and torch.cpu.get_capabilities().get("avx512_bw", False)
 SEVEN_BITS = torch.backends.cpu.get_cpu_capability() == "AVX512" and is_exact(63)
 
+needs_its_torch = pytest.mark.skipif(not OLDEST <= RELEASE <= NEWEST, reason="the layers refuse this torch")
 needs_8_bits = pytest.mark.skipif(not EIGHT_BITS, reason="no VNNI, no AMX, or another torch")
 needs_7_bits = pytest.mark.skipif(not SEVEN_BITS, reason="no AVX-512, or another torch")
 needs_int8 = pytest.mark.skipif(

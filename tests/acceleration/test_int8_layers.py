@@ -9,7 +9,7 @@ from torch import nn
 from difface_diffusers.acceleration import int8_layers
 from difface_diffusers.acceleration.int8_layers import Inputs, Int8Conv2d, Int8Linear, counts_exactly, largest_weight
 from difface_diffusers.acceleration.processor import ProcessorError
-from tests.acceleration.int8_processors import needs_7_bits, needs_8_bits, needs_int8
+from tests.acceleration.int8_processors import needs_7_bits, needs_8_bits, needs_int8, needs_its_torch
 
 
 def in_int8(layer, inputs, largest=None):
@@ -113,6 +113,7 @@ def asked_anew():
     counts_exactly.cache_clear()
 
 
+@needs_its_torch
 @pytest.mark.parametrize(
     ("exact", "vectors", "expected"), [(127, "AVX512", 127), (127, "AVX2", 127), (63, "AVX512", 63)]
 )
@@ -121,6 +122,7 @@ def test_weights_have_as_many_bits_as_are_counted_right(pretend, exact, vectors,
     assert largest_weight() == expected
 
 
+@needs_its_torch
 @pytest.mark.parametrize(("exact", "vectors"), [(63, "AVX2"), (0, "AVX512")])
 def test_else_layers_are_refused(pretend, exact, vectors):
     pretend(exact, vectors)
@@ -137,6 +139,7 @@ def test_the_processor_is_asked_by_the_largest_sums():
     assert counts_exactly(exact) and (exact == 127 or not counts_exactly(127))
 
 
+@needs_its_torch
 @pytest.mark.usefixtures("asked_anew")
 def test_a_kernel_that_there_is_not_counts_nothing(monkeypatch):
     def refuse(*_):
@@ -146,6 +149,7 @@ def test_a_kernel_that_there_is_not_counts_nothing(monkeypatch):
     assert not counts_exactly(63)
 
 
+@needs_its_torch
 @pytest.mark.usefixtures("asked_anew")
 @pytest.mark.parametrize("wrong", [Int8Conv2d, Int8Linear])
 def test_a_kernel_that_errs_by_a_thousandth_is_noticed(monkeypatch, wrong):

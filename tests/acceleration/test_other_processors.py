@@ -6,7 +6,7 @@ import os
 import pytest
 
 from tests import forks
-from tests.acceleration.int8_processors import AVX512
+from tests.acceleration.int8_processors import AVX512, needs_its_torch
 
 
 AVX2 = {"ONEDNN_MAX_CPU_ISA": "AVX2", "ATEN_CPU_CAPABILITY": "avx2"}
@@ -79,6 +79,7 @@ def run(script, log, processor, *arguments):
     return said
 
 
+@needs_its_torch
 @pytest.mark.parametrize(
     "processor",
     [pytest.param(AVX2, id="AVX2"), pytest.param(SSE4, id="SSE4", marks=pytest.mark.slow)],  # the same a second time

@@ -145,6 +145,8 @@ def test_an_integer_is_diffusers_own_case():
 @pytest.fixture
 def compiler():
     """Fail where the compiler would give up; what it has compiled before counts there."""
+    if not hasattr(torch._dynamo.config, "fail_on_recompile_limit_hit"):
+        pytest.skip("torch 2.6 does not tell where its compiler gives up")
     torch._dynamo.reset()
     with torch._dynamo.config.patch(fail_on_recompile_limit_hit=True):
         yield

@@ -48,7 +48,7 @@ def write_tar(path, files, **names):
 def parquet(folder, target):
     target.mkdir()
     paths = sorted(folder.iterdir())
-    for shard, part in enumerate((paths[:4], paths[4:])):
+    for shard, part in enumerate(filter(None, (paths[:4], paths[4:]))):
         rows_of(part, age=list(range(len(part)))).to_parquet(target / f"train-{shard}.parquet")
     return target
 
