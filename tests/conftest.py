@@ -6,6 +6,7 @@ import socket
 
 
 os.environ["HF_HUB_OFFLINE"] = "1"  # read when huggingface_hub is imported
+os.environ["OMP_NUM_THREADS"] = "1"  # read when torch is imported, here and in the processes that tests start
 
 import pytest
 import torch
@@ -16,7 +17,6 @@ from difface_diffusers import DifFacePipeline, SRCNNEstimator
 from difface_diffusers.acceleration.processor import keep_compiled_code_apart
 
 
-torch.set_num_threads(1)
 keep_compiled_code_apart()
 
 SIZE = 32

@@ -5,15 +5,16 @@ import os
 import platform
 import time
 from collections.abc import Iterator
-from importlib.metadata import PackageNotFoundError, metadata, requires, version
+from importlib.metadata import metadata, requires
 from pathlib import Path
 
 from packaging.requirements import Requirement
 
+from ..utils.versions import PACKAGE, version_of
 from .parser import Commands
 
 
-PACKAGE = "difface-diffusers"
+ABSENT = "is not installed"
 NAMED = ("torch", "diffusers", "huggingface_hub", "opencv-python-headless")  # whose versions are said
 FOR_DEVELOPERS = {"dev", "docs", "all", "engines"}  # extras that are not asked after
 EXAMPLE = "demo/examples/photograph.png"  # that comes with the package
@@ -54,16 +55,9 @@ def _say(label: str, value: str) -> None:
 
 
 def _versions() -> Iterator[tuple[str, str]]:
-    yield "package", f"{PACKAGE} {_version_of(PACKAGE)}"
+    yield "package", f"{PACKAGE} {version_of(PACKAGE) or ABSENT}"
     yield "python", f"{platform.python_version()}, {platform.platform()}"
-    yield "libraries", ", ".join(f"{name} {_version_of(name)}" for name in NAMED)
-
-
-def _version_of(name: str) -> str:
-    try:
-        return version(name)
-    except PackageNotFoundError:
-        return "is not installed"
+    yield "libraries", ", ".join(f"{name} {version_of(name) or ABSENT}" for name in NAMED)
 
 
 def _requirements(extra: str) -> list[Requirement]:
@@ -79,11 +73,11 @@ def _requirements(extra: str) -> list[Requirement]:
 
 def _missing(extra: str) -> list[str]:
     """Return what of an extra is not installed, or in a version that is not accepted."""
-    found = {requirement: _version_of(requirement.name) for requirement in _requirements(extra)}
+    found = {requirement: version_of(requirement.name) for requirement in _requirements(extra)}
     return [
-        f"{requirement.name}{requirement.specifier} ({there})"
+        f"{requirement.name}{requirement.specifier} ({there or ABSENT})"
         for requirement, there in found.items()
-        if not there[0].isdigit() or not requirement.specifier.contains(there, prereleases=True)
+        if there is None or not requirement.specifier.contains(there, prereleases=True)
     ]
 
 

@@ -6,6 +6,7 @@ import sys
 import warnings
 from collections.abc import Sequence
 
+from ..utils.versions import PACKAGE, version_of
 from . import convert, degrade, demo, doctor, evaluate, export, info, inpaint, models, restore, train, video
 from .parser import Parser
 
@@ -22,6 +23,7 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
         description="Restore faces with DifFace.",
         examples=["difface restore photo.jpg -o restored/", "difface restore --help", "difface doctor"],
     )
+    parser.add_argument("--version", action="version", version=f"difface {version_of(PACKAGE)}")
     subparsers = parser.add_subparsers(required=True, metavar="COMMAND", dest="command")
     restore.add_parser(subparsers)
     inpaint.add_parser(subparsers)

@@ -3,7 +3,6 @@
 import ipaddress
 import math
 import secrets
-from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from starlette.middleware import Middleware
@@ -12,6 +11,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from ..utils.versions import PACKAGE, version_of
 from .limit import CallLimit
 
 
@@ -96,7 +96,9 @@ def _sentence(status: int, sentence: str, headers: dict[str, str] | None = None)
 
 
 def _health(request: Request) -> Response:
-    return JSONResponse({"status": "ok", "version": _version()})  # the models are loaded before anything is served
+    return JSONResponse(
+        {"status": "ok", "version": version_of(PACKAGE)}
+    )  # the models are loaded before anything is served
 
 
 def _index(request: Request) -> Response:
@@ -104,16 +106,9 @@ def _index(request: Request) -> Response:
     return JSONResponse(
         {
             "name": "difface-diffusers",
-            "version": _version(),
+            "version": version_of(PACKAGE),
             "endpoints": endpoints,
             "info": f"{API}info",
             "health": HEALTH,
         }
     )
-
-
-def _version() -> str | None:
-    try:
-        return version("difface-diffusers")
-    except PackageNotFoundError:  # a copy that is not installed, as in a Space
-        return None

@@ -1,8 +1,8 @@
 """Writing a file or a folder that appears, or takes the place of another, only when it is whole."""
 
 import contextlib
-import os
 import tempfile
+import uuid
 from collections.abc import Generator
 from pathlib import Path
 from typing import BinaryIO
@@ -26,6 +26,7 @@ def whole_folder(output: Path) -> Generator[Path]:
     with tempfile.TemporaryDirectory(prefix=f".{output.name}-", dir=output.parent) as workspace:
         folder = Path(workspace) / output.name
         yield folder
+        _share_as_usual(folder)
         folder.replace(output)
 
 
@@ -36,6 +37,7 @@ def replaced_folder(output: Path) -> Generator[Path]:
     with tempfile.TemporaryDirectory(prefix=f".{output.name}-", dir=output.parent) as workspace:
         folder = Path(workspace) / output.name
         yield folder
+        _share_as_usual(folder)
         if output.exists():
             output.replace(Path(workspace) / f"{output.name}.old")
         folder.replace(output)
@@ -44,26 +46,37 @@ def replaced_folder(output: Path) -> Generator[Path]:
 @contextlib.contextmanager
 def whole_path(path: Path) -> Generator[Path]:
     """Give a file beside `path` to be written by its name; it takes its place at `path` only when the block has ended well."""
-    with _temporary(path) as (descriptor, temporary):
-        os.close(descriptor)
-        yield Path(temporary)
+    with _temporary(path) as temporary:
+        temporary.touch()
+        yield temporary
 
 
 @contextlib.contextmanager
 def whole_file(path: Path) -> Generator[BinaryIO]:
     """Open a file for writing that takes its place at `path` only when the block has ended well."""
-    with _temporary(path) as (descriptor, _), os.fdopen(descriptor, "wb") as file:
+    with _temporary(path) as temporary, temporary.open("xb") as file:
         yield file
 
 
 @contextlib.contextmanager
-def _temporary(path: Path) -> Generator[tuple[int, str]]:
+def _temporary(path: Path) -> Generator[Path]:
     path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem[:50]}-", suffix=".part")
+    temporary = path.with_name(
+        f".{path.stem[:50]}-{uuid.uuid4().hex[:12]}.part"
+    )  # `tempfile` keeps others from reading
     try:
-        yield descriptor, temporary
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
+        yield temporary
+        temporary.replace(path)
     except BaseException:
-        os.unlink(temporary)
+        temporary.unlink(missing_ok=True)
         raise
+
+
+def _share_as_usual(folder: Path) -> None:
+    """Give weights the permissions of other new files: what safetensors 0.8 writes nobody else can read."""
+    probe = folder / ".permissions"
+    probe.touch()
+    permissions = probe.stat().st_mode
+    probe.unlink()
+    for weights in folder.rglob("*.safetensors"):
+        weights.chmod(permissions)

@@ -26,8 +26,8 @@ def test_says_what_there_is(quick, capsys):
 
 
 def test_says_what_an_extra_lacks(quick, capsys, monkeypatch):
-    versions = {"pillow-heif": "0.9", "gradio": "is not installed"}
-    monkeypatch.setattr(doctor, "_version_of", lambda name: versions.get(name) or version(name))
+    versions = {"pillow-heif": "0.9", "gradio": None}
+    monkeypatch.setattr(doctor, "version_of", lambda name: versions[name] if name in versions else version(name))
     status, said = examine(capsys)
     assert status == 0
     assert said["heif"] == 'lacks pillow-heif<2,>=1.0 (0.9); pip install "difface-diffusers[heif]"'
@@ -36,7 +36,7 @@ def test_says_what_an_extra_lacks(quick, capsys, monkeypatch):
 
 
 def test_what_everything_needs_is_a_fault(quick, capsys, monkeypatch):
-    monkeypatch.setattr(doctor, "_version_of", lambda name: "is not installed" if name == "scipy" else version(name))
+    monkeypatch.setattr(doctor, "version_of", lambda name: None if name == "scipy" else version(name))
     status, said = examine(capsys)
     assert status == 1
     assert said["missing"] == "scipy>=1.13 (is not installed): pip install difface-diffusers"

@@ -3,6 +3,7 @@ import pkgutil
 import warnings
 from argparse import Namespace
 from importlib import import_module
+from importlib.metadata import version
 
 import pytest
 
@@ -16,6 +17,13 @@ def test_help_lists_the_commands(capsys):
     assert stop.value.code == 0
     output = capsys.readouterr().out
     assert all(f"\n    {command} " in output for command in ("restore", "train", "degrade", "evaluate", "info"))
+
+
+def test_the_version(capsys):
+    with pytest.raises(SystemExit) as stop:
+        main(["--version"])
+    assert stop.value.code == 0
+    assert capsys.readouterr().out == f"difface {version('difface-diffusers')}\n"
 
 
 @pytest.mark.parametrize("arguments", [[], ["mend"], ["restore"], ["restore", "face.png"]])

@@ -4,6 +4,7 @@ import struct
 import subprocess
 import sys
 import zlib
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -509,10 +510,10 @@ class TestWriting:
         path = tmp_path / f"a{suffix}"
         if there:
             path.write_bytes(b"before")
-        fdopen = os.fdopen
-        monkeypatch.setattr(os, "fdopen", lambda *arguments: FullDisk(fdopen(*arguments)))
+        monkeypatch.setattr(Path, "open", lambda file, mode: FullDisk(open(file, mode)))
         with pytest.raises(OSError, match="No space left"):
             write_photo(PhotoFile(picture("RGB", np.uint16), Metadata(icc_profile=SRGB)), path)
+        monkeypatch.undo()
         assert [(entry, entry.read_bytes()) for entry in tmp_path.iterdir()] == [(path, b"before")] * there
 
     def test_replaces_what_was_there(self, tmp_path):

@@ -1,6 +1,10 @@
-import pytest
+import os
 
-from difface_diffusers.utils.atomic import whole_file, whole_path
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from difface_diffusers.utils.atomic import replaced_folder, whole_file, whole_folder, whole_path
 
 
 @pytest.mark.parametrize("problem", [ValueError, KeyboardInterrupt])
@@ -18,7 +22,6 @@ def test_takes_its_place_only_at_the_end(tmp_path):
         (hidden,) = path.parent.iterdir()
         assert hidden.name.startswith(".")
     assert path.read_bytes() == b"whole"
-    assert path.stat().st_mode & 0o777 == 0o644
     assert list(path.parent.iterdir()) == [path]
 
 
@@ -33,3 +36,28 @@ def test_files_that_others_write_by_name(tmp_path, problem):
         raise problem
     assert path.read_bytes() == b"whole"
     assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.fixture
+def umask(request):
+    before = os.umask(request.param)
+    yield request.param
+    os.umask(before)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows knows no such permissions")
+@pytest.mark.parametrize("umask", [0o022, 0o002, 0o077], indirect=True)
+def test_files_may_be_read_by_whom_the_system_lets(tmp_path, umask):
+    with whole_file(tmp_path / "a.txt") as file:
+        file.write(b"whole")
+    with whole_path(tmp_path / "b.txt") as temporary:
+        temporary.write_bytes(b"whole")
+    for name, whole in (("c", whole_folder), ("d", replaced_folder)):
+        with whole(tmp_path / name) as folder:
+            (folder / "unet").mkdir(parents=True)
+            save_file(
+                {"weight": torch.zeros(2)}, folder / "unet" / "model.safetensors"
+            )  # 0o600, whatever the system says
+    files = [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert len(files) == 4
+    assert {path.stat().st_mode & 0o777 for path in files} == {0o666 & ~umask}
