@@ -81,7 +81,7 @@ def add_parser(subparsers: Commands) -> None:
     parser.add_argument(
         "--model",
         default=os.environ.get("DIFFACE_MODEL"),
-        help='Hub id or folder of a pipeline, or "official"; that of $DIFFACE_MODEL, else the bundled one, unless given',
+        help='Hub id or folder of a pipeline, "bundled" or "official"; else that of $DIFFACE_MODEL, else the bundled one',
     )
     parser.add_argument(
         "--inpaint-model",

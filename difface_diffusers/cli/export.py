@@ -50,7 +50,9 @@ def add_parser(subparsers: Commands) -> None:
             "difface export -o mini-int8 --int8 degraded_faces/",
         ],
     )
-    parser.add_argument("--model", help='Hub id or folder of a pipeline, or "official"; the bundled one unless given')
+    parser.add_argument(
+        "--model", help='Hub id or folder of a pipeline, "bundled" or "official"; the bundled one unless given'
+    )
     parser.add_argument("-o", "--output", required=True, type=Path, metavar="OUT", help="folder to write")
     parser.add_argument(
         "--int8",

@@ -4,7 +4,6 @@ import argparse
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict
-from pathlib import Path
 from textwrap import wrap
 from typing import TYPE_CHECKING, Any
 
@@ -33,7 +32,7 @@ def add_parser(subparsers: Commands) -> None:
         "model",
         nargs="?",
         metavar="MODEL",
-        help='Hub id or folder of a DifFace pipeline, or "official"; the bundled one unless given',
+        help='Hub id or folder of a DifFace pipeline, "bundled" or "official"; the bundled one unless given',
     )
     parser.add_argument("--json", action="store_true", help="print JSON, for programs")
     parser.set_defaults(run=run)
@@ -54,16 +53,14 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _place_of(model: str | None) -> str | Path:
+def _place_of(model: str | None) -> str:
     """Return the folder or Hub id of a model that a command names; nothing is fetched."""
-    from .. import BUNDLED_MODEL
+    from ..hub.named_models import BUNDLED, resolve_model
     from ..hub.official_models import OFFICIAL, cached_official
 
-    if model != OFFICIAL:
-        return model or BUNDLED_MODEL
-    if (folder := cached_official("restoration")) is None:
+    if model == OFFICIAL and cached_official("restoration") is None:
         raise ValueError("the official model is not in the cache yet; `difface restore --model official` fetches it.")
-    return folder
+    return resolve_model(model or BUNDLED, "DifFacePipeline")
 
 
 def _text(info: "ModelInfo") -> str:

@@ -55,8 +55,8 @@ def load_pipeline(
 
 
 def read_pipeline(model: str, pipeline_class: type["PipelineT"], dtype: "torch.dtype") -> "PipelineT":
-    """Load a model, the official one for the word "official"; a `UsageError` says why it cannot be."""
-    from ..hub.official_models import resolve_model
+    """Load a model; a `UsageError` says why it cannot be."""
+    from ..hub.named_models import resolve_model
 
     try:
         return pipeline_class.from_pretrained(resolve_model(model, pipeline_class.__name__), dtype=dtype)

@@ -266,7 +266,9 @@ def add_change_arguments(group: argparse._ArgumentGroup, match_grain: str) -> No
 def add_model_arguments(parser: argparse.ArgumentParser, for_video: bool = False) -> None:
     """Declare the arguments of `ModelOptions` and `SamplingOptions`; a video has one result, and its --start is a time."""
     model = parser.add_argument_group("model and sampling")
-    model.add_argument("--model", help='Hub id or folder of a pipeline, or "official"; the bundled one unless given')
+    model.add_argument(
+        "--model", help='Hub id or folder of a pipeline, "bundled" or "official"; the bundled one unless given'
+    )
     model.add_argument(
         "--preset", metavar="P", help="settings of the next five that are saved with the model, by name"
     )

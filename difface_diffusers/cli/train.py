@@ -36,7 +36,7 @@ class TrainOptions:
         task: "prior", "estimator" or "student".
         config: YAML file, or the name of a shipped one.
         data: places of faces, see `parse_source`.
-        init_from: folder or Hub id of a pipeline or model to fine-tune; `None` is up to the config.
+        init_from: "bundled", "official", or folder or Hub id of a pipeline or model to fine-tune; `None` is up to the config.
         output: folder for all that is written.
         go_on: go on in an output of other settings too.
         monitoring: what is shown.
@@ -74,8 +74,8 @@ def add_parser(subparsers: Commands) -> None:
     parser.add_argument(
         "--init-from",
         metavar="MODEL",
-        help="folder or Hub id of a pipeline or model to fine-tune; with no `model` in the config it has the saved one's"
-        " settings",
+        help='"bundled", "official", or the folder or Hub id of a pipeline or model to fine-tune; with no `model` in the config'
+        " it has the saved one's settings",
     )
     parser.add_argument("--output", required=True, help="folder for checkpoints, sheets, log and the finished model")
     parser.add_argument(

@@ -2,7 +2,7 @@
 
 from typing import TypeVar
 
-from ..hub.official_models import resolve_model
+from ..hub.named_models import resolve_model
 from ..models.bundled import BUNDLED_INPAINT_MODEL, BUNDLED_MODEL
 from ..pipelines.pipeline_difface import DifFacePipeline
 from ..pipelines.pipeline_difface_inpaint import DifFaceInpaintPipeline
@@ -18,7 +18,7 @@ def load_models(
     """Load a pipeline that restores and one that fills holes.
 
     Args:
-        model: Hub id or folder of a `DifFacePipeline`, or "official"; the bundled one unless given.
+        model: Hub id or folder of a `DifFacePipeline`, "bundled" or "official"; the bundled one unless given.
         inpaint_model: the same of a `DifFaceInpaintPipeline`.
         device: where they run; the best there is unless given.
 

@@ -18,23 +18,6 @@ from .originals.official import LICENSE_URL, RELEASE_URL, TASKS, Task
 OFFICIAL = "official"
 
 
-def resolve_model(model: str, pipeline_name: str) -> str:
-    """Return what `from_pretrained` takes for a model: the folder of the official one for the word "official", else itself.
-
-    Args:
-        model: a folder or Hub id, or "official".
-        pipeline_name: class of the pipeline that is to be loaded.
-
-    Raises:
-        OSError, ValueError, RuntimeError: see `official_model`.
-    """
-    if model != OFFICIAL:
-        return model
-    return str(
-        official_model(next(name for name, task in TASKS.items() if task.pipeline_class.__name__ == pipeline_name))
-    )
-
-
 def cached_official(task: str) -> Path | None:
     """Return the folder of an official pipeline if it is in the cache."""
     folder = assets_folder(OFFICIAL) / task

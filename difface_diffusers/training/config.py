@@ -156,9 +156,9 @@ class PriorConfig:
         model: arguments of `DifFaceUNet2DModel`; six output channels switch the learned variance on. None of them with
             initial weights stand for those of the saved UNet; so do none of the estimator's and the student's.
         scheduler: arguments of `DDPMScheduler`, which noises the images.
-        initial_weights: folder or Hub id of a saved UNet or pipeline to start from, of the same architecture but any
-            `sample_size`, and as wide on each level or narrower; a narrower one is widened first. For a network on patches
-            it may be one on single pixels, of a `sample_size` that is smaller by the patches' side.
+        initial_weights: a saved UNet or pipeline to start from: "bundled", "official", its folder or Hub id. Of the same
+            architecture but any `sample_size`, and as wide on each level or narrower; a narrower one is widened first. For
+            a network on patches it may be one on single pixels, of a `sample_size` that is smaller by the patches' side.
         focus_timestep: timesteps below it are drawn with `focus_probability`, the others share the rest; validation looks
             at those below it alone.
         focus_probability: see `focus_timestep`; `None` draws all timesteps alike.
@@ -191,7 +191,8 @@ class EstimatorConfig:
     Attributes:
         architecture: "swinir" or "srcnn", which undo the blind degradation, or "lama", which fills holes.
         model: arguments of the architecture's class.
-        initial_weights: folder or Hub id of a saved estimator of the same architecture, or of a pipeline, to start from.
+        initial_weights: a saved estimator of the same architecture, or a pipeline, to start from: "bundled", "official", its
+            folder or Hub id.
         degradation: ranges of the blind degradation; "lama" sees none.
         scratch_probability: share of the holes that are scratches, 0 .. 1; the others are the paper's. For "lama" alone.
     """
@@ -215,10 +216,11 @@ class StudentConfig:
     """Distillation of a pipeline's prior into a student of one call.
 
     Attributes:
-        teacher: folder or Hub id of the pipeline; its estimator, prior, scheduler and default settings make the targets.
+        teacher: the pipeline, by "bundled" or its folder or Hub id; its estimator, prior, scheduler and default settings
+            make the targets.
         model: arguments of `DifFaceUNet2DModel`, the student's.
-        initial_weights: folder or Hub id of a saved UNet of the same architecture, or of a pipeline, to start from: the
-            teacher's say.
+        initial_weights: a saved UNet of the same architecture, or a pipeline, to start from, the teacher's say: "bundled",
+            "official", its folder or Hub id.
         degradation: ranges of the blind degradation that the teacher restores.
     """
 

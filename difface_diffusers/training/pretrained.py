@@ -7,6 +7,8 @@ from huggingface_hub import snapshot_download
 from huggingface_hub.errors import HTTPError, IncompleteSnapshotError, RepositoryNotFoundError
 
 from ..hub.ids import may_be_hub_id
+from ..hub.named_models import resolve_model
+from ..models import LaMaEstimator
 
 
 INDEX, CONFIG = "model_index.json", "config.json"
@@ -17,13 +19,16 @@ def load_pretrained(model_class: type[ModelMixin], source: str, component: str) 
 
     Args:
         model_class: of the answer.
-        source: folder or Hub id.
+        source: folder or Hub id, "bundled" or "official".
         component: name of the model in a pipeline.
 
     Raises:
         ValueError: there is nothing there, or a model of another class.
         OSError: a file is missing there.
     """
+    source = resolve_model(
+        source, "DifFaceInpaintPipeline" if issubclass(model_class, LaMaEstimator) else "DifFacePipeline"
+    )
     texts = Path(source) if Path(source).is_dir() else _fetch_texts(source, component)
     place = {"subfolder": component} if (texts / INDEX).is_file() else {}
     saved, accepted = (

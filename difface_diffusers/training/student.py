@@ -7,6 +7,7 @@ from diffusers.models.modeling_utils import ModelMixin
 from PIL import Image
 
 from ..hub.ids import may_be_hub_id
+from ..hub.named_models import resolve_model
 from ..imaging.grids import image_grid
 from ..models.unet import DifFaceUNet2DModel
 from ..pipelines.guidance import imply_clean
@@ -32,10 +33,11 @@ class StudentTask:
     def __init__(self, config: StudentConfig) -> None:
         self.config = config
         self.model = build_model(DifFaceUNet2DModel, config.model, config.initial_weights, "unet")
-        if not Path(config.teacher).is_dir() and not may_be_hub_id(config.teacher):
-            raise ValueError(f"`teacher` is {config.teacher!r}: there is no such folder; it must hold a pipeline.")
         try:
-            self.teacher = DifFacePipeline.from_pretrained(config.teacher)
+            teacher = resolve_model(config.teacher, DifFacePipeline.__name__)
+            if not Path(teacher).is_dir() and not may_be_hub_id(teacher):
+                raise ValueError("there is no such folder; it must hold a pipeline.")
+            self.teacher = DifFacePipeline.from_pretrained(teacher)
         except (OSError, ValueError) as error:
             raise ValueError(f"`teacher` is {config.teacher!r}: {error}") from error
         self.teacher.set_progress_bar_config(disable=True)

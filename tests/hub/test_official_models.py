@@ -13,7 +13,7 @@ from difface_diffusers import DifFaceInpaintPipeline, DifFacePipeline, official_
 from difface_diffusers.hub import convert, official_models
 from difface_diffusers.hub import download as download_module
 from difface_diffusers.hub.assets import assets_folder, cached_models, free
-from difface_diffusers.hub.official_models import cached_official, resolve_model
+from difface_diffusers.hub.official_models import cached_official
 from difface_diffusers.hub.originals.official import TASKS
 
 from .originals.reference import load_manifest, weights
@@ -102,8 +102,6 @@ def test_it_is_fetched_and_converted_once(release, capsys, task, pipeline_class)
 
     assert official_model(task) == folder == cached_official(task)
     assert len(release.asked) == 2 and "fetching" not in capsys.readouterr().err
-    assert resolve_model("official", pipeline_class.__name__) == str(folder)
-    assert resolve_model("org/name", pipeline_class.__name__) == "org/name"
 
 
 def test_there_is_no_other_task():

@@ -6,7 +6,15 @@ import os
 import pytest
 import torch
 
-from difface_diffusers import DifFacePipeline, SRCNNEstimator
+from difface_diffusers import (
+    BUNDLED_INPAINT_MODEL,
+    BUNDLED_MODEL,
+    DifFacePipeline,
+    DifFaceUNet2DModel,
+    LaMaEstimator,
+    SRCNNEstimator,
+    SwinIREstimator,
+)
 from difface_diffusers.training.pretrained import load_pretrained
 from tests import forks
 from tests.conftest import ddim, tiny_estimator, tiny_unet
@@ -105,6 +113,20 @@ def test_without_the_hub_what_is_not_in_the_cache_is_told_in_a_sentence(outcomes
         f"`initial_weights` is org/never{BEGINNING}, it is not in the cache, and the Hub does not give"
     )
     assert "\n" not in message
+
+
+@pytest.mark.parametrize(
+    ("model_class", "component", "folder"),
+    [
+        (DifFaceUNet2DModel, "unet", BUNDLED_MODEL),
+        (SwinIREstimator, "estimator", BUNDLED_MODEL),
+        (LaMaEstimator, "estimator", BUNDLED_INPAINT_MODEL),
+    ],
+)
+def test_the_bundled_models_have_a_name(model_class, component, folder):
+    named = load_pretrained(model_class, "bundled", component)
+    expected = model_class.from_pretrained(folder, subfolder=component)
+    assert all(torch.equal(weight, expected.state_dict()[name]) for name, weight in named.state_dict().items())
 
 
 def test_a_mistyped_folder_is_no_id(tmp_path, monkeypatch):
