@@ -38,7 +38,6 @@ class LoadModel:
     DESCRIPTION = "Loads a DifFace model that restores faces."
 
     pipeline_class: ClassVar[str] = "DifFacePipeline"
-    bundled: ClassVar[str] = "BUNDLED_MODEL"
     presets: ClassVar[str] = " The bundled one has fast, balanced and reference."
 
     @classmethod
@@ -76,12 +75,11 @@ class LoadModel:
             ValueError: it cannot be loaded, has no such preset, or the device is not there; the message names the input.
         """
         import difface_diffusers
-        from difface_diffusers.hub.official_models import resolve_model
+        from difface_diffusers.hub.named_models import resolve_model
 
         pipeline_class = getattr(difface_diffusers, self.pipeline_class)
-        source = getattr(difface_diffusers, self.bundled) if model == BUNDLED else find_model(model)
         try:
-            folder = resolve_model(source, self.pipeline_class)
+            folder = resolve_model(find_model(model), self.pipeline_class)
             pipe = pipeline_class.from_pretrained(folder, dtype=getattr(torch, dtype))
             pipe.check_inputs(num_images=1, sampling=pipe.with_defaults())
         except (OSError, ValueError, RuntimeError) as error:
@@ -102,5 +100,4 @@ class LoadInpaintingModel(LoadModel):
     DESCRIPTION = "Loads a DifFace model that fills holes in faces."
 
     pipeline_class = "DifFaceInpaintPipeline"
-    bundled = "BUNDLED_INPAINT_MODEL"
     presets = " The bundled one has none."

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from difface_diffusers import DifFaceInpaintPipeline, DifFacePipeline
-from difface_diffusers.hub import official_models
+from difface_diffusers.hub import named_models
 
 from .conftest import FOLDER, execute
 
@@ -65,7 +65,7 @@ def test_loads_from_the_folder_of_comfyuis_models_onto_its_device(nodes, pipe, c
 def test_loads_the_official_model_by_its_name(nodes, pipe, tmp_path, monkeypatch):
     pipe.save_pretrained(tmp_path / "made")
     monkeypatch.setattr(
-        official_models, "official_model", lambda task: tmp_path / "made" if task == "restoration" else None
+        named_models, "official_model", lambda task: tmp_path / "made" if task == "restoration" else None
     )
     (model,) = execute(nodes["DifFaceLoadModel"], model="official", device="cpu")
     assert model.pipe.config.default_num_inference_steps == 4
