@@ -11,6 +11,7 @@ from tqdm import tqdm
 
 from ..faces import Face
 from ..utils.atomic import whole_file
+from ..utils.wording import counted
 from .inputs import Source, some_of
 
 
@@ -74,7 +75,7 @@ def finished(
 def say_done(result: FileResult, aligned: bool) -> None:
     """Say where the results of an input are, how many faces were found and left alone, and what their samples tell."""
     count = len(result.faces)
-    notes = [] if aligned else [f"{count or 'no'} face{'s' if count != 1 else ''}"]
+    notes = [] if aligned else [counted(count, "face") if count else "no faces"]
     kept = sum(face.get("treatment", {}).get("repaired") == 0 for face in result.faces)
     notes += [f"{kept} left as {'they are' if kept > 1 else 'it is'}"] if kept else []
     notes += [f"picture {result.page or 1} of {result.pages}"] if result.pages > 1 else []

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from ..utils.choices import MIN_FACE_SIZE
 from ..utils.records import take
+from ..utils.wording import counted
 from .errors import UsageError, refuse
 from .model import load_pipeline
 from .options import ModelOptions, SamplingOptions, add_change_arguments, add_model_arguments
@@ -165,8 +166,9 @@ def run(args: argparse.Namespace) -> int:
     if result is not None:
         seconds = time.monotonic() - started
         print(
-            f"{result.target}: {result.frames} frames, {result.scenes} scenes, {result.faces} faces followed;"
-            f" {result.restored_frames} frames in {seconds:.1f} s, {result.restored_frames / seconds:.2f} a second"
+            f"{result.target}: {counted(result.frames, 'frame')}, {counted(result.scenes, 'scene')},"
+            f" {counted(result.faces, 'face')} followed; {counted(result.restored_frames, 'frame')} in {seconds:.1f} s,"
+            f" {result.restored_frames / seconds:.2f} a second"
         )
     return 0
 

@@ -15,6 +15,7 @@ from ..imaging.masks import mask_levels
 from ..imaging.metadata import Metadata, PhotoFile
 from ..photos.damage import FilledPhoto, fill_damage
 from ..pipelines.pipeline_difface_inpaint import DifFaceInpaintPipeline
+from ..utils.wording import counted
 from .controls import Settings, add_controls, settings_of
 from .files import checked, errors_for_people, read_upload, sentence, write_download
 from .live import Preview, follow
@@ -155,4 +156,4 @@ def summary(faces: int, seconds: float) -> str:
     """Return what was done, for the status."""
     if not faces:
         return f"Filled from the surroundings in {seconds:.1f} s; no face was found under the paint."
-    return f"{faces} face{'s' if faces > 1 else ''} filled in {seconds:.1f} s."
+    return f"{counted(faces, 'face')} filled in {seconds:.1f} s."

@@ -22,6 +22,7 @@ from ..photos.result import PhotoRestoration
 from ..photos.tiles import OnTile
 from ..photos.upscale import as_upscaler, share_of, with_progress
 from ..utils.choices import MIN_FACE_SIZE
+from ..utils.wording import counted
 from .controls import MAX_SAMPLES, Settings, add_change_controls, add_controls, settings_of
 from .files import checked, errors_for_people, read_upload, sentence, write_array, write_download
 from .live import Preview, TileDone, follow, follow_tiles, pass_on
@@ -322,4 +323,4 @@ def still_there(result: Restored | None) -> Restored:
 def summary(faces: int, seconds: float, pages: int) -> str:
     """Return what was done, for the status; `pages` is how many pictures the upload holds."""
     first = f" The file holds {pages} pictures; this is the first." if pages > 1 else ""
-    return f"{faces} face{'s' if faces > 1 else ''} restored in {seconds:.1f} s.{first}"
+    return f"{counted(faces, 'face')} restored in {seconds:.1f} s.{first}"

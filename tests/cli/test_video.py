@@ -29,7 +29,7 @@ def run(pipe, tmp_path):
 def test_a_video(run, clip, tmp_path, capsys):
     options = ("--end", "0:0.12", "--preview", 2, "--faces", "largest", "--seed", 3, "--crf", 30)
     assert run(clip, "-o", tmp_path / "out.mp4", *options) == 0
-    assert f"{tmp_path / 'out.mp4'}: 3 frames, 1 scenes, 1 faces followed; 3 frames in " in capsys.readouterr().out
+    assert f"{tmp_path / 'out.mp4'}: 3 frames, 1 scene, 1 face followed; 3 frames in " in capsys.readouterr().out
     with open_video(tmp_path / "out.mp4") as video:
         assert len(list(video.frames())) == 3
     assert sorted(path.name for path in (tmp_path / "out_preview").iterdir()) == ["00000001.png", "00000003.png"]
