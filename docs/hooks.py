@@ -8,13 +8,14 @@ from mkdocs.structure.files import File, Files
 
 
 PICTURE = re.compile(r"(!\[[^\]]*\])\(\.\./(examples/[^)]+)\)")
+PICTURES = {".png", ".jpg", ".gif"}
 OUTSIDE = re.compile(r"(?<!!)\[([^\]]+)\]\(\.\./[^)]+\)")
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
     """Add the pictures of `examples/`."""
     root = Path(config.config_file_path).parent
-    for picture in sorted([*root.glob("examples/*.png"), *root.glob("examples/*.jpg")]):
+    for picture in sorted(path for path in root.glob("examples/*") if path.suffix in PICTURES):
         path = picture.relative_to(root)
         files.append(File.generated(config, path.as_posix(), abs_src_path=str(picture)))
     return files

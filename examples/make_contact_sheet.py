@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from difface_diffusers import BUNDLED_MODEL, DifFacePipeline, restore_photo
+from difface_diffusers import BUNDLED_MODEL, DifFacePipeline, PhotoRestoration, restore_photo
 from difface_diffusers.faces.alignment import align, warp
 from difface_diffusers.imaging.files import load_image
 from difface_diffusers.imaging.grids import image_grid
@@ -31,10 +31,15 @@ def cut_out(photo: Image.Image, landmarks: Sequence[np.ndarray]) -> torch.Tensor
     return torch.from_numpy(faces).permute(0, 3, 1, 2).float() / 255
 
 
+def restore(pipe: DifFacePipeline, photo: Image.Image, upscale: int = 2) -> tuple[Image.Image, PhotoRestoration]:
+    """Return a photograph enlarged without restoration, and restored."""
+    plain = restore_photo(pipe, photo, upscale=upscale, faces=[]).image
+    return plain, restore_photo(pipe, photo, upscale=upscale, generator=torch.Generator().manual_seed(SEED))
+
+
 def draw(pipe: DifFacePipeline, photo: Image.Image) -> Image.Image:
     """Restore a photograph and lay its faces out in pairs, from left to right as they stand in it."""
-    plain = restore_photo(pipe, photo, faces=[]).image
-    result = restore_photo(pipe, photo, generator=torch.Generator().manual_seed(SEED))
+    plain, result = restore(pipe, photo)
     landmarks = [face.landmarks * (plain.width / photo.width) for face in result.faces]
     return image_grid({"before": cut_out(plain, landmarks), "after": cut_out(result.image, landmarks)}, BLOCKS)
 
