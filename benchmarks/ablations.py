@@ -18,12 +18,13 @@ import numpy as np
 import torch
 from diffusers import DDIMScheduler
 
-from difface_diffusers import BUNDLED_MODEL, DifFacePipeline, SRCNNEstimator
+from difface_diffusers import DifFacePipeline, SRCNNEstimator
 from difface_diffusers.degradation.blind import DegradationRanges
 from difface_diffusers.models.estimator import DiffusedEstimator
 from difface_diffusers.pipelines.sampling import AUTO
 
 from .faces import BLIND, add_face_options, check_face_options, degrade_faces, load_chosen_faces, restore, with_parts
+from .models import load_pipeline
 from .quality import COLUMNS, LEGEND, measure, table
 from .reports import FaceReport, circumstances
 from .steps import SAMPLERS
@@ -235,12 +236,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         prog="python -m benchmarks.ablations",
         description="What start, eta, estimator and degradation do to the restorations of a DifFace pipeline.",
     )
-    add_face_options(parser, BUNDLED_MODEL)
+    add_face_options(parser)
     parser.add_argument("--srcnn", type=Path, help="folder of a saved SRCNNEstimator to compare with")
     args = parser.parse_args(argv)
     check_face_options(parser, args, lowest_limit=2)  # one face is no set
 
-    pipe = DifFacePipeline.from_pretrained(args.model)
+    pipe = load_pipeline(args.model, DifFacePipeline)
     srcnn = SRCNNEstimator.from_pretrained(args.srcnn) if args.srcnn else None
     clean = load_chosen_faces(args, pipe.model_size[0])
     figures = report(pipe, str(args.model), srcnn, clean, args.seed, args.batch_size)

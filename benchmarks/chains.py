@@ -16,10 +16,11 @@ from typing import Any
 import diffusers
 import torch
 
-from difface_diffusers import BUNDLED_MODEL, DifFacePipeline
+from difface_diffusers import DifFacePipeline
 from difface_diffusers.evaluation import psnr
 
 from .faces import add_face_options, check_face_options, degrade_faces, load_chosen_faces, restore, with_parts
+from .models import load_pipeline
 from .reports import FaceReport, circumstances
 
 
@@ -120,12 +121,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         prog="python -m benchmarks.chains",
         description="How near few network calls of each scheduler end to the chain that takes every timestep.",
     )
-    add_face_options(parser, BUNDLED_MODEL)
+    add_face_options(parser)
     parser.add_argument("--start", type=int, default=START, metavar="N", help=f"timestep of x_N (default: {START})")
     args = parser.parse_args(argv)
     check_face_options(parser, args)
 
-    pipe = DifFacePipeline.from_pretrained(args.model)
+    pipe = load_pipeline(args.model, DifFacePipeline)
     if not max(CALLS) <= args.start <= pipe.scheduler.config.num_train_timesteps:
         parser.error(f"--start must be within {max(CALLS)} .. {pipe.scheduler.config.num_train_timesteps}")
     clean = load_chosen_faces(args, pipe.model_size[0])

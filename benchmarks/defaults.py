@@ -14,10 +14,11 @@ from dataclasses import dataclass
 
 import torch
 
-from difface_diffusers import BUNDLED_MODEL, DifFacePipeline
+from difface_diffusers import DifFacePipeline
 from difface_diffusers.pipelines.sampling import AUTO
 
 from .faces import add_face_options, check_face_options, degrade_faces, load_chosen_faces, restore, with_parts
+from .models import load_pipeline
 from .quality import LEGEND, measure, table
 from .reports import FaceReport, circumstances
 
@@ -121,7 +122,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         prog="python -m benchmarks.defaults",
         description="What the strength of the first noise and the start do to the restorations of a DifFace pipeline.",
     )
-    add_face_options(parser, BUNDLED_MODEL)
+    add_face_options(parser)
     for name, number, values in (
         ("--s-noises", float, S_NOISES),
         ("--starts", int, STARTS),
@@ -131,7 +132,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parser.parse_args(argv)
     check_face_options(parser, args, lowest_limit=2)  # one face is no set
 
-    pipe = DifFacePipeline.from_pretrained(args.model)
+    pipe = load_pipeline(args.model, DifFacePipeline)
     check_settings(parser, args, pipe)
     clean = load_chosen_faces(args, pipe.model_size[0])
     figures = report(

@@ -11,10 +11,12 @@ from tqdm import tqdm
 
 from difface_diffusers import DifFacePipeline
 from difface_diffusers.degradation.blind import DegradationRanges, degrade
+from difface_diffusers.imaging.files import load_image
 from difface_diffusers.training.data import read_face
 from difface_diffusers.training.sources import IMAGE_SUFFIXES
 from difface_diffusers.utils.listing import list_files
 
+from .models import add_model_option
 from .reports import saved_defaults
 
 
@@ -56,6 +58,19 @@ def load_chosen_faces(args: argparse.Namespace, size: int) -> torch.Tensor:
     return load_faces(args.data, size, args.limit, args.half, args.names)
 
 
+def sample_faces(folder: Path, count: int, seed: int) -> list[np.ndarray]:
+    """Read `count` images of a folder and those below it, `[H,W,3]` uint8, by chance; the same again where there are less.
+
+    Raises:
+        ValueError: There is no image.
+    """
+    files = list_files(folder, IMAGE_SUFFIXES, recursive=True)
+    if not files:
+        raise ValueError(f"--data {folder} holds no image")
+    chosen = np.resize(np.random.default_rng(seed).permutation(len(files)), count)
+    return [np.asarray(load_image(files[index]).convert("RGB")) for index in chosen]
+
+
 def degrade_faces(clean: torch.Tensor, seed: int, ranges: DegradationRanges = BLIND) -> torch.Tensor:
     """Degrade each of `[B,3,S,S]`; the i-th depends on `seed` and i alone."""
     faces = [
@@ -93,9 +108,9 @@ def with_parts(pipe: DifFacePipeline, **parts: Any) -> DifFacePipeline:
     return DifFacePipeline(**{**pipe.components, **parts}, **saved_defaults(pipe))
 
 
-def add_face_options(parser: argparse.ArgumentParser, model: str | Path) -> None:
-    """Add the options that every benchmark on faces takes, `model` being the default of the first."""
-    parser.add_argument("--model", default=model, help="pipeline folder or Hub id (default: the bundled one)")
+def add_face_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options that every benchmark on faces takes."""
+    add_model_option(parser)
     parser.add_argument("--data", type=Path, required=True, help="folder of clean aligned faces")
     parser.add_argument("--output", type=Path, required=True, help="folder to write to")
     parser.add_argument("--names", default="*", help="use only faces whose file names match, as 'ffhq_*'")

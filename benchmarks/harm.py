@@ -25,16 +25,15 @@ import torch
 from tqdm import tqdm
 
 from benchmarks.backgrounds import textured_background
+from benchmarks.faces import sample_faces
+from benchmarks.models import add_model_option, load_pipeline
 from benchmarks.reports import Report
-from difface_diffusers import BUNDLED_MODEL, DifFacePipeline, restore_photo
+from difface_diffusers import DifFacePipeline, restore_photo
 from difface_diffusers.degradation.blind import DegradationRanges, degrade
 from difface_diffusers.evaluation import identity_distance, psnr
 from difface_diffusers.faces.alignment import align, warp
-from difface_diffusers.imaging.files import load_image
 from difface_diffusers.photos.pasting import fit_in
 from difface_diffusers.photos.treatment import choose_treatment
-from difface_diffusers.training.sources import IMAGE_SUFFIXES
-from difface_diffusers.utils.listing import list_files
 
 
 SIZES = 40, 800  # of planted faces, sides of the aligned square, pixels
@@ -220,21 +219,18 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True, help="folder of clean aligned faces")
     parser.add_argument("--output", type=Path, required=True)
-    parser.add_argument("--model", default=str(BUNDLED_MODEL))
+    add_model_option(parser)
     parser.add_argument(
         "--planted", type=int, default=200, help="clean faces planted; the same again where there are less"
     )
     parser.add_argument("--damaged", type=int, default=40, help="faces damaged")
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args(arguments)
-    pipe = DifFacePipeline.from_pretrained(args.model)
-    pipe.set_progress_bar_config(disable=True)
-    files = list_files(args.data, IMAGE_SUFFIXES, recursive=True)
-    if not files:
-        parser.error(f"--data {args.data} holds no image")
-    every = np.random.default_rng(args.seed).permutation(len(files))
-    chosen = [files[index] for index in np.resize(every, args.planted)]
-    faces = [np.asarray(load_image(path).convert("RGB")) for path in chosen]
+    pipe = load_pipeline(args.model, DifFacePipeline)
+    try:
+        faces = sample_faces(args.data, args.planted, args.seed)
+    except ValueError as error:
+        parser.error(str(error))
     report = measure(pipe, args.model, faces, args.damaged, args.seed)
     report.write(args.output, "harm")
     print(report.markdown())

@@ -16,11 +16,12 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from difface_diffusers import BUNDLED_INPAINT_MODEL, DifFaceInpaintPipeline
+from difface_diffusers import DifFaceInpaintPipeline
 from difface_diffusers.degradation.holes import MASKS, REFERENCE_SIZE
 from difface_diffusers.evaluation import identity_distance, image_grid
 
 from .faces import add_face_options, check_face_options, load_chosen_faces, restore
+from .models import load_pipeline
 from .reports import FaceReport, circumstances
 
 
@@ -157,11 +158,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         prog="python -m benchmarks.inpainting",
         description="How well a DifFace pipeline fills holes in clean aligned faces, next to OpenCV's fills.",
     )
-    add_face_options(parser, BUNDLED_INPAINT_MODEL)
+    add_face_options(parser)
     args = parser.parse_args(argv)
     check_face_options(parser, args)
 
-    pipe = DifFaceInpaintPipeline.from_pretrained(args.model)
+    pipe = load_pipeline(args.model, DifFaceInpaintPipeline)
     clean = load_chosen_faces(args, pipe.model_size[0])
     figures, pictures = report(pipe, str(args.model), clean, args.seed, args.batch_size)
     write_report(figures, pictures, args.output)

@@ -17,12 +17,13 @@ from typing import Any, cast
 import torch
 from tqdm import tqdm
 
-from difface_diffusers import BUNDLED_MODEL, DifFacePipeline
+from difface_diffusers import DifFacePipeline
 from difface_diffusers.evaluation import image_grid
 from difface_diffusers.evaluation.face_metrics import embed
 from difface_diffusers.imaging.tensors import resize
 
 from .faces import add_face_options, check_face_options, degrade_faces, load_chosen_faces, load_faces, restore
+from .models import load_pipeline
 from .reports import Report
 
 
@@ -145,14 +146,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         prog="python -m benchmarks.memorization",
         description="How near the restorations and samples of a DifFace pipeline come to its prior's training faces.",
     )
-    add_face_options(parser, BUNDLED_MODEL)
+    add_face_options(parser)
     parser.add_argument(
         "--training", type=Path, required=True, help="folder of the faces that the prior was trained on"
     )
     args = parser.parse_args(argv)
     check_face_options(parser, args)
 
-    pipe = DifFacePipeline.from_pretrained(args.model)
+    pipe = load_pipeline(args.model, DifFacePipeline)
     clean = load_chosen_faces(args, pipe.model_size[0])
     training = load_faces(args.training, pipe.model_size[0])
     figures, pictures = report(pipe, str(args.model), clean, training, args.seed, args.batch_size)

@@ -16,10 +16,11 @@ from typing import Any
 import torch
 from diffusers import DDIMScheduler
 
-from difface_diffusers import BUNDLED_MODEL, DifFacePipeline
+from difface_diffusers import DifFacePipeline
 from difface_diffusers.evaluation import psnr
 
 from .faces import add_face_options, check_face_options, degrade_faces, load_chosen_faces, restore, with_parts
+from .models import load_pipeline
 from .quality import COLUMNS, LEGEND, measure, table
 from .reports import FaceReport, circumstances
 
@@ -91,11 +92,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         prog="python -m benchmarks.presets",
         description="Time and quality of a DifFace pipeline's presets, beside 100 calls of DDIM.",
     )
-    add_face_options(parser, BUNDLED_MODEL)
+    add_face_options(parser)
     args = parser.parse_args(argv)
     check_face_options(parser, args, lowest_limit=2)  # one face is no set
 
-    pipe = DifFacePipeline.from_pretrained(args.model)
+    pipe = load_pipeline(args.model, DifFacePipeline)
     if not pipe.config.presets:
         parser.error(f"--model {args.model} has no presets")
     clean = load_chosen_faces(args, pipe.model_size[0])

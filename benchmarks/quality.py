@@ -15,7 +15,7 @@ from pathlib import Path
 
 import torch
 
-from difface_diffusers import BUNDLED_MODEL, DifFacePipeline
+from difface_diffusers import DifFacePipeline
 from difface_diffusers.evaluation import (
     frechet_distance,
     gradient_ratio,
@@ -29,6 +29,7 @@ from difface_diffusers.evaluation import (
 )
 
 from .faces import BLIND, add_face_options, check_face_options, degrade_faces, load_chosen_faces, restore
+from .models import load_pipeline
 from .reports import FaceReport, circumstances
 
 
@@ -170,14 +171,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         prog="python -m benchmarks.quality",
         description="Restoration quality of a DifFace pipeline on clean aligned faces, degraded over the training range.",
     )
-    add_face_options(parser, BUNDLED_MODEL)
+    add_face_options(parser)
     parser.add_argument("--sheet", type=int, default=24, help="faces on the sheet (default: 24; 0: no sheet)")
     args = parser.parse_args(argv)
     check_face_options(parser, args, lowest_limit=2)  # one face is no set
     if args.sheet < 0:
         parser.error(f"--sheet must be at least 0, got {args.sheet}")
 
-    pipe = DifFacePipeline.from_pretrained(args.model)
+    pipe = load_pipeline(args.model, DifFacePipeline)
     clean = load_chosen_faces(args, pipe.model_size[0])
     figures, pictures = report(pipe, str(args.model), clean, args.seed, args.batch_size)
     write_report(figures, pictures, args.output, args.sheet)

@@ -22,19 +22,18 @@ from tqdm import tqdm
 
 from benchmarks.backgrounds import textured_background
 from benchmarks.detection import cut_out
+from benchmarks.faces import sample_faces
+from benchmarks.models import add_model_option, load_pipeline
 from benchmarks.reports import Report
-from difface_diffusers import BUNDLED_MODEL, DifFacePipeline
+from difface_diffusers import DifFacePipeline
 from difface_diffusers.degradation.blind import DegradationRanges, degrade
 from difface_diffusers.faces import YuNetDetector
 from difface_diffusers.faces.alignment import invert, transform, warp
 from difface_diffusers.faces.compositing import WEIGHTS, add_changes
 from difface_diffusers.faces.crops import AlignedFaces, align_faces, canvas_to_faces, landmarks_in_crops
 from difface_diffusers.faces.masks import fitting_mask
-from difface_diffusers.imaging.files import load_image
 from difface_diffusers.photos.pasting import fit_in
 from difface_diffusers.photos.upscale import upscale_lanczos
-from difface_diffusers.training.sources import IMAGE_SUFFIXES
-from difface_diffusers.utils.listing import list_files
 
 
 SIDE = 400  # of a composite, pixels
@@ -194,17 +193,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True, help="folder of clean aligned faces")
     parser.add_argument("--output", type=Path, required=True)
-    parser.add_argument("--model", default=str(BUNDLED_MODEL))
+    add_model_option(parser)
     parser.add_argument("--composites", type=int, default=100)
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args(arguments)
-    files = list_files(args.data, IMAGE_SUFFIXES, recursive=True)
-    if not files:
-        parser.error(f"--data {args.data} holds no image")
-    pipe = DifFacePipeline.from_pretrained(args.model)
-    pipe.set_progress_bar_config(disable=True)
-    chosen = np.resize(np.random.default_rng(args.seed).permutation(len(files)), args.composites)
-    faces = [np.asarray(load_image(files[index]).convert("RGB")) for index in chosen]
+    try:
+        faces = sample_faces(args.data, args.composites, args.seed)
+    except ValueError as error:
+        parser.error(str(error))
+    pipe = load_pipeline(args.model, DifFacePipeline)
     report, worst = measure(pipe, args.model, faces, args.seed)
     report.write(args.output, "seams")
     worst.save(args.output / "seams.png")

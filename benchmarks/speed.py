@@ -27,7 +27,7 @@ from typing import Any, cast
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from difface_diffusers import BUNDLED_MODEL, DifFacePipeline, DifFaceUNet2DModel, SwinIREstimator
+from difface_diffusers import DifFacePipeline, DifFaceUNet2DModel, SwinIREstimator
 from difface_diffusers.acceleration.allocation import keep_freed_memory
 from difface_diffusers.acceleration.calibration import quantize_graph
 from difface_diffusers.acceleration.int8 import quantize_int8
@@ -39,6 +39,7 @@ from difface_diffusers.hub.originals import prior, swinir
 from difface_diffusers.hub.originals.checkpoints import read_config
 from difface_diffusers.hub.originals.official import TASKS, ddim_scheduler
 
+from .models import add_model_option, load_pipeline
 from .reports import Report, name_start, saved_defaults
 
 
@@ -393,7 +394,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         description="Speed of a DifFace pipeline by precision, memory layout, compiler and runtime.",
     )
     which = parser.add_mutually_exclusive_group()
-    which.add_argument("--model", default=BUNDLED_MODEL, help="pipeline folder or Hub id (default: the bundled one)")
+    add_model_option(which)
     which.add_argument("--official", action="store_true", help="the official 512-pixel networks with random weights")
     parser.add_argument("--output", type=Path, required=True, help="folder to write to")
     parser.add_argument("--variants", nargs="+", choices=VARIANTS, help="default: all that run on the device")
@@ -412,7 +413,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if name in refused:
             parser.error(f"--variants {name}: {refused[name]}")
 
-    pipe = official_pipeline() if args.official else DifFacePipeline.from_pretrained(args.model)
+    pipe = official_pipeline() if args.official else load_pipeline(args.model, DifFacePipeline)
     if args.start is not None:
         pipe.register_to_config(default_start_timestep=args.start)
     model = "official architecture, random weights" if args.official else str(args.model)

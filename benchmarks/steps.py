@@ -24,11 +24,12 @@ from diffusers import (
     UniPCMultistepScheduler,
 )
 
-from difface_diffusers import BUNDLED_MODEL, DifFacePipeline
+from difface_diffusers import DifFacePipeline
 from difface_diffusers.evaluation import identity_distance, psnr
 from difface_diffusers.utils.extras import import_extra
 
 from .faces import add_face_options, check_face_options, degrade_faces, load_chosen_faces, restore, with_parts
+from .models import load_pipeline
 from .quality import COLUMNS, LEGEND, measure, table
 from .reports import FaceReport, circumstances, name_start
 
@@ -130,13 +131,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         prog="python -m benchmarks.steps",
         description="Quality of a DifFace pipeline by scheduler and number of network calls.",
     )
-    add_face_options(parser, BUNDLED_MODEL)
+    add_face_options(parser)
     parser.add_argument("--samplers", nargs="+", choices=SAMPLERS, default=list(SAMPLERS), help="default: all")
     args = parser.parse_args(argv)
     check_face_options(parser, args, lowest_limit=2)  # one face is no set
     import_extra("matplotlib.figure", "dev", NEEDED_BY)  # missing: reported before the long part
 
-    pipe = DifFacePipeline.from_pretrained(args.model)
+    pipe = load_pipeline(args.model, DifFacePipeline)
     clean = load_chosen_faces(args, pipe.model_size[0])
     figures = report(pipe, str(args.model), args.samplers, clean, args.seed, args.batch_size)
     write_report(figures, args.output)

@@ -16,12 +16,13 @@ import numpy as np
 import torch
 from scipy.stats import spearmanr
 
-from difface_diffusers import BUNDLED_MODEL, DifFacePipeline
+from difface_diffusers import DifFacePipeline
 from difface_diffusers.degradation.blind import DegradationRanges
 from difface_diffusers.evaluation import image_grid
 from difface_diffusers.photos.samples import BRIGHTEST_UNCERTAINTY, deviation
 
 from .faces import BLIND, add_face_options, check_face_options, degrade_faces, load_chosen_faces, restore
+from .models import load_pipeline
 from .reports import FaceReport, circumstances
 
 
@@ -123,14 +124,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         prog="python -m benchmarks.uncertainty",
         description="Uncertainty of a DifFace pipeline against its true error.",
     )
-    add_face_options(parser, BUNDLED_MODEL)
+    add_face_options(parser)
     parser.add_argument("--samples", type=int, default=6, help="restorations of each face (default: 6)")
     args = parser.parse_args(argv)
     check_face_options(parser, args)
     if args.samples < 3:
         parser.error(f"--samples must be at least 3, got {args.samples}")
 
-    pipe = DifFacePipeline.from_pretrained(args.model)
+    pipe = load_pipeline(args.model, DifFacePipeline)
     clean = load_chosen_faces(args, pipe.model_size[0])
     figures, pictures = report(pipe, str(args.model), clean, args.seed, args.batch_size, args.samples)
     figures.write(args.output, "uncertainty")

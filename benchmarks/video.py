@@ -21,8 +21,9 @@ from PIL import Image
 
 from benchmarks.backgrounds import textured_background
 from benchmarks.detection import cut_out
+from benchmarks.models import add_model_option, load_pipeline
 from benchmarks.reports import Report
-from difface_diffusers import BUNDLED_MODEL, DifFacePipeline
+from difface_diffusers import DifFacePipeline
 from difface_diffusers.acceleration.processor import processor_name
 from difface_diffusers.evaluation.face_metrics import identity_distance, locate
 from difface_diffusers.evaluation.steadiness import landmark_jitter, still_error, warping_error
@@ -243,7 +244,7 @@ def time_slices(rows: dict[str, list[np.ndarray]], places: list[list[np.ndarray]
 def main(argv: Sequence[str] | None = None) -> None:
     """Run the benchmark."""
     parser = argparse.ArgumentParser(description="Measure how steady restored videos are.")
-    parser.add_argument("--model", default=BUNDLED_MODEL, help="pipeline folder or Hub id (default: the bundled one)")
+    add_model_option(parser)
     parser.add_argument("--preset", help="of the model")
     parser.add_argument("--data", type=Path, required=True, help="folder of clean aligned faces")
     parser.add_argument("--output", type=Path, required=True, help="folder to write to")
@@ -256,8 +257,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     paths = list_files(args.data, IMAGE_SUFFIXES, recursive=False)
     if len(paths) < 2:
         parser.error(f"--data must hold two faces at least, found {len(paths)} in {args.data}")
-    pipe = DifFacePipeline.from_pretrained(args.model)
-    pipe.set_progress_bar_config(disable=True)
+    pipe = load_pipeline(args.model, DifFacePipeline)
     rng = np.random.default_rng(args.seed)
     figures, strips = [], []
     for number, kind in enumerate(args.kinds):

@@ -13,7 +13,8 @@ import numpy as np
 import torch
 from PIL import Image
 
-from difface_diffusers import BUNDLED_MODEL, DifFacePipeline, PhotoRestoration, restore_photo
+from benchmarks.models import add_model_option, load_pipeline
+from difface_diffusers import DifFacePipeline, PhotoRestoration, restore_photo
 from difface_diffusers.faces.alignment import align, warp
 from difface_diffusers.imaging.files import load_image
 from difface_diffusers.imaging.grids import image_grid
@@ -49,9 +50,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description="Draw every face of a photograph before and after its restoration.")
     parser.add_argument("photo", type=Path, help="a photograph with faces")
     parser.add_argument("--output", type=Path, required=True, help="the picture to write")
-    parser.add_argument("--model", default=BUNDLED_MODEL, help="a pipeline; the bundled one unless given")
+    add_model_option(parser)
     args = parser.parse_args(argv)
-    draw(DifFacePipeline.from_pretrained(args.model), load_image(args.photo)).save(args.output)
+    draw(load_pipeline(args.model, DifFacePipeline), load_image(args.photo)).save(args.output)
     return 0
 
 

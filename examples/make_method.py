@@ -14,7 +14,8 @@ import matplotlib.pyplot as plt
 import torch
 from PIL import Image
 
-from difface_diffusers import BUNDLED_MODEL, DifFacePipeline
+from benchmarks.models import add_model_option, load_pipeline
+from difface_diffusers import DifFacePipeline
 from difface_diffusers.imaging.tensors import pil_to_tensor, resize
 
 
@@ -84,13 +85,12 @@ def draw(pipe: DifFacePipeline, degraded: Image.Image, clean: Image.Image) -> pl
 def main(argv: Sequence[str] | None = None) -> int:
     """Write the figure."""
     parser = argparse.ArgumentParser(prog="python -m examples.make_method", description="Draw how a face is restored.")
-    parser.add_argument("--model", default=BUNDLED_MODEL, help="pipeline folder or Hub id (default: the bundled one)")
+    add_model_option(parser)
     parser.add_argument(
         "--output", type=Path, default=FOLDER / "method.png", help="default: method.png beside this script"
     )
     args = parser.parse_args(argv)
-    pipe = DifFacePipeline.from_pretrained(args.model)
-    pipe.set_progress_bar_config(disable=True)
+    pipe = load_pipeline(args.model, DifFacePipeline)
     figure = draw(pipe, Image.open(FOLDER / "astronaut.png"), Image.open(FOLDER / "astronaut_clean.png"))
     figure.savefig(args.output, dpi=110)
     return 0

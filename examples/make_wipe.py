@@ -12,7 +12,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from difface_diffusers import BUNDLED_MODEL, DifFacePipeline
+from benchmarks.models import add_model_option, load_pipeline
+from difface_diffusers import DifFacePipeline
 from difface_diffusers.imaging.files import load_image
 
 from .make_contact_sheet import restore
@@ -41,10 +42,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("photo", type=Path, help="a photograph with faces")
     parser.add_argument("--box", type=int, nargs=4, required=True, metavar=("LEFT", "TOP", "RIGHT", "BOTTOM"))
     parser.add_argument("--output", type=Path, required=True, help="the GIF to write")
-    parser.add_argument("--model", default=BUNDLED_MODEL, help="a pipeline; the bundled one unless given")
+    add_model_option(parser)
     args = parser.parse_args(argv)
     photo = load_image(args.photo)
-    before, after = restore(DifFacePipeline.from_pretrained(args.model), photo, UPSCALE)
+    before, after = restore(load_pipeline(args.model, DifFacePipeline), photo, UPSCALE)
     box = [edge * before.width // photo.width for edge in args.box]
     first, *others = frames(*(np.asarray(picture.convert("RGB").crop(box)) for picture in (before, after.image)))
     times = [STEP_TIME] * (2 * STEPS)

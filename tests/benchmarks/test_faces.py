@@ -41,7 +41,7 @@ def test_names_choose_faces_before_they_are_halved(data):
 
 def test_options_choose_faces(data):
     parser = argparse.ArgumentParser()
-    faces.add_face_options(parser, "model")
+    faces.add_face_options(parser)
     args = parser.parse_args(["--data", str(data), "--output", "out", "--half", "tuning", "--limit", "1"])
     torch.testing.assert_close(faces.load_chosen_faces(args, SIZE), faces.load_faces(data, SIZE)[:1])
 
@@ -98,7 +98,7 @@ def test_says_why_no_image_is_left(data):
 @pytest.mark.parametrize(("option", "value", "lowest"), [("--limit", 1, 2), ("--seed", -1, 0), ("--batch-size", 0, 1)])
 def test_refuses_impossible_options(capsys, option, value, lowest):
     parser = argparse.ArgumentParser()
-    faces.add_face_options(parser, "model")
+    faces.add_face_options(parser)
     args = parser.parse_args(["--data", "in", "--output", "out", option, str(value)])
     with pytest.raises(SystemExit):
         faces.check_face_options(parser, args, lowest_limit=2)
