@@ -1,6 +1,7 @@
 """The faces that benchmarks measure on: read, degraded by a seed, and restored in batches."""
 
 import argparse
+from collections.abc import Sequence
 from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any, cast
@@ -51,6 +52,18 @@ def load_faces(
             f" of them named {names!r}, and none is left"
         )
     return torch.stack([torch.from_numpy(read_face(path, size)).permute(2, 0, 1) for path in paths])
+
+
+def load_named_faces(folder: Path, size: int, names: Sequence[str]) -> torch.Tensor:
+    """Read the images of a folder that have these names, without their suffixes; see `load_faces`.
+
+    Raises:
+        ValueError: A name has no image, or one that cannot be read.
+    """
+    paths = {path.stem: path for path in list_files(folder, IMAGE_SUFFIXES, recursive=False)}
+    if missing := [name for name in names if name not in paths]:
+        raise ValueError(f"--data {folder} lacks {len(missing)} of {len(names)} faces, such as {missing[0]}")
+    return torch.stack([torch.from_numpy(read_face(paths[name], size)).permute(2, 0, 1) for name in names])
 
 
 def load_chosen_faces(args: argparse.Namespace, size: int) -> torch.Tensor:
