@@ -26,6 +26,10 @@ from .reports import FaceReport, circumstances
 PEOPLE = Path(__file__).with_name("people.csv")
 METRICS = {"identity": identity_distance, "landmarks": landmark_distance, "psnr": psnr}
 EVERYBODY = "everybody"
+COLUMNS = (
+    *("faces", "identity before", "identity after", "nearer by"),
+    *("landmarks before", "landmarks after", "PSNR before", "PSNR after"),
+)
 
 
 @dataclass(frozen=True)
@@ -44,8 +48,8 @@ class GroupReport(FaceReport):
     def markdown(self) -> str:
         """See `Report.markdown`."""
         lines = [
-            "|  | faces | identity before | after | nearer by | landmarks before | landmarks after | PSNR before | PSNR after |",
-            "| --- |" + " ---: |" * 8,
+            "|  | " + " | ".join(COLUMNS) + " |",
+            "| --- |" + " ---: |" * len(COLUMNS),
         ]
         for group, row in self.rows.items():
             lines.append(
