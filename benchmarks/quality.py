@@ -105,12 +105,15 @@ def table(rows: dict[str, dict[str, float]], columns: dict[str, tuple[str, str]]
     return lines
 
 
-def measure(images: torch.Tensor, clean: torch.Tensor) -> dict[str, float]:
-    """Return every metric of a set of faces, under the metric's name; the mean, where there is one number a face."""
+def measure_each(images: torch.Tensor, clean: torch.Tensor) -> dict[str, torch.Tensor]:
+    """Return every metric of `[B,3,S,S]`, under the metric's name; `[B]`, or one number where it is of the whole set."""
     metrics = (psnr, ssim, identity_distance, landmark_distance, gradient_ratio, spectrum_distance, frechet_distance)
-    return {metric.__name__: metric(images, clean).mean().item() for metric in metrics} | {
-        "piqe": piqe(images).mean().item()
-    }
+    return {metric.__name__: metric(images, clean) for metric in metrics} | {"piqe": piqe(images)}
+
+
+def measure(images: torch.Tensor, clean: torch.Tensor) -> dict[str, float]:
+    """Return the same as means over the set."""
+    return {name: values.mean().item() for name, values in measure_each(images, clean).items()}
 
 
 def summarize(gains: torch.Tensor) -> dict[str, float]:

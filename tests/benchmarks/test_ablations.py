@@ -73,7 +73,7 @@ def test_degradations_beyond_the_range_are_worse(clean):
 
 def test_kept_error_is_1_where_the_chain_does_nothing_and_0_where_it_forgets(chain, clean, monkeypatch):
     estimates = degrade_faces(clean, seed=0)
-    monkeypatch.setattr(ablations, "measure", lambda faces, clean: {})
+    monkeypatch.setattr(ablations, "measure_each", lambda faces, clean: {})
     monkeypatch.setattr(ablations, "restore", lambda chain, faces, *_, **settings: (faces, faces))
     rows = ablations.measure_starts(chain, estimates, clean, batch_size=3)
     assert list(rows) == [f"N = {start}" for start in ablations.STARTS]
@@ -82,9 +82,34 @@ def test_kept_error_is_1_where_the_chain_does_nothing_and_0_where_it_forgets(cha
     assert all(row["kept_error"] == 0 for row in ablations.measure_starts(chain, estimates, clean, 3).values())
 
 
+def test_the_change_is_that_of_the_faces_against_the_input_of_their_damage():
+    rows = {
+        "a: input": {"identity_distance": torch.tensor([0.5, 0.6, 0.7, 0.8])},  # two faces, twice
+        "a: restored": {"identity_distance": torch.tensor([0.4, 0.6, 0.7, 0.5])},
+        "b: input": {"identity_distance": torch.tensor([0.1, 0.1, 0.1, 0.1])},
+        "b: restored": {"identity_distance": torch.tensor([0.2, 0.2, 0.2, 0.2])},
+    }
+    condensed = ablations.condense(rows, seeds=2)
+    assert condensed["a: input"] == {"identity_distance": pytest.approx(0.65)}
+    assert condensed["a: restored"]["change"] == pytest.approx(-0.1)  # the faces' means are -0.05 and -0.15
+    assert condensed["a: restored"]["interval"] == pytest.approx(1.96 * 0.05, abs=1e-6)
+    assert condensed["b: restored"]["change"] == pytest.approx(0.1) and condensed["b: restored"]["interval"] < 1e-6
+    first = ablations.condense({"N = 1": rows["a: input"], "N = 2": rows["a: restored"]}, seeds=1)
+    assert first["N = 2"]["change"] == pytest.approx(-0.1) and "change" not in first["N = 1"]
+
+
+def test_each_seed_is_another_damage(pipe, clean, monkeypatch):
+    monkeypatch.setattr(ablations, "STARTS", (100,))
+    once, thrice = (ablations.report(pipe, "name", None, clean, 3, seeds, 3) for seeds in (1, 3))
+    assert thrice.faces == once.faces == 3 and thrice.seeds == 3
+    degraded = degrade_faces(clean.repeat(3, 1, 1, 1), 3)
+    expected = psnr(degraded, clean.repeat(3, 1, 1, 1)).mean().item()
+    assert thrice.estimators["none"]["psnr"] == pytest.approx(expected) != once.estimators["none"]["psnr"]
+
+
 def test_a_later_start_keeps_less_of_the_error(chain, clean):
     rows = ablations.measure_starts(chain, degrade_faces(clean, seed=0), clean, batch_size=3)
-    kept = [row["kept_error"] for row in rows.values()]
+    kept = [row["kept_error"].item() for row in rows.values()]
     assert kept[0] > kept[3] > kept[-1]
     assert set(rows["N = 100"]) == {*METRICS, "kept_error"}
 
@@ -92,12 +117,13 @@ def test_a_later_start_keeps_less_of_the_error(chain, clean):
 def test_report_has_every_row(pipe, clean, monkeypatch):
     monkeypatch.setattr(ablations, "STARTS", (100, 500))
     srcnn = tiny_estimator()
-    figures = ablations.report(pipe, "name", srcnn, clean, seed=3, batch_size=2)
+    figures = ablations.report(pipe, "name", srcnn, clean, seed=3, seeds=1, batch_size=2)
     assert figures.etas["eta 0"] != figures.etas["eta 0.5"] != figures.etas["eta 1"]
     assert list(figures.starts) == ["N = 100", "N = 500"]
     assert list(figures.etas) == ["eta 0", "eta 0.5", "eta 1"]
     assert list(figures.schedulers) == [scheduler.__name__ for scheduler in ablations.SCHEDULERS]
-    assert figures.schedulers["DDIMScheduler"] == pytest.approx(figures.estimators["the pipeline's, chain"], abs=1e-4)
+    ddim, chain = (figures.schedulers["DDIMScheduler"], figures.estimators["the pipeline's, chain"])
+    assert all(ddim[metric] == pytest.approx(chain[metric], abs=1e-4) for metric in METRICS)
     assert figures.schedulers["UniPCMultistepScheduler"] != figures.schedulers["EulerDiscreteScheduler"]
     assert list(figures.estimators) == [
         *("none", "none, chain", "the pipeline's", "the pipeline's, chain", "SRCNN", "SRCNN, chain")
@@ -123,22 +149,35 @@ def test_faces_start_where_they_choose_if_the_pipeline_can_tell(pipe, clean):
     degraded = degrade_faces(clean, 3)
     for start in (150, "auto"):
         restored, _ = restore(pipe, degraded, 2, start_timestep=start)
-        assert rows[f"whole range: {start}"]["psnr"] == pytest.approx(psnr(restored, clean).mean().item(), abs=1e-4)
-    assert rows["whole range: auto"] != rows["whole range: 150"]
+        assert rows[f"whole range: {start}"]["psnr"].mean().item() == pytest.approx(
+            psnr(restored, clean).mean().item(), abs=1e-4
+        )
+    assert not torch.equal(rows["whole range: auto"]["psnr"], rows["whole range: 150"]["psnr"])
 
 
 # The command
 
 
 def test_markdown_has_a_table_for_each_question():
-    starts = {"N = 100": ROW | {"kept_error": 0.456}}
+    starts = {"N = 100": ROW | {"kept_error": 0.456, "change": -0.0321, "interval": 0.012}}
     figures = ablations.AblationReport(
-        "m", 7, 128, 0, {}, starts, {"eta 1": ROW}, {"DDPM": ROW}, {"none": ROW}, {"heavy: auto": ROW}, {"grain": ROW}
+        "m",
+        7,
+        128,
+        0,
+        {},
+        2,
+        starts,
+        {"eta 1": ROW},
+        {"DDPM": ROW},
+        {"none": ROW},
+        {"heavy: auto": ROW},
+        {"grain": ROW},
     )
     lines = figures.markdown().splitlines()
-    assert "| N = 100 | 21.24 | 0.512 | 0.600 | 2.50 | 40.0 | 1.000 | 0.33 | 0.162 | 0.46 |" in lines
+    assert "| N = 100 | 21.24 | 0.512 | 0.600 | 2.50 | 40.0 | 1.000 | 0.33 | 0.162 | -0.032 | 0.012 | 0.46 |" in lines
     for name in ("eta 1", "DDPM", "none", "heavy: auto", "grain"):
-        assert f"| {name} | 21.24 | 0.512 | 0.600 | 2.50 | 40.0 | 1.000 | 0.33 | 0.162 |" in lines
+        assert f"| {name} | 21.24 | 0.512 | 0.600 | 2.50 | 40.0 | 1.000 | 0.33 | 0.162 |  |  |" in lines
     assert "7 faces of 128 x 128" in lines[-1]
 
 
