@@ -11,7 +11,7 @@ import argparse
 import tempfile
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
@@ -40,7 +40,17 @@ HEIGHT, WIDTH, RATE = 360, 640, 25
 SIDE = 230  # of the aligned square, pixels; its face is 128 wide
 CROP = 128  # side of the aligned faces that are judged
 KINDS = "still", "pan", "zoom", "turn", "cut", "crossing", "leaving"
-MODES = {"input": None, "frame by frame": 0.0, "steady": 1.0}
+STEADINESS = {"frame by frame": 0.0, "steady": 1.0}
+MODES = *STEADINESS, "input", "clean"
+ROWS = {  # of the table, by the names of `Figures`
+    "warping": ("warping error, levels of 255", "{:.2f}"),
+    "still": ("change from frame to frame of the still clip, levels", "{:.2f}"),
+    "identity": ("identity distance of neighboring frames", "{:.3f}"),
+    "landmarks": ("landmark jitter, thousandths of the aligned side", "{:.1f}"),
+    "gradient": ("gradients, share of the clean clip's", "{:.3f}"),
+    "psnr": ("PSNR, dB", "{:.2f}"),
+    "seconds": ("seconds a frame", "{:.2f}"),
+}
 BLUR, NOISE, QUALITY, CRF = 1.0, 14, 45, "38"
 
 
@@ -63,8 +73,8 @@ class Figures:
         identity: mean distance of neighboring frames.
         landmarks: jitter, thousandths of the aligned side.
         gradient: of the clean clip's gradients.
-        psnr: dB.
-        seconds: per frame.
+        psnr: dB; not of the clean clip itself.
+        seconds: per frame, where it was restored.
     """
 
     kind: str
@@ -91,23 +101,33 @@ class VideoReport(Report):
 
     def markdown(self) -> str:
         """See `Report.markdown`."""
-        names = [field.name for field in fields(Figures)][2:]
         lines = [
             f"`{self.model}`, preset {self.preset}, clips of {self.frames} frames of {WIDTH} x {HEIGHT}, faces 128 pixels wide;"
-            f" {self.processor}, {self.threads} threads",
+            f" {self.processor}, {self.threads} threads. Means over the clips:",
             "",
-            "| clip | | " + " | ".join(names) + " |",
-            "| --- | --- |" + " ---: |" * len(names),
+            "| | " + " | ".join(MODES) + " |",
+            "| --- |" + " ---: |" * len(MODES),
         ]
-        rows = [(figures.kind, figures.mode, [getattr(figures, name) for name in names]) for figures in self.figures]
-        for mode in MODES:
-            own = [values for _, own_mode, values in rows if own_mode == mode]
-            if own:
-                rows.append(("all", mode, np.nanmean(own, axis=0).tolist()))
-        for kind, mode, values in rows:
-            cells = " | ".join("" if np.isnan(value) else f"{value:.3f}" for value in values)
-            lines.append(f"| {kind} | {mode} | {cells} |")
+        for name, (label, form) in ROWS.items():
+            values = [[getattr(each, name) for each in self.figures if each.mode == mode] for mode in MODES]
+            lines.append(f"| {label} | " + " | ".join(_cell(own, form) for own in values) + " |")
+        lines += [
+            "",
+            "The clips:",
+            "",
+            "| clip | | " + " | ".join(ROWS) + " |",
+            "| --- | --- |" + " ---: |" * len(ROWS),
+        ]
+        for each in self.figures:
+            cells = " | ".join(_cell([getattr(each, name)], form) for name, (_, form) in ROWS.items())
+            lines.append(f"| {each.kind} | {each.mode} | {cells} |")
         return "\n".join(lines) + "\n"
+
+
+def _cell(values: Sequence[float], form: str) -> str:
+    """Return the mean of those that there are; nothing if there are none."""
+    there = [value for value in values if not np.isnan(value)]
+    return form.format(np.mean(there)) if there else ""
 
 
 def make_clip(kind: str, faces: Sequence[np.ndarray], count: int, seed: int) -> Clip:
@@ -213,7 +233,7 @@ def measure(clip: Clip, frames: list[np.ndarray], mode: str, seconds: float) -> 
         float(identity_distance(faces[1:], faces[:-1]).mean()),
         1000 * landmark_jitter(CROP * locate(faces).numpy(), CROP),
         _gradient([crop[part] for crop in crops]) / _gradient([crop[part] for crop in clean_crops]),
-        float(10 * np.log10(255**2 / max(np.mean(errors), 1e-9))),
+        float(10 * np.log10(255**2 / np.mean(errors))) if np.any(errors) else float("nan"),
         seconds / len(frames),
     )
 
@@ -269,16 +289,17 @@ def main(argv: Sequence[str] | None = None) -> None:
         with tempfile.TemporaryDirectory() as folder:
             source = Path(folder) / "in.mkv"
             damage(clip.frames, source, args.seed + number)
-            for mode, steadiness in MODES.items():
-                started, path = time.perf_counter(), source
-                if steadiness is not None:
-                    path = Path(folder) / "out.mkv"
-                    options = {"steadiness": steadiness, "seed": args.seed, "preset": args.preset}
-                    restore_video(pipe, source, path, codec="ffv1", **options)  # ty: ignore
-                seconds = time.perf_counter() - started
+            rows["input"] = read_frames(source)
+            seconds = {}
+            for mode, steadiness in STEADINESS.items():
+                started, path = time.perf_counter(), Path(folder) / "out.mkv"
+                options = {"steadiness": steadiness, "seed": args.seed, "preset": args.preset}
+                restore_video(pipe, source, path, codec="ffv1", **options)  # ty: ignore
+                seconds[mode] = time.perf_counter() - started
                 rows[mode] = read_frames(path)
-                figures.append(measure(clip, rows[mode], mode, seconds))
-                print(figures[-1])
+        for mode, frames in rows.items():
+            figures.append(measure(clip, frames, mode, seconds.get(mode, float("nan"))))
+            print(figures[-1])
         strips.append(time_slices(rows, clip.places))
     args.output.mkdir(parents=True, exist_ok=True)
     width = max(strip.shape[1] for strip in strips)
