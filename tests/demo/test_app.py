@@ -1,6 +1,7 @@
 import re
 import shutil
 import socket
+import statistics
 import sys
 import threading
 import time
@@ -222,17 +223,19 @@ def test_nothing_is_asked_of_other_machines(restorer, inpainter, monkeypatch, tm
 
 
 @pytest.mark.slow
-def test_memory_stays_over_fifty_requests(cache, tmp_path):
+def test_memory_stays_over_ninety_requests(cache, tmp_path):
     """With the bundled models."""
     process = psutil.Process()
     demo = build_demo(*load_models(device="cpu"))
     client = Client(launch(demo, port=free_port(), block=False), verbose=False, download_files=tmp_path)
     memory = []
     try:
-        for number in range(60):
+        for number in range(90):
             client.predict(photo=handle_file(PHOTOGRAPH), seed=number, api_name="/restore")
             memory.append(process.memory_info().rss / 1e6)
     finally:
         demo.close()
-    print(f"after 10 requests {memory[9]:.0f} MB, after 60 {memory[-1]:.0f} MB, at most {max(memory):.0f} MB")
-    assert max(memory[10:]) - memory[9] < 30
+    # What an allocator keeps goes up and down by 50 MB; a kept result would be 1.2 MB a request, its floats four times that.
+    before, after = statistics.median(memory[10:25]), statistics.median(memory[-15:])
+    print(f"after 10 requests {before:.0f} MB, after 80 {after:.0f} MB, at most {max(memory):.0f} MB")
+    assert after - before < 80
