@@ -223,6 +223,7 @@ def test_nothing_is_asked_of_other_machines(restorer, inpainter, monkeypatch, tm
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_memory_stays_over_ninety_requests(cache, tmp_path):
     """With the bundled models."""
     process = psutil.Process()
