@@ -8,7 +8,7 @@ MAKE_VENV := $(if $(UV),uv venv --quiet --python $(PYTHON),$(PYTHON) -m venv)
 PIP := $(if $(UV),uv pip install --torch-backend auto --python $(BIN)/python,$(BIN)/python -m pip install)
 INSTALL := $(PIP) --quiet --constraint constraints.txt
 # PyPI's torch for Linux brings 3 GB of CUDA along; without an NVIDIA GPU the smaller one is taken, if its index can be reached.
-TORCH := torch $(if $(UV)$(shell command -v nvidia-smi),,--retries 1 --extra-index-url https://download.pytorch.org/whl/cpu)
+TORCH := torch $(if $(UV)$(shell command -v nvidia-smi),,--retries 1 --timeout 15 --extra-index-url https://download.pytorch.org/whl/cpu)
 
 # Counting covered lines takes 40 % more time: `make test COVERAGE="--cov --cov-fail-under=90"`.
 COVERAGE ?=
