@@ -23,7 +23,7 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
         description="Restore faces with DifFace.",
         examples=["difface restore photo.jpg -o restored/", "difface restore --help", "difface doctor"],
     )
-    parser.add_argument("--version", action="version", version=f"difface {version_of(PACKAGE)}")
+    parser.add_argument("--version", action="version", version=f"difface {version_of(PACKAGE) or 'is not installed'}")
     subparsers = parser.add_subparsers(required=True, metavar="COMMAND", dest="command")
     restore.add_parser(subparsers)
     inpaint.add_parser(subparsers)

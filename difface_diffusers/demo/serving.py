@@ -96,9 +96,8 @@ def _sentence(status: int, sentence: str, headers: dict[str, str] | None = None)
 
 
 def _health(request: Request) -> Response:
-    return JSONResponse(
-        {"status": "ok", "version": version_of(PACKAGE)}
-    )  # the models are loaded before anything is served
+    # The models are loaded before anything is served.
+    return JSONResponse({"status": "ok", "version": version_of(PACKAGE)})
 
 
 def _index(request: Request) -> Response:

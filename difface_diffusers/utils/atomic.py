@@ -61,9 +61,8 @@ def whole_file(path: Path) -> Generator[BinaryIO]:
 @contextlib.contextmanager
 def _temporary(path: Path) -> Generator[Path]:
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(
-        f".{path.stem[:50]}-{uuid.uuid4().hex[:12]}.part"
-    )  # `tempfile` keeps others from reading
+    # Not by `tempfile`, whose files nobody else may read.
+    temporary = path.with_name(f".{path.stem[:50]}-{uuid.uuid4().hex[:12]}.part")
     try:
         yield temporary
         temporary.replace(path)
