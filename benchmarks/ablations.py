@@ -25,7 +25,7 @@ from difface_diffusers.pipelines.sampling import AUTO
 
 from .faces import BLIND, add_face_options, check_face_options, degrade_faces, load_chosen_faces, restore, with_parts
 from .models import load_pipeline
-from .quality import COLUMNS, LEGEND, measure_each, table
+from .quality import COLUMNS, LEGEND, measure_each, summarize, table
 from .reports import FaceReport, circumstances
 from .steps import SAMPLERS
 from .uncertainty import DAMAGES
@@ -143,8 +143,8 @@ def condense(rows: Rows, seeds: int) -> dict[str, dict[str, float]]:
         condensed[name] = {metric: values.mean().item() for metric, values in row.items()}
         if row is not base:
             changes = (row["identity_distance"] - base["identity_distance"]).unflatten(0, (seeds, -1)).mean(dim=0)
-            error = changes.std().item() / len(changes) ** 0.5
-            condensed[name] |= {"change": changes.mean().item(), "interval": CONFIDENCE * error}
+            summary = summarize(changes)
+            condensed[name] |= {"change": summary["mean"], "interval": CONFIDENCE * summary["standard_error"]}
     return condensed
 
 

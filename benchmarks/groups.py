@@ -20,6 +20,7 @@ from difface_diffusers.evaluation import identity_distance, landmark_distance, p
 
 from .faces import degrade_faces, load_named_faces, restore
 from .models import add_model_option, load_pipeline
+from .quality import summarize
 from .reports import FaceReport, circumstances
 
 
@@ -99,12 +100,12 @@ def measure(pipe: DifFacePipeline, clean: torch.Tensor, seeds: int, batch_size: 
     return {name: torch.stack(values).mean(dim=0) for name, values in figures.items()}
 
 
-def summarize(figures: dict[str, torch.Tensor], members: list[int]) -> dict[str, float]:
+def row_of(figures: dict[str, torch.Tensor], members: list[int]) -> dict[str, float]:
     """Return what a row of the table needs of the faces `members`."""
     means = {name: values[members].mean().item() for name, values in figures.items()}
     nearer = (figures["identity_input"] - figures["identity_restored"])[members]
-    error = nearer.std().item() / len(members) ** 0.5 if len(members) > 1 else float("nan")
-    return means | {"faces": len(members), "identity_gain": nearer.mean().item(), "identity_error": error}
+    gain = summarize(nearer)
+    return means | {"faces": len(members), "identity_gain": gain["mean"], "identity_error": gain["standard_error"]}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -129,7 +130,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (ValueError, OSError) as error:
         parser.error(str(error))
     figures = measure(pipe, clean, args.seeds, args.batch_size)
-    rows = {group: summarize(figures, members) for group, members in groups.items()}
+    rows = {group: row_of(figures, members) for group, members in groups.items()}
     report = GroupReport(**circumstances(pipe, args.model, clean, seed=0), seeds=args.seeds, rows=rows)
     report.write(args.output, "groups")
     print(report.markdown())

@@ -38,7 +38,7 @@ def test_the_gain_is_that_of_the_members():
         "identity_restored": torch.tensor([0.4, 0.7, 0.5]),
         "psnr_input": torch.tensor([20.0, 30, 40]),
     }
-    row = groups.summarize(figures, [0, 2])
+    row = groups.row_of(figures, [0, 2])
     assert row["faces"] == 2 and row["psnr_input"] == 30
     assert row["identity_gain"] == pytest.approx(0.25) and row["identity_error"] == pytest.approx(0.15, rel=1e-4)
 
