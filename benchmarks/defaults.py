@@ -72,9 +72,10 @@ def measure_noise_margins(
     rows = {}
     for margin in noise_margins:
         walker.register_to_config(noise_margin=margin)
-        restored, estimates = restore(walker, degraded, batch_size, start_timestep=AUTO)
-        batches = zip(degraded.split(batch_size), estimates.split(batch_size), strict=True)
-        starts = [start for batch in batches for start in walker.choose_starts(*batch, sampling)]
+        restored, _ = restore(walker, degraded, batch_size, start_timestep=AUTO)
+        starts = [
+            start for batch in degraded.split(batch_size) for start in walker.prepare_estimates(batch, sampling)[1]
+        ]
         spread = {"lowest": min(starts), "highest": max(starts), "mean": sum(starts) / len(starts)}
         rows[margin] = measure(restored, clean) | spread
     return rows

@@ -49,8 +49,7 @@ def draw(pipe: DifFacePipeline, degraded: Image.Image, clean: Image.Image) -> pl
     size = pipe.model_size
     image, truth = (resize(pil_to_tensor(picture)[None], size).clamp(0, 1) for picture in (degraded, clean))
     with torch.no_grad():
-        guess = pipe.estimate(image)
-        [start] = pipe.choose_starts(image, guess, pipe.with_defaults())
+        guess, [start] = pipe.prepare_estimates(image, pipe.with_defaults())
         states, true_states = walk(pipe, guess, start), walk(pipe, truth, start)
 
     at = {share: min(states, key=lambda state, time=share * start: abs(state[0] - time)) for share in SHOWN}

@@ -25,6 +25,7 @@ from difface_diffusers.photos.upscale import load_upscaler, upscale_lanczos
 
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
+SAMPLES = 8  # identities of single ones differ by a tenth
 
 
 @pytest.fixture(scope="module")
@@ -33,10 +34,10 @@ def result():
     pipe.set_progress_bar_config(disable=True)
     degraded = pil_to_tensor(load_image(EXAMPLES / "astronaut.png"))[None]
     clean = pil_to_tensor(load_image(EXAMPLES / "astronaut_clean.png"))[None]
-    output = pipe(degraded, generator=torch.Generator().manual_seed(0), output_type="pt")
+    output = pipe(degraded, num_samples=SAMPLES, generator=torch.Generator().manual_seed(0), output_type="pt")
     return {
         "input": degraded,
-        "estimate": output.estimates,
+        "estimate": output.estimates[:1],
         "restored": output.images,
         "clean": resize(clean, degraded.shape[-2:]).clamp(0, 1),
     }
@@ -72,12 +73,13 @@ def test_every_scheduler_finds_what_it_needs_in_the_config(folder):
 def test_the_restoration_is_nearer_the_person_than_the_input(result):
     """dlib takes less than 0.6 for the same person; two different faces are 0.8 apart."""
     pytest.importorskip("dlib")
-    before, after = (identity_distance(result[name], result["clean"]) for name in ("input", "restored"))
-    assert after < before - 0.02 and after < 0.6
+    clean, restored = result["clean"], result["restored"]
+    before, after = identity_distance(result["input"], clean), identity_distance(restored, clean.expand_as(restored))
+    assert after.mean() < before - 0.01 and after.max() < 0.6
 
 
 def test_the_restoration_is_as_sharp_as_a_photograph(result):
-    estimate, restored = (gradient_ratio(result[name], result["clean"]) for name in ("estimate", "restored"))
+    estimate, restored = (gradient_ratio(result[name][:1], result["clean"]) for name in ("estimate", "restored"))
     assert estimate < 0.7 and 0.85 < restored < 1.15
 
 

@@ -37,7 +37,15 @@ from .modular_state import (
 from .networks import check_networks, check_variance, size_of_faces
 from .output import check_output_type
 from .sampling import AUTO, check_noise
-from .stages import estimate_faces, find_starts, predict_noise, present_estimates, present_latents, to_batch, to_sizes
+from .stages import (
+    estimate_faces,
+    estimate_with_starts,
+    predict_noise,
+    present_estimates,
+    present_latents,
+    to_batch,
+    to_sizes,
+)
 
 
 class DifFaceBlock(ModularPipelineBlocks):
@@ -96,11 +104,13 @@ class DifFaceEstimateStep(DifFaceBlock):
         size = size_of_faces(unwrap(unet))
         degraded = to_batch(pictures, size, components._execution_device)
         estimate = partial(estimate_faces, estimator, size)
-        block_state.estimate = estimate(degraded)
-        block_state.starts = None
         if sampling.start_timestep == AUTO:
             steps = sampling.num_inference_steps
-            block_state.starts = find_starts(estimate, scheduler, margin, steps, degraded, block_state.estimate)
+            block_state.estimate, block_state.starts = estimate_with_starts(
+                estimate, scheduler, margin, steps, degraded
+            )
+        else:
+            block_state.estimate, block_state.starts = estimate(degraded), None
         block_state.sizes = [tuple(picture.shape[-2:]) for picture in pictures]
         self.set_block_state(state, block_state)
         return components, state

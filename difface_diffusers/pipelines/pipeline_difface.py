@@ -14,7 +14,7 @@ from .base import EstimateAndWalkPipeline
 from .output import DifFacePipelineOutput
 from .runs import as_run
 from .sampling import AUTO, Callback, Sampling
-from .stages import find_starts, to_batch, to_sizes
+from .stages import estimate_with_starts, to_batch, to_sizes
 
 
 class DifFacePipeline(EstimateAndWalkPipeline):
@@ -102,7 +102,7 @@ class DifFacePipeline(EstimateAndWalkPipeline):
             num_inference_steps: network calls K, 1 .. N. `None` means what `preset` says, or the default saved with the
                 pipeline, here and in the next two.
             start_timestep: N, where the chain begins on the prior's own scale of 1 .. 1000. A larger N survives worse
-                degradations and keeps less of the input. "auto" chooses one for each face, see `choose_starts`.
+                degradations and keeps less of the input. "auto" chooses one for each face, see `prepare_estimates`.
             eta: share of fresh noise in each step, 0 (deterministic) .. 1; for DDIM (Song et al. 2021, eq. 16), other
                 schedulers ignore it.
             num_samples: restorations per input image.
@@ -154,8 +154,7 @@ class DifFacePipeline(EstimateAndWalkPipeline):
 
         # 1. The degraded faces at the model's size, and the estimator's guess of the clean ones: [N,3,S,S] in [0,1]
         degraded = to_batch(pictures, self.model_size, device)
-        estimates = self.estimate(degraded)
-        starts = self.choose_starts(degraded, estimates, request.sampling)
+        estimates, starts = self.prepare_estimates(degraded, request.sampling)
         estimates = estimates.repeat_interleave(num_samples, dim=0)  # from here on one row per sample
 
         # 2. The guess noised to the state its chain starts from, [N*num_samples,3,S,S] float32, and the walk back to x_0
@@ -166,19 +165,18 @@ class DifFacePipeline(EstimateAndWalkPipeline):
         sizes = [picture.shape[-2:] for picture in pictures for _ in range(num_samples)]
         return self.finish(latents, estimates, partial(to_sizes, sizes=sizes), output_type, return_dict)
 
-    def choose_starts(self, degraded: torch.Tensor, estimates: torch.Tensor, sampling: Sampling) -> list[int]:
-        """Return N of each face: the start of `sampling`, or where that is "auto" one whose noise buries the guess's error.
+    def prepare_estimates(self, degraded: torch.Tensor, sampling: Sampling) -> tuple[torch.Tensor, list[int]]:
+        """Return the guesses of the clean faces, `[B,3,S,S]` in [0,1], and N of each.
 
-        The estimator is asked about the mirror image too. The less it knows of a face, the more its two answers differ. N is
-        the first timestep that has `noise_margin` times as much noise as the root mean square of the difference, and at least
-        the number of steps.
+        Where the start of `sampling` is "auto", the estimator is asked about the mirror image too. The guess is the mean of its
+        two answers. The more they differ, the less it knows: N is the first timestep that has `noise_margin` times as much
+        noise as the root mean square of the difference, and at least the number of steps.
 
         Args:
             degraded: faces `[B,3,S,S]` in [0,1].
-            estimates: the estimator's answers, of the same shape.
             sampling: see `__call__`.
         """
         if sampling.start_timestep != AUTO:
-            return [int(sampling.start_timestep)] * len(degraded)
+            return self.estimate(degraded), [int(sampling.start_timestep)] * len(degraded)
         margin, steps = self.config.noise_margin, sampling.num_inference_steps
-        return find_starts(self.estimate, self.scheduler, margin, steps, degraded, estimates)
+        return estimate_with_starts(self.estimate, self.scheduler, margin, steps, degraded)

@@ -44,15 +44,14 @@ def estimate_faces(
     return resize(guess.float(), size).clamp(0, 1)
 
 
-def find_starts(
+def estimate_with_starts(
     estimate: Callable[[torch.Tensor], torch.Tensor],
     scheduler: SchedulerMixin,
     noise_margin: float,
     num_inference_steps: int,
     degraded: torch.Tensor,
-    estimates: torch.Tensor,
-) -> list[int]:
-    """Return for each face the timestep whose noise buries its estimate's error; see `DifFacePipeline.choose_starts`.
+) -> tuple[torch.Tensor, list[int]]:
+    """Return estimates and starts by the answers to each face and to its mirror image; see `prepare_estimates`.
 
     Args:
         estimate: from degraded faces to estimates.
@@ -60,12 +59,11 @@ def find_starts(
         noise_margin: see `DifFacePipeline`.
         num_inference_steps: K, the least that a start can be.
         degraded: faces `[B,3,S,S]` in [0,1].
-        estimates: the estimator's answers, of the same shape.
     """
-    mirrored = estimate(degraded.flip(-1)).flip(-1)
-    disagreement = 2 * (estimates - mirrored).square().mean(dim=(1, 2, 3)).sqrt()  # on the scale of [-1,1]
+    answers, mirrored = estimate(degraded), estimate(degraded.flip(-1)).flip(-1)
+    disagreement = 2 * (answers - mirrored).square().mean(dim=(1, 2, 3)).sqrt()  # on the scale of [-1,1]
     starts = timesteps_with_noise(scheduler, noise_margin * disagreement)
-    return [max(start, num_inference_steps) for start in starts]
+    return (answers + mirrored) / 2, [max(start, num_inference_steps) for start in starts]
 
 
 def predict_noise(unet: Any, scaled_sample: torch.Tensor, timestep: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:

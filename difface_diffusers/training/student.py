@@ -75,8 +75,7 @@ class StudentTask:
         """Return x_N as the networks see it, its timesteps `[B]`, and the teacher's x_0."""
         teacher = self.teacher.to(degraded.device)
         sampling = teacher.with_defaults()
-        estimates = teacher.estimate(degraded)
-        starts = teacher.choose_starts(degraded, estimates, sampling)
+        estimates, starts = teacher.prepare_estimates(degraded, sampling)
         chains = teacher.prepare_chains(starts, sampling, estimates.device)
         latents = teacher.prepare_latents(estimates, chains, sampling, generators, None)
         scaled, timesteps = chains.scale_model_input(latents, 0), chains.timesteps[0].expand(len(latents))

@@ -111,12 +111,10 @@ def judge_frames(
         judgement: of all of them; `None` finds one for each.
         settings: of the call.
     """
-    degraded = _to_batch(crops, pipe.device)
-    estimates = pipe.estimate(degraded)
+    estimates, starts = pipe.prepare_estimates(_to_batch(crops, pipe.device), settings.sampling)
     guesses = _from_batch(estimates)
     if judgement is not None:
         return guesses, [judgement] * len(crops)
-    starts = pipe.choose_starts(degraded, estimates, settings.sampling)
     clean_damage = pipe.config.get("clean_damage")
     treatments = [
         choose_treatment(crop, guess, clean_damage, settings.keep_clean, settings.blend)

@@ -37,7 +37,7 @@ def test_margins_choose_the_starts(model, clean):
     for margin, row in rows.items():
         other = with_parts(pipe)
         other.register_to_config(noise_margin=margin)
-        starts = other.choose_starts(degraded, other.estimate(degraded), other.with_defaults(start_timestep="auto"))
+        _, starts = other.prepare_estimates(degraded, other.with_defaults(start_timestep="auto"))
         assert (row["lowest"], row["highest"], row["mean"]) == (min(starts), max(starts), sum(starts) / 3)
         restored, _ = restore(other, degraded, 3, start_timestep="auto")
         assert row["psnr"] == pytest.approx(psnr(restored, clean).mean().item(), abs=1e-4)

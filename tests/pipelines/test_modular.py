@@ -191,7 +191,9 @@ class TestAlone:
         assert state.get("sizes") == [(SIZE, SIZE), (20, 24)] and state.get("starts") is None
         state = modular(pipe, DifFaceEstimateStep())(image=faces, start_timestep="auto")
         sampling = pipe.with_defaults(start_timestep="auto")
-        assert state.get("starts") == pipe.choose_starts(faces, pipe.estimate(faces), sampling)
+        estimates, starts = pipe.prepare_estimates(faces, sampling)
+        torch.testing.assert_close(state.get("estimate"), estimates)
+        assert state.get("starts") == starts
 
     def test_noise(self, pipe, faces):
         made = modular(pipe, DifFaceNoiseStep())

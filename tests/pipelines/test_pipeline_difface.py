@@ -402,7 +402,7 @@ class TestAutoStart:
         return torch.cat([faces * 0.2, faces[:1], faces[:1] * 0.2])
 
     def starts(self, pipe, faces, **arguments):
-        return pipe.choose_starts(faces, pipe.estimate(faces), pipe.with_defaults(**arguments))
+        return pipe.prepare_estimates(faces, pipe.with_defaults(**arguments))[1]
 
     def test_noise_is_as_many_times_stronger_than_the_answers_differ(self, pipe, faces):
         starts = self.starts(pipe, faces)
@@ -421,8 +421,17 @@ class TestAutoStart:
         pipe.register_to_config(noise_margin=1e6)
         assert self.starts(pipe, faces) == [1000] * 4
 
+    def test_the_guess_is_the_mean_of_both_answers(self, pipe, faces):
+        estimates, _ = pipe.prepare_estimates(faces, pipe.with_defaults())
+        assert not torch.allclose(pipe.estimate(faces), torch.full_like(faces, 0.5))
+        torch.testing.assert_close(estimates, torch.full_like(faces, 0.5))
+        output = pipe(faces, output_type="pt")
+        torch.testing.assert_close(output.estimates, estimates)
+
     def test_a_number_comes_before_it(self, pipe, faces):
-        assert self.starts(pipe, faces, start_timestep=300) == [300] * 4
+        estimates, starts = pipe.prepare_estimates(faces, pipe.with_defaults(start_timestep=300))
+        assert starts == [300] * 4
+        torch.testing.assert_close(estimates, pipe.estimate(faces))
 
     @pytest.mark.parametrize("name", SCHEDULERS)
     def test_each_face_is_as_from_its_own_start(self, pipe, faces, name):
@@ -430,6 +439,7 @@ class TestAutoStart:
         starts, calls = self.starts(pipe, faces), 13 if name == "PNDMScheduler" else 5
         settings = {"num_inference_steps": calls, "num_samples": 2, "output_type": "latent"}
         together = pipe(faces, generator=generators(*range(8)), **settings)
+        pipe.estimator.ramp.zero_()  # now it answers what was the mean of its answers
         for index, start in enumerate(starts):
             seeds = generators(2 * index, 2 * index + 1)
             alone = pipe(faces[[index]], start_timestep=start, generator=seeds, **settings)
