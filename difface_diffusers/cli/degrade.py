@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..utils.atomic import check_new, whole_folder
+from ..utils.atomic import whole_folder
 from ..utils.records import take
-from .errors import UsageError, refuse
+from .errors import UsageError, check_output, refuse
 from .parser import Commands
 
 
@@ -68,10 +68,7 @@ class DegradeOptions:
             raise UsageError(f"--config is for --protocol blind; {self.protocol} has its own degradations")
         if self.seed is not None and self.seed < 0:
             raise UsageError(f"--seed is {self.seed}; it must be at least 0")
-        try:
-            check_new(self.output)
-        except ValueError as error:
-            raise UsageError(f"--output: {error}") from error
+        check_output(self.output)
 
 
 def add_parser(subparsers: Commands) -> None:

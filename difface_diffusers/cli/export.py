@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from ..utils.atomic import whole_folder
 from ..utils.records import take
-from .errors import UsageError, refuse
+from .errors import UsageError, check_output, refuse
 from .model import read_pipeline
 from .parser import Commands
 
@@ -27,7 +27,7 @@ class ExportOptions:
         int8: aligned faces for 8 bits: files, folders and glob patterns; `None` exports none.
 
     Raises:
-        UsageError: `output` is there already.
+        UsageError: `output` is there already, and is not an empty folder.
     """
 
     model: str | None
@@ -35,8 +35,7 @@ class ExportOptions:
     int8: list[str] | None
 
     def __post_init__(self) -> None:
-        if self.output.exists():
-            raise UsageError(f"--output {self.output} is there already")
+        check_output(self.output)
 
 
 def add_parser(subparsers: Commands) -> None:

@@ -70,7 +70,7 @@ def test_a_failed_export_leaves_nothing(model, tmp_path, monkeypatch, capsys):
 
 def test_refuses_to_overwrite(model, tmp_path, capsys):
     assert main(["export", "--model", str(model), "-o", str(model)]) == 2
-    assert f"--output {model} is there already" in capsys.readouterr().err
+    assert f"--output: `output` is {model}, which exists" in capsys.readouterr().err
 
 
 def test_refuses_a_model_that_is_none(tmp_path, capsys):
