@@ -53,7 +53,7 @@ class AblationReport(FaceReport):
         starts: By start; with `kept_error`, see `measure_starts`.
         etas: By eta.
         schedulers: By scheduler.
-        estimators: By estimator, alone and through the chain.
+        estimators: By estimator, alone and through the chain; "twice" asked is the mean with the answers to mirror images.
         severities: By how badly faces are degraded, before and restored from `START`, and from starts of their own.
         degradations: By degradation, before, as estimated and restored.
     """
@@ -148,9 +148,10 @@ def condense(rows: Rows, seeds: int) -> dict[str, dict[str, float]]:
     return condensed
 
 
-def estimate(pipe: DifFacePipeline, degraded: torch.Tensor, batch_size: int) -> torch.Tensor:
-    """Return the estimator's answers to `[B,3,S,S]`, in batches."""
-    return torch.cat([pipe.estimate(batch) for batch in degraded.split(batch_size)])
+def estimate(pipe: DifFacePipeline, degraded: torch.Tensor, batch_size: int, start: int | str = START) -> torch.Tensor:
+    """Return the guesses for `[B,3,S,S]` with a start, in batches; see `DifFacePipeline.prepare_estimates`."""
+    sampling = pipe.with_defaults(start_timestep=start)
+    return torch.cat([pipe.prepare_estimates(batch, sampling)[0] for batch in degraded.split(batch_size)])
 
 
 def measure_starts(chain: DifFacePipeline, estimates: torch.Tensor, clean: torch.Tensor, batch_size: int) -> Rows:
@@ -241,6 +242,8 @@ def report(
     chain = with_parts(pipe, estimator=GivenEstimate())
     chain.register_to_config(default_num_inference_steps=CALLS, default_start_timestep=START)
     answers = {"none": degraded, "the pipeline's": estimate(pipe, degraded, batch_size)}
+    if pipe.can_choose_starts:
+        answers["the pipeline's, twice"] = estimate(pipe, degraded, batch_size, AUTO)
     if srcnn is not None:
         answers["SRCNN"] = estimate(with_parts(pipe, estimator=srcnn), degraded, batch_size)
     estimates = answers["the pipeline's"]

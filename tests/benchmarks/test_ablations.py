@@ -107,6 +107,16 @@ def test_each_seed_is_another_damage(pipe, clean, monkeypatch):
     assert thrice.estimators["none"]["psnr"] == pytest.approx(expected) != once.estimators["none"]["psnr"]
 
 
+def test_the_mean_with_the_mirror_image_is_an_estimator_of_its_own(pipe, clean):
+    pipe.register_to_config(noise_margin=1.0)
+    figures = ablations.report(pipe, "name", None, clean, seed=3, seeds=1, batch_size=2)
+    degraded = degrade_faces(clean, seed=3)
+    twice = (pipe.estimate(degraded) + pipe.estimate(degraded.flip(-1)).flip(-1)) / 2
+    expected = psnr(twice, clean).mean().item()
+    assert figures.estimators["the pipeline's, twice"]["psnr"] == pytest.approx(expected, abs=1e-4)
+    assert figures.estimators["the pipeline's"]["psnr"] != pytest.approx(expected, abs=1e-4)
+
+
 def test_a_later_start_keeps_less_of_the_error(chain, clean):
     rows = ablations.measure_starts(chain, degrade_faces(clean, seed=0), clean, batch_size=3)
     kept = [row["kept_error"].item() for row in rows.values()]
