@@ -20,12 +20,13 @@ from difface_diffusers.imaging.tensors import pil_to_tensor, resize
 
 
 FOLDER = Path(__file__).parent
+START = 400  # the paper's, where the noise can be seen; the bundled model's own starts are lower
 CALLS = 24  # a fine chain, so that the curve has no corners
 SEED = 0
 SHOWN = (0.6, 0.25)  # of the start: where on its way back the chain is shown
 
 
-def walk(pipe: DifFacePipeline, guess: torch.Tensor, start: int) -> list[tuple[float, torch.Tensor]]:
+def walk(pipe: DifFacePipeline, guess: torch.Tensor) -> list[tuple[float, torch.Tensor]]:
     """Return t and x_t, `[1,3,S,S]`, from x_N to x_0; the noise that buries the guess, `[1,3,S,S]` in [0,1], is one for all."""
     states: list[tuple[float, torch.Tensor]] = []
 
@@ -35,11 +36,11 @@ def walk(pipe: DifFacePipeline, guess: torch.Tensor, start: int) -> list[tuple[f
         states.append((float(timestep), tensors["latents"]))
         return {}
 
-    abar = pipe.scheduler.alphas_cumprod[start - 1]
+    abar = pipe.scheduler.alphas_cumprod[START - 1]
     noise = torch.randn(guess.shape, generator=torch.Generator().manual_seed(SEED))
     latents = abar.sqrt() * (2 * guess - 1) + (1 - abar).sqrt() * noise
-    states.append((float(start), latents))
-    pipe(guess, CALLS, start, latents=latents, callback_on_step_end=keep, output_type="latent")
+    states.append((float(START), latents))
+    pipe(guess, CALLS, START, latents=latents, callback_on_step_end=keep, output_type="latent")
     times = [time for time, _ in states[2:]] + [0.0]  # a state belongs to the next call's timestep
     return [states[0], *((time, state) for time, (_, state) in zip(times, states[1:], strict=True))]
 
@@ -49,14 +50,14 @@ def draw(pipe: DifFacePipeline, degraded: Image.Image, clean: Image.Image) -> pl
     size = pipe.model_size
     image, truth = (resize(pil_to_tensor(picture)[None], size).clamp(0, 1) for picture in (degraded, clean))
     with torch.no_grad():
-        guess, [start] = pipe.prepare_estimates(image, pipe.with_defaults())
-        states, true_states = walk(pipe, guess, start), walk(pipe, truth, start)
+        guess, _ = pipe.prepare_estimates(image, pipe.with_defaults(start_timestep=START))
+        states, true_states = walk(pipe, guess), walk(pipe, truth)
 
-    at = {share: min(states, key=lambda state, time=share * start: abs(state[0] - time)) for share in SHOWN}
+    at = {share: min(states, key=lambda state, time=share * START: abs(state[0] - time)) for share in SHOWN}
     panels = [
         ("degraded face", image),
         ("the estimator's guess", guess),
-        (f"noised to t = {start}", states[0][1] / 2 + 0.5),
+        (f"noised to t = {START}", states[0][1] / 2 + 0.5),
         *((f"t = {time:.0f}", state / 2 + 0.5) for time, state in at.values()),
         ("restored face", states[-1][1] / 2 + 0.5),
     ]
@@ -74,7 +75,7 @@ def draw(pipe: DifFacePipeline, degraded: Image.Image, clean: Image.Image) -> pl
         for (_, state), (_, other) in zip(states, true_states, strict=True)
     ]
     axes[-1].plot([time for time, _ in states], left, color="tab:red")
-    axes[-1].set(xlim=(start, 0), ylim=(0, 1.02), xlabel="t")
+    axes[-1].set(xlim=(START, 0), ylim=(0, 1.02), xlabel="t")
     axes[-1].set_title("error that is left", fontsize=11)
     axes[-1].spines[["top", "right"]].set_visible(False)
     figure.tight_layout()
