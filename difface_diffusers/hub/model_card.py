@@ -94,8 +94,7 @@ The preset `original` names them all, and faster ones go by DPM-Solver++, which 
 | --- | ---: | ---: |
 {faster}
 
-How near they come was measured on the 128-pixel model that the bundled one began as, not on these weights. The fine chain
-is {task.fine_chain}.
+How near they come was measured on the bundled 256-pixel model, not on these weights. The fine chain is {task.fine_chain}.
 
 ## Source
 
