@@ -52,7 +52,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--output", type=Path, required=True, help="the picture to write")
     add_model_option(parser)
     args = parser.parse_args(argv)
-    draw(load_pipeline(args.model, DifFacePipeline), load_image(args.photo)).save(args.output)
+    draw(load_pipeline(args.model, DifFacePipeline), load_image(args.photo)).save(args.output, quality=90)
     return 0
 
 
