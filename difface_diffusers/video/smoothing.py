@@ -9,9 +9,7 @@ from ..faces.alignment import estimate_similarity, transform
 
 MOTION_SIGMA, FOUND_SIGMA = 4.0, 12.0  # of the windows in time, at full steadiness, frames
 REACH = 3  # how far they go, in multiples of sigma
-SLACK = (
-    0.01  # how far a face wanders before its crop follows, at full steadiness, as a share of the distance of its eyes
-)
+SLACK = 0.01  # how far a face that stands still may wander, at full steadiness; a share of the distance of its eyes
 
 
 def smooth_landmarks(
@@ -24,8 +22,8 @@ def smooth_landmarks(
 
     How a face moves from frame to frame is best known from optical flow, where it is in the long run from where it is found. So
     the path that flow alone would take is smoothed little (it follows steady motion and acceleration), and what leads from
-    it to where the face was found is smoothed much. What still wanders by less than `SLACK` stands still. Positions beyond a
-    frame in which the face is not seen do not count.
+    it to where the face was found is smoothed much. A face that wanders by no more than `SLACK` all the while stands still.
+    Positions beyond a frame in which the face is not seen do not count.
 
     Args:
         landmarks: per frame, `[5,2]`.
@@ -48,7 +46,10 @@ def smooth_landmarks(
         steady = _smooth(flowed, MOTION_SIGMA * steadiness, order=2)
         steady += _smooth(found - flowed, FOUND_SIGMA * steadiness, order=1)
         slack = SLACK * steadiness * np.linalg.norm(steady[:, 1] - steady[:, 0], axis=-1).mean()
-        smoothed[start:stop] = list((_drag(steady, slack) + _drag(steady[::-1], slack)[::-1]) / 2)
+        mean = steady.mean(axis=0)
+        if np.linalg.norm(steady - mean, axis=-1).max() <= slack:
+            steady[:] = mean
+        smoothed[start:stop] = list(steady)
     return smoothed
 
 
@@ -64,19 +65,6 @@ def _smooth(values: np.ndarray, sigma: float, order: int) -> np.ndarray:
         fit, *_ = np.linalg.lstsq(powers * root, rows[low:high] * root, rcond=None)
         smoothed[index] = fit[0]
     return smoothed.reshape(values.shape)
-
-
-def _drag(path: np.ndarray, slack: float) -> np.ndarray:
-    """Return the way `[F,5,2]` of landmarks that are dragged along a path on a string; its length is the mean of the five.
-
-    They stand while the string is slack, and else lag by its length; dragged from the end backwards they lead by as much.
-    """
-    way = [path[0]]
-    for points in path[1:]:
-        pull = points - way[-1]
-        length = np.sqrt(np.square(pull).sum(axis=-1).mean())
-        way.append(points - pull * min(1, slack / length) if length > 0 else points)
-    return np.stack(way)
 
 
 def _runs(seen: Sequence[bool]) -> list[tuple[int, int]]:
